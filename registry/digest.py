@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from blake3 import blake3
 
@@ -23,3 +22,82 @@ def sha256_digest(data: bytes) -> str:
 def blake3_digest(data: bytes | memoryview) -> str:
     """Return `blake3:…` of `data`."""
     return f"blake3:{blake3(data).hexdigest()}"
+
+
+class StreamDigests:
+    """SHA-256 and BLAKE3 of a stream, and BLAKE3 of ranges of it, in one sequential pass.
+
+    Ranges may overlap, as views of one storage do. What that costs is bounded: once the ranges add up to more than
+    `max_overlap` times the stream, the longest get no digest (a forged file can hold a million views of everything).
+
+    Args:
+        ranges: offset and length of each range, in bytes.
+        size_bytes: the size of the stream.
+        max_overlap: how many times the stream the ranges may add up to.
+        sha256: whether to compute the SHA-256 too; it costs three times what BLAKE3 does.
+    """
+
+    def __init__(
+        self, ranges: Sequence[tuple[int, int]], size_bytes: int, *, max_overlap: int = 3, sha256: bool = True
+    ) -> None:
+        self._position = 0
+        self._sha256 = hashlib.sha256() if sha256 else None
+        self._blake3 = blake3()
+        self._digests: dict[tuple[int, int], str] = {}
+        affordable = _affordable(set(ranges), max_overlap * size_bytes)
+        self._pending = sorted(affordable, reverse=True)
+        self._open: dict[tuple[int, int], blake3] = {}
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the stream."""
+        view = memoryview(data)
+        if self._sha256 is not None:
+            self._sha256.update(view)
+        self._blake3.update(view)
+        start, end = self._position, self._position + len(view)
+        while self._pending and self._pending[-1][0] < end:
+            self._open[self._pending.pop()] = blake3()
+        for span, hasher in list(self._open.items()):
+            offset, length = span
+            hasher.update(view[max(offset - start, 0) : offset + length - start])
+            if offset + length <= end:
+                self._digests[span] = f"blake3:{hasher.hexdigest()}"
+                del self._open[span]
+        self._position = end
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes have passed."""
+        return self._position
+
+    @property
+    def sha256(self) -> str:
+        """`sha256:…` of all that has passed.
+
+        Raises:
+            ValueError: it was not asked for.
+        """
+        if self._sha256 is None:
+            raise ValueError("this pass computes no SHA-256")
+        return f"sha256:{self._sha256.hexdigest()}"
+
+    @property
+    def blake3(self) -> str:
+        """`blake3:…` of all that has passed."""
+        return f"blake3:{self._blake3.hexdigest()}"
+
+    def find_range(self, offset: int, length: int) -> str | None:
+        """Return `blake3:…` of a range, None if it was not asked for, not affordable or not complete yet."""
+        return blake3_digest(b"") if length == 0 else self._digests.get((offset, length))
+
+
+def _affordable(spans: Iterable[tuple[int, int]], budget_bytes: int) -> list[tuple[int, int]]:
+    """Return the shortest spans that add up to at most the budget."""
+    chosen: list[tuple[int, int]] = []
+    for offset, length in sorted(spans, key=lambda span: (span[1], span[0])):
+        budget_bytes -= length
+        if budget_bytes < 0:
+            break
+        if length:
+            chosen.append((offset, length))
+    return chosen

@@ -1,0 +1,272 @@
+"""What travels between service and client: the shapes of DESIGN section 6, shared by both ends.
+
+Sizes are in bytes, times are UTC. A version's *content* never changes; its `annotations` may, with a revision.
+"""
+
+import math
+import re
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from registry.formats.inspection import Kind, Trust
+
+ItemT = TypeVar("ItemT")
+
+_KEY = re.compile(r"[\w./@:+ -]{1,200}")
+MAX_DESCRIPTION = 20_000
+MAX_TAGS = 200
+MAX_METRICS = 1_000
+
+
+def _check_key(key: str) -> str:
+    if _KEY.fullmatch(key) is None:
+        raise ValueError("use 1 to 200 letters, digits, spaces and `_ . / @ : + -`")
+    return key
+
+
+def _check_finite(value: float) -> float:
+    if math.isinf(value) or math.isnan(value):
+        raise ValueError("a metric is a finite number")
+    return value
+
+
+Key = Annotated[str, AfterValidator(_check_key)]
+Metric = Annotated[float, AfterValidator(_check_finite)]
+TagValue = Annotated[str, Field(max_length=2_000)]
+Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
+Metrics = Annotated[dict[Key, Metric], Field(max_length=MAX_METRICS)]
+Tags = Annotated[dict[Key, TagValue], Field(max_length=MAX_TAGS)]
+
+
+class WireModel(BaseModel):
+    """Immutable, and closed to members that nobody defined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AnswerModel(BaseModel):
+    """What the service answers; a client ignores members that a newer service adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Builder(WireModel):
+    """How to make the module again: `timm:create_model` with `{"model_name": "resnet18"}`. Never run by the service."""
+
+    callable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=300)]
+    arguments: dict[str, JsonValue] = {}
+
+
+class ModelCreate(WireModel):
+    """A new model; pushing to a name creates it too."""
+
+    description: Description = ""
+    tags: Tags = {}
+
+
+class ModelUpdate(WireModel):
+    """What changes of a model: members left out stay; a tag set to null goes."""
+
+    description: Description | None = None
+    tags: Annotated[dict[Key, TagValue | None], Field(max_length=MAX_TAGS)] = {}
+
+
+class ModelInfo(AnswerModel):
+    """A named line of versions. `latest` is the highest live, undeprecated number, None without one."""
+
+    team: str
+    name: str
+    description: str = ""
+    tags: dict[str, str] = {}
+    latest: int | None = None
+    version_count: int = 0
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    deleted_at: datetime | None = None
+
+    @property
+    def full_name(self) -> str:
+        """`team/name`."""
+        return f"{self.team}/{self.name}"
+
+
+class ArtifactAnnouncement(WireModel):
+    """What a client says of a file it is about to send; checked against the bytes, never believed."""
+
+    sha256: Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-fA-F]{64}$")] | None = None
+    size_bytes: Annotated[int, Field(ge=0)] | None = None
+
+
+class VersionCreate(WireModel):
+    """The metadata of a push.
+
+    Attributes:
+        base: a reference to the version that this one was fine-tuned from.
+        primary: the artifact that is the version's state_dict when there are several.
+        aliases: moved to the new version in the publishing transaction.
+        wrappers: what was unwrapped from the module before its state_dict was taken (`DataParallel`).
+        artifacts: announcements by path.
+    """
+
+    description: Description = ""
+    metrics: Metrics = {}
+    tags: Tags = {}
+    base: Annotated[str, Field(max_length=500)] | None = None
+    builder: Builder | None = None
+    wrappers: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=20)] = []
+    primary: Annotated[str, Field(max_length=1000)] | None = None
+    aliases: Annotated[list[str], Field(max_length=20)] = []
+    artifacts: dict[str, ArtifactAnnouncement] = {}
+
+
+class ArtifactInfo(AnswerModel):
+    """A file of a version. `kind`, `trust` and `format` say what its bytes are, whatever its name.
+
+    `manifest` is the digest of its tensor manifest, None for opaque files. `tensor_count` counts tensors,
+    `parameter_count` elements of distinct tensors that are no optimizer state.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    blake3: str
+    format: str | None = None
+    kind: Kind = "opaque"
+    trust: Trust = "tensors"
+    reasons: list[str] = []
+    globals: list[str] = []
+    manifest: str | None = None
+    tensor_count: int = 0
+    parameter_count: int = 0
+
+
+class Annotations(AnswerModel):
+    """What may change of a version; `revision` counts the changes and is the ETag of `PATCH`."""
+
+    description: str = ""
+    metrics: dict[str, float] = {}
+    tags: dict[str, str] = {}
+    deprecated: str | None = None
+    revision: int = 1
+    updated_at: datetime
+    updated_by: str
+
+
+class AnnotationsUpdate(WireModel):
+    """A change of annotations: members left out stay; a metric, tag or deprecation set to null goes."""
+
+    description: Description | None = None
+    metrics: Annotated[dict[Key, Metric | None], Field(max_length=MAX_METRICS)] = {}
+    tags: Annotated[dict[Key, TagValue | None], Field(max_length=MAX_TAGS)] = {}
+    deprecated: Annotated[str, Field(max_length=2_000)] | None = None
+
+
+class VersionInfo(AnswerModel):
+    """A snapshot of a model. `trust` is the worst of its artifacts'; `weights` are the artifacts of its state_dict.
+
+    `weights` is empty when there is no state_dict (`weights_problem` says `no_weights`) or when several files could
+    be meant (`ambiguous_weights`).
+    """
+
+    team: str
+    model: str
+    number: int
+    kind: Kind
+    trust: Trust
+    size_bytes: int
+    artifacts: list[ArtifactInfo]
+    weights: list[str] = []
+    weights_problem: Literal["no_weights", "ambiguous_weights"] | None = None
+    aliases: list[str] = []
+    annotations: Annotations
+    base: str | None = None
+    builder: Builder | None = None
+    wrappers: list[str] = []
+    created_at: datetime
+    created_by: str
+    deleted_at: datetime | None = None
+    purged_at: datetime | None = None
+    notices: list[str] = []
+
+    @property
+    def reference(self) -> str:
+        """`team/model:number`."""
+        return f"{self.team}/{self.model}:{self.number}"
+
+
+class ArtifactManifest(AnswerModel):
+    """The tensor manifest of one weights artifact, as `registry.manifest` defines it."""
+
+    path: str
+    digest: str
+    manifest: dict[str, Any]
+
+
+class VersionManifest(AnswerModel):
+    """The manifests of the artifacts that make up a version's state_dict (several when it is sharded)."""
+
+    team: str
+    model: str
+    number: int
+    artifacts: list[ArtifactManifest]
+
+
+class AliasUpdate(WireModel):
+    """Where an alias shall point, and why."""
+
+    version: Annotated[int, Field(ge=1)]
+    reason: Annotated[str, Field(max_length=2_000)] = ""
+
+
+class AliasInfo(AnswerModel):
+    """A name that moves between versions. `revision` counts its moves and is its ETag."""
+
+    team: str
+    model: str
+    name: str
+    version: int
+    revision: int
+    updated_at: datetime
+    updated_by: str
+
+
+class AliasMove(AnswerModel):
+    """One recorded move of an alias. `to_version` is None when it was removed."""
+
+    name: str
+    revision: int
+    from_version: int | None
+    to_version: int | None
+    moved_at: datetime
+    moved_by: str
+    reason: str = ""
+
+
+class Page(AnswerModel, Generic[ItemT]):
+    """Some items, and the cursor that continues after them (None at the end)."""
+
+    items: list[ItemT]
+    cursor: str | None = None
+
+
+class Limits(AnswerModel):
+    """What the service takes at most."""
+
+    max_artifact_bytes: int
+    max_artifacts: int
+    max_metadata_bytes: int
+    max_page: int
+
+
+class ServiceInfo(AnswerModel):
+    """Who answers: `GET /api/v1`."""
+
+    name: Literal["weighbridge"] = "weighbridge"
+    version: str
+    registry_id: str
+    capabilities: list[str]
+    limits: Limits
+    default_team: str | None = None

@@ -1,0 +1,94 @@
+"""What the use cases hand to the catalog and get back, where `registry.schema` has no word for it."""
+
+from dataclasses import dataclass, field
+
+from registry.schema import ArtifactInfo, VersionCreate
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A byte range of a stored object; an artifact is an ordered list of them."""
+
+    location: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewStorage:
+    """A storage that lies in the artifact: `blake3:…`, offset and length in the artifact, in bytes."""
+
+    digest: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewArtifact:
+    """A verified artifact: one freshly written object at `location`, to be bound to its digest."""
+
+    info: ArtifactInfo
+    location: str
+    storages: tuple[NewStorage, ...] = ()
+    manifest: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """All that one publishing transaction makes visible."""
+
+    team: str
+    model: str
+    created_by: str
+    metadata: VersionCreate
+    artifacts: tuple[NewArtifact, ...]
+    kind: str
+    trust: str
+    weights: tuple[str, ...]
+    weights_problem: str | None
+    fingerprint: str
+    base_number: tuple[str, str, int] | None = None
+    idempotency: tuple[str, str] | None = None
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An `Idempotency-Key` that came before and led to a version."""
+
+    number: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """An artifact and where its bytes are now."""
+
+    info: ArtifactInfo
+    extents: tuple[Extent, ...]
+    version_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge freed, and what stays because other versions hold it, in bytes."""
+
+    freed_bytes: int
+    still_held_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelQuery:
+    """Which models to list, and how.
+
+    Attributes:
+        search: words that must occur in team, name, description or tags, ignoring case.
+        tags: values by key that the model must have.
+        sort: `name`, `-updated`, `-created`, …; a leading minus is descending.
+    """
+
+    search: str | None = None
+    team: str | None = None
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    kind: str | None = None
+    sort: str = "name"
