@@ -20,7 +20,7 @@ MANIFEST_VERSION = 1
 
 
 def is_contiguous(tensor: TensorRecord) -> bool:
-    """Return whether the tensor's values lie in row-major order without gaps (sizes of 1 and empty ones do not count)."""
+    """Return whether the values lie in row-major order without gaps; sizes of 1 and empty tensors do not count."""
     if tensor.layout != "strided":
         return False
     expected = 1

@@ -9,7 +9,10 @@ from registry.digest import is_digest
 from registry.errors import InvalidNameError, InvalidPathError, InvalidReferenceError
 
 RESERVED_TEAMS = frozenset(
-    "api ui dl xet v2 static healthz readyz metrics login docs datasets spaces buckets kernels".split()
+    {
+        *("api", "ui", "dl", "xet", "v2", "static", "healthz", "readyz", "metrics", "login", "docs"),
+        *("datasets", "spaces", "buckets", "kernels"),
+    }
 )
 """Names that other clients' URLs use for something else (Hugging Face Hub, OCI, our own pages)."""
 RESERVED_ALIASES = frozenset({"latest", "main"})

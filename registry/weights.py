@@ -16,11 +16,14 @@ class WeightsCandidate(Protocol):
     """What the choice needs to know of an artifact."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Its path in the version."""
+        ...
+
     @property
-    def format(self) -> str | None: ...
-    @property
-    def tensor_count(self) -> int: ...
+    def tensor_count(self) -> int:
+        """How many tensors its manifest holds; 0 for opaque files."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

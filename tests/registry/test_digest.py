@@ -1,0 +1,58 @@
+import hashlib
+
+import pytest
+from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.digest import StreamDigests, blake3_digest, is_digest, sha256_digest
+
+DATA = bytes(range(256)) * 8
+
+
+def spans(draw):
+    offset = draw(st.integers(0, len(DATA)))
+    return offset, draw(st.integers(0, len(DATA) - offset))
+
+
+@given(st.data())
+def test_one_pass_digests_the_stream_and_every_range_however_it_is_cut(data):
+    ranges = data.draw(st.lists(st.composite(spans)(), max_size=8))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(DATA)), max_size=6)))
+    digests = StreamDigests(ranges, len(DATA), max_overlap=100)
+    for start, end in zip([0, *cuts], [*cuts, len(DATA)], strict=True):
+        digests.update(DATA[start:end])
+    assert digests.sha256 == "sha256:" + hashlib.sha256(DATA).hexdigest()
+    assert digests.blake3 == "blake3:" + blake3(DATA).hexdigest()
+    assert digests.size_bytes == len(DATA)
+    for offset, length in ranges:
+        assert digests.find_range(offset, length) == blake3_digest(DATA[offset : offset + length])
+
+
+def test_a_million_views_of_everything_do_not_cost_a_million_passes():
+    whole = [(0, len(DATA)), (0, len(DATA) - 1), (1, len(DATA) - 1), (2, len(DATA) - 2)]
+    digests = StreamDigests([*whole, (5, 10)], len(DATA), max_overlap=2)
+    digests.update(DATA)
+    assert digests.find_range(5, 10) == blake3_digest(DATA[5:15])
+    assert [digests.find_range(*span) for span in whole].count(None) == 3
+
+
+def test_a_range_that_the_stream_did_not_reach_has_no_digest():
+    digests = StreamDigests([(0, 10)], 10)
+    digests.update(b"12345")
+    assert digests.find_range(0, 10) is None
+
+
+def test_a_pass_without_sha256_says_so():
+    with pytest.raises(ValueError, match="no SHA-256"):
+        _ = StreamDigests([], 0, sha256=False).sha256
+
+
+@pytest.mark.parametrize("text", ["sha256:" + "0" * 63, "md5:" + "0" * 32, "sha256:" + "G" * 64, "0" * 64, ""])
+def test_what_is_no_digest_is_seen(text):
+    assert not is_digest(text)
+
+
+def test_digests_carry_their_algorithm():
+    assert is_digest(sha256_digest(b"x"))
+    assert is_digest(blake3_digest(b"x"))
