@@ -31,10 +31,10 @@ check: .venv/.dev ## lint, formatting, types, layers
 	$(BIN)/lint-imports
 
 test: .venv/.dev ## what must stay true, on all backends and databases at small sizes
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: .venv/.dev ## large sizes, clean installs, client matrices, browsers
-	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 format: .venv/.dev ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .

@@ -37,7 +37,15 @@ class Environment:
         """Make one and install requirements at the pinned versions."""
         venv.create(folder, with_pip=True)
         environment = cls(folder)
-        pip = [environment.program("python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        pip = [
+            environment.program("python"),
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--no-compile",
+            "-q",
+        ]
         command = [*pip, "-c", str(ROOT / "constraints.txt"), *requirements]
         subprocess.run(command, env=bare_variables(), check=True, timeout=INSTALL_TIMEOUT_SECONDS)
         return environment
