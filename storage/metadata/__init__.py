@@ -1,0 +1,1 @@
+"""The catalog: what the registry knows, in SQLite or PostgreSQL."""

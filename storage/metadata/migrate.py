@@ -1,0 +1,48 @@
+"""Bring a database to the schema of this version. There is no way down: restore the copy made before."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from storage.metadata.session import Database
+from storage.metadata.tables import Base
+
+_SCRIPTS = Path(__file__).with_name("migrations")
+_ADVISORY_LOCK = 0x5765696768  # "Weigh"; any number will do that nobody else takes
+
+
+def upgrade(url: str) -> None:
+    """Migrate to the newest revision. Whoever comes second waits and finds nothing to do.
+
+    Raises:
+        CatalogUnavailableError: the database did not answer.
+    """
+    database = Database(url, pool_size=1)
+    try:
+        database.write(lambda session: _upgrade(session.connection()))
+    finally:
+        database.close()
+
+
+def head_revision() -> str:
+    """Return the revision that this version of the code needs."""
+    return ScriptDirectory(str(_SCRIPTS)).get_current_head() or ""
+
+
+def find_revision(connection: Connection) -> str | None:
+    """Return the revision of a database, None for one that was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes.update(connection=connection, metadata=Base.metadata)
+    command.upgrade(config, "head")

@@ -1,0 +1,211 @@
+"""Engines and transactions: what SQLite and PostgreSQL each need, and where their exceptions end."""
+
+import functools
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from registry.errors import (
+    CatalogUnavailableError,
+    ConfigurationError,
+    InternalError,
+    InvalidMetadataError,
+    StorageFullError,
+    WeighbridgeError,
+)
+from storage.metadata.tables import Base
+
+ResultT = TypeVar("ResultT")
+OwnerT = TypeVar("OwnerT", bound="Transactional")
+Params = ParamSpec("Params")
+
+MAX_ATTEMPTS = 10
+BUSY_TIMEOUT_SECONDS = 5
+_WRITE = "weighbridge_write"
+_POSTGRES_SETTINGS = {
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+    "timezone": "UTC",
+}
+_REPEATABLE_SQLSTATES = {
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "23503",  # foreign_key_violation: a collector and a publisher met at one object
+    "23505",  # unique_violation: two inserted the same row
+}
+_DISK_FULL_SQLSTATE = "53100"
+
+
+def utc_now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Database:
+    """Connections to one database, and functions run inside its transactions.
+
+    Args:
+        url: `sqlite:///path` or `postgresql+psycopg://…`.
+        pool_size: connections at most.
+    """
+
+    def __init__(self, url: str, pool_size: int = 10) -> None:
+        self.engine = _create_engine(url, pool_size)
+        if self.engine.dialect.name == "sqlite":
+            # Writers of this process queue here and not with a connection in hand, so readers never wait for one.
+            self._turn: AbstractContextManager[Any] = threading.Lock()
+            self._reader = self.engine
+            self._writer = self.engine.execution_options(**{_WRITE: True})
+        else:
+            self._turn = nullcontext()
+            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._writer = self.engine
+
+    def read(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """Return what `work` returns inside one read transaction: it sees one moment.
+
+        Raises:
+            CatalogUnavailableError: the database did not answer.
+        """
+        return self._repeat(work, self._reader, nullcontext())
+
+    def write(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """Return what `work` returns inside one write transaction, repeated when it lost a race to another one.
+
+        Raises:
+            CatalogUnavailableError: the database did not answer.
+            StorageFullError: its disk is full; nothing was changed.
+        """
+        return self._repeat(work, self._writer, self._turn)
+
+    def _repeat(self, work: Callable[[Session], ResultT], engine: Engine, turn: AbstractContextManager[Any]) -> ResultT:
+        attempt = 0
+        while True:
+            try:
+                with turn, Session(engine, expire_on_commit=False) as session, session.begin():
+                    return work(session)
+            except SQLAlchemyError as error:
+                attempt += 1
+                if attempt == MAX_ATTEMPTS or not _lost_a_race(error):
+                    raise translate(error) from error
+            time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - spreads rivals, keeps no secret
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.engine.dispose()
+
+
+class Transactional:
+    """Something whose public methods are one transaction each (`reads`, `writes`)."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+
+def reads(
+    method: Callable[Concatenate[OwnerT, Session, Params], ResultT],
+) -> Callable[Concatenate[OwnerT, Params], ResultT]:
+    """Run the method inside one read transaction and hand it the session."""
+
+    @functools.wraps(method)
+    def run(self: OwnerT, *args: Params.args, **kwargs: Params.kwargs) -> ResultT:
+        return self.database.read(lambda session: method(self, session, *args, **kwargs))
+
+    return run
+
+
+def writes(
+    method: Callable[Concatenate[OwnerT, Session, Params], ResultT],
+) -> Callable[Concatenate[OwnerT, Params], ResultT]:
+    """Run the method inside one write transaction and hand it the session. It may run more than once."""
+
+    @functools.wraps(method)
+    def run(self: OwnerT, *args: Params.args, **kwargs: Params.kwargs) -> ResultT:
+        return self.database.write(lambda session: method(self, session, *args, **kwargs))
+
+    return run
+
+
+def insert_for(session: Session, row: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that knows `ON CONFLICT`; both databases speak the same dialect of it."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return insert(row)
+
+
+def translate(error: SQLAlchemyError) -> WeighbridgeError:
+    """Return the named error for what a database or driver raised."""
+    if isinstance(error, DBAPIError):
+        name = getattr(error.orig, "sqlite_errorname", None)
+        if name == "SQLITE_FULL" or _sqlstate(error) == _DISK_FULL_SQLSTATE:
+            return StorageFullError("The disk of the catalog is full; nothing was changed. Free some space and repeat.")
+        if isinstance(error, DataError):
+            return InvalidMetadataError("A text holds characters that cannot be kept (NUL). Remove them and repeat.")
+        if isinstance(error, IntegrityError):
+            return InternalError("Rows would contradict each other; nothing was changed. Please report this.")
+    return CatalogUnavailableError(
+        "The catalog's database did not answer as expected; nothing was changed. Check that it runs, is reachable and "
+        "migrated (`python -m api migrate`), then repeat."
+    )
+
+
+def _lost_a_race(error: SQLAlchemyError) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    name = str(getattr(error.orig, "sqlite_errorname", ""))
+    return name.startswith("SQLITE_BUSY") or _sqlstate(error) in _REPEATABLE_SQLSTATES
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
+
+
+def _create_engine(url: str, pool_size: int) -> Engine:
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            engine = create_engine(parsed, pool_size=pool_size, max_overflow=0)
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        if parsed.drivername == "postgresql+psycopg":
+            options = " ".join(f"-c {name}={value}" for name, value in _POSTGRES_SETTINGS.items())
+            return create_engine(
+                parsed,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_pre_ping=True,
+                connect_args={"options": options, "connect_timeout": 10},
+            )
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigurationError(f"The database URL cannot be used: {error}") from error
+    raise ConfigurationError(
+        f"A catalog at {parsed.drivername}:// is not supported: use sqlite:///PATH or postgresql+psycopg://…"
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # Without this the driver opens transactions itself, deferred and late; `_begin_sqlite` opens them instead.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes fails at once when another wrote, whatever the timeout.
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

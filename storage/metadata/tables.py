@@ -1,0 +1,387 @@
+"""The tables, and nothing else: what a row holds and which rows the database refuses to lose."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from registry.formats.inspection import Kind, Trust
+
+WeightsProblem: TypeAlias = Literal["no_weights", "ambiguous_weights"]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time in UTC that is timezone-aware on both databases; SQLite itself keeps no zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive times, which would mean something else on every machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back, whatever the session's is."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+Id = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)]
+Name = Annotated[str, mapped_column(Text().with_variant(Text(collation="C"), "postgresql"))]
+"""Text that sorts byte by byte on both databases, so that pages come in the same order."""
+
+INDEXED_CHARACTERS = 100
+"""How much of a tag's value is in `value_start`: PostgreSQL indexes at most 2,704 bytes of a row."""
+_LIVE = text("deleted_at IS NULL")
+
+
+class Base(DeclarativeBase):
+    """What all tables share: names of constraints, and column types by annotation."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text(),
+        int: BigInteger(),
+        float: Double(),
+        bytes: LargeBinary(),
+        datetime: UtcDateTime(),
+        list[str]: JSON(),
+        dict[str, Any]: JSON(none_as_null=True),
+    }
+
+
+class RegistryRow(Base):
+    """The one row that says which registry this is; the blob store carries the same id."""
+
+    __tablename__ = "registry"
+
+    registry_id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class ModelRow(Base):
+    """A line of versions. The row stays for ever, so that `version_counter` never hands out a number twice.
+
+    `latest`, `version_count` (live versions) and `search_text` follow from other rows and are kept here, so that
+    listing models never counts versions. Whoever changes them holds the lock of this row.
+    """
+
+    __tablename__ = "models"
+    __table_args__ = (
+        UniqueConstraint("team", "name"),
+        Index(None, "updated_at", "id"),
+        Index(None, "created_at", "id"),
+    )
+
+    id: Mapped[Id]
+    team: Mapped[Name]
+    name: Mapped[Name]
+    description: Mapped[str]
+    search_text: Mapped[str]
+    version_counter: Mapped[int] = mapped_column(default=0)
+    version_count: Mapped[int] = mapped_column(default=0)
+    latest: Mapped[int | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+    deleted_by: Mapped[str | None]
+
+
+class ModelTagRow(Base):
+    """A tag of a model."""
+
+    __tablename__ = "model_tags"
+    __table_args__ = (Index(None, "key", "value_start", "model_id"),)
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    value_start: Mapped[str]
+
+
+class VersionRow(Base):
+    """The content of a version, and whether it is still there. A purged version keeps this row and its number."""
+
+    __tablename__ = "versions"
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        Index("ix_versions_live", "model_id", "number", postgresql_where=_LIVE, sqlite_where=_LIVE),
+        Index(None, "model_id", "created_at", "number"),
+        Index(None, "base_id"),
+    )
+
+    id: Mapped[Id]
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    number: Mapped[int]
+    kind: Mapped[Kind] = mapped_column(Text())
+    trust: Mapped[Trust] = mapped_column(Text())
+    size_bytes: Mapped[int]
+    builder: Mapped[dict[str, Any] | None]
+    wrappers: Mapped[list[str]]
+    base: Mapped[str | None]
+    base_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    weights: Mapped[list[str]]
+    weights_problem: Mapped[WeightsProblem | None] = mapped_column(Text())
+    notices: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    deleted_at: Mapped[datetime | None]
+    deleted_by: Mapped[str | None]
+    purged_at: Mapped[datetime | None]
+    purged_by: Mapped[str | None]
+    purge_reason: Mapped[str | None]
+    quarantined_at: Mapped[datetime | None]
+
+
+class AnnotationsRow(Base):
+    """What may change of a version, apart from its content; metrics and tags have rows of their own."""
+
+    __tablename__ = "annotations"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    description: Mapped[str]
+    deprecated: Mapped[str | None]
+    revision: Mapped[int]
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[str]
+
+
+class AnnotationChangeRow(Base):
+    """Who changed what of the annotations, and when; revision 1 is what was pushed."""
+
+    __tablename__ = "annotation_changes"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    changed_at: Mapped[datetime]
+    changed_by: Mapped[str]
+    changes: Mapped[dict[str, Any]]
+
+
+class MetricRow(Base):
+    """A metric of a version, with what sorting a model's versions by it needs."""
+
+    __tablename__ = "metrics"
+    __table_args__ = (Index(None, "model_id", "name", "value", "number"),)
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    model_id: Mapped[int]
+    number: Mapped[int]
+
+
+class TagRow(Base):
+    """A tag of a version, with what filtering a model's versions by it needs."""
+
+    __tablename__ = "version_tags"
+    __table_args__ = (Index(None, "model_id", "key", "value_start", "version_id"),)
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    value_start: Mapped[str]
+    model_id: Mapped[int]
+
+
+class ManifestRow(Base):
+    """A tensor manifest, zlib-compressed, once under the digest of its canonical bytes."""
+
+    __tablename__ = "manifests"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    compressed: Mapped[bytes]
+
+
+class ArtifactRow(Base):
+    """A named file of a version.
+
+    `folded_digest` is the SHA-256 of the path as file systems that ignore case see it; the path itself can be longer
+    than what PostgreSQL indexes.
+    """
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        UniqueConstraint("version_id", "folded_digest"),
+        Index(None, "sha256", "version_id"),
+        Index(None, "manifest_digest"),
+    )
+
+    id: Mapped[Id]
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    position: Mapped[int]
+    path: Mapped[str]
+    folded_digest: Mapped[str]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str]
+    blake3: Mapped[str]
+    format: Mapped[str | None]
+    kind: Mapped[Kind] = mapped_column(Text())
+    trust: Mapped[Trust] = mapped_column(Text())
+    reasons: Mapped[list[str]]
+    globals: Mapped[list[str]]
+    manifest_digest: Mapped[str | None] = mapped_column(ForeignKey("manifests.digest", ondelete="RESTRICT"))
+    tensor_count: Mapped[int]
+    parameter_count: Mapped[int]
+
+
+class ObjectRow(Base):
+    """Verified bytes at a location. One per team and digest; a location is never used twice."""
+
+    __tablename__ = "objects"
+    __table_args__ = (UniqueConstraint("team", "sha256"),)
+
+    id: Mapped[Id]
+    location: Mapped[str] = mapped_column(unique=True)
+    team: Mapped[str]
+    sha256: Mapped[str]
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class ExtentRow(Base):
+    """A byte range of an object. While it exists, the database refuses to delete the object."""
+
+    __tablename__ = "extents"
+    __table_args__ = (Index(None, "object_id"),)
+
+    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("objects.id", ondelete="RESTRICT"))
+    offset: Mapped[int]
+    length: Mapped[int]
+
+
+class UploadPinRow(Base):
+    """An object that the plan of an open upload promises; it cannot be deleted before the upload ends."""
+
+    __tablename__ = "upload_pins"
+    __table_args__ = (Index(None, "object_id"), Index(None, "expires_at"))
+
+    upload_id: Mapped[str] = mapped_column(primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("objects.id", ondelete="RESTRICT"), primary_key=True)
+    expires_at: Mapped[datetime]
+
+
+class StorageRow(Base):
+    """Where a team's storage lies, once per digest that the team has; the object's row says whose it is."""
+
+    __tablename__ = "storages"
+    __table_args__ = (Index(None, "object_id"),)
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    object_id: Mapped[int] = mapped_column(ForeignKey("objects.id", ondelete="CASCADE"), primary_key=True)
+    offset: Mapped[int]
+    length: Mapped[int]
+
+
+class WriteIntentRow(Base):
+    """A location that somebody may be writing to; committed before the first byte."""
+
+    __tablename__ = "write_intents"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    location: Mapped[str] = mapped_column(primary_key=True)
+    team: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class DoomedRow(Base):
+    """A location whose bytes go at `not_before` or later. Nothing revives it."""
+
+    __tablename__ = "doomed"
+    __table_args__ = (Index(None, "not_before"),)
+
+    location: Mapped[str] = mapped_column(primary_key=True)
+    not_before: Mapped[datetime]
+
+
+class AliasRow(Base):
+    """Where an alias points; nowhere once removed. The row stays, so that its revision never repeats."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (
+        ForeignKeyConstraint(["model_id", "number"], ["versions.model_id", "versions.number"]),
+        Index(None, "model_id", "number"),
+    )
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    number: Mapped[int | None]
+    revision: Mapped[int]
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[str]
+
+
+class AliasMoveRow(Base):
+    """One move of an alias: who, when, from, to, why."""
+
+    __tablename__ = "alias_moves"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True)
+    from_number: Mapped[int | None]
+    to_number: Mapped[int | None]
+    moved_at: Mapped[datetime]
+    moved_by: Mapped[str]
+    reason: Mapped[str]
+
+
+class IdempotencyKeyRow(Base):
+    """A push by key: running until `lease_until` while `number` is null, finished and kept until `expires_at` after."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "expires_at"),)
+
+    caller: Mapped[str] = mapped_column(primary_key=True)
+    team: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str | None]
+    number: Mapped[int | None]
+    lease_until: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class LeaseRow(Base):
+    """Who does a job that only one may do at a time, until when."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    until: Mapped[datetime]
