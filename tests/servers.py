@@ -1,4 +1,4 @@
-"""Real servers as session fixtures: SeaweedFS, MinIO's gateway, moto, PostgreSQL; all on loopback, stopped by process id.
+"""Real servers as session fixtures: SeaweedFS, MinIO's gateway, moto, PostgreSQL; all on loopback.
 
 Each starts when a test first asks for it, one per pytest worker. A server that cannot be started skips its tests on
 a laptop and fails them when `CI=true`.
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ class BucketServer:
         """The endpoint without its scheme, as the MinIO SDK takes it."""
         return self.endpoint_url.removeprefix("http://")
 
+    @cache  # noqa: B019 - it lives as long as the worker, like the server
     def client(self) -> Any:
-        """Return a boto3 client that looks at the service behind a store's back."""
+        """Return the one boto3 client that looks at the service behind a store's back."""
         import boto3
         from botocore.config import Config
 
@@ -76,9 +78,7 @@ class Postgres:
 
     def url(self, database: str) -> str:
         """Return SQLAlchemy's URL of a database."""
-        return self.uri.replace("postgresql://", "postgresql+psycopg://", 1).replace(
-            "/postgres?", f"/{database}?", 1
-        )
+        return self.uri.replace("postgresql://", "postgresql+psycopg://", 1).replace("/postgres?", f"/{database}?", 1)
 
     @contextmanager
     def new_database(self, template: str = "template0") -> Iterator[str]:
@@ -253,27 +253,22 @@ def _wait_until_ready(process: subprocess.Popen[bytes], probe: Callable[[], None
     while True:
         try:
             probe()
-        except Exception as error:  # noqa: BLE001 - whatever a half-started server answers
+        except Exception as error:
             if process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.2)
                 continue
             tail = log.read_text(errors="replace")[-3000:]
-            raise StartError(
-                f"{error!r}, exit status {process.poll()}; the end of its log:\n{tail}"
-            ) from error
+            raise StartError(f"{error!r}, exit status {process.poll()}; the end of its log:\n{tail}") from error
         return
 
 
 def _create_bucket(server: BucketServer) -> None:
     """Create the bucket and write to it once: SeaweedFS answers before it has volumes."""
     client = server.client()
-    try:
-        if not any(bucket["Name"] == server.bucket for bucket in client.list_buckets()["Buckets"]):
-            client.create_bucket(Bucket=server.bucket)
-        client.put_object(Bucket=server.bucket, Key="started", Body=b"yes")
-        client.delete_object(Bucket=server.bucket, Key="started")
-    finally:
-        client.close()
+    if not any(bucket["Name"] == server.bucket for bucket in client.list_buckets()["Buckets"]):
+        client.create_bucket(Bucket=server.bucket)
+    client.put_object(Bucket=server.bucket, Key="started", Body=b"yes")
+    client.delete_object(Bucket=server.bucket, Key="started")
 
 
 def _program(name: str) -> str:

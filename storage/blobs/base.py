@@ -4,6 +4,8 @@ A *location* is a random key minted for one write (`new_location`) and never use
 names, teams or digests, and nothing is ever found by listing it.
 """
 
+import hashlib
+import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -12,16 +14,35 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from registry.errors import DigestMismatchError
 from registry.formats.source import ByteRange
 
 READ_PIECE_BYTES = 1 << 20
 """Streams are yielded in pieces of at most this size: what raw ASGI serves fastest."""
+
+_LOCATION = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/\1\2[0-9a-f]{28}")
 
 
 def new_location() -> str:
     """Return a fresh random location: two levels of fan-out, then 32 hex digits."""
     name = secrets.token_hex(16)
     return f"{name[:2]}/{name[2:4]}/{name}"
+
+
+def is_location(text: str) -> bool:
+    """Return whether `text` has the form that `new_location` gives: nothing else reaches a path or a key."""
+    return _LOCATION.fullmatch(text) is not None
+
+
+def check_location(location: str) -> str:
+    """Return `location` if it has the form that `new_location` gives.
+
+    Raises:
+        ValueError: it has not; a bug of the caller, for no user ever names a location.
+    """
+    if not is_location(location):
+        raise ValueError(f"{location[:100]!r} is no blob location")
+    return location
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +74,89 @@ class Part:
 class BlobWriter(ABC):
     """One write to one location. Nothing is readable there before `commit` returns.
 
-    As a context manager it aborts when the block ends without a commit, also on an exception.
+    As a context manager it aborts when the block ends without a commit, also on an exception. After any
+    failure it has aborted by itself. One thread at a time may use it.
+
+    A backend fills in `_append`, `_publish` and `_discard`; hashing and the order of things are only here.
     """
 
-    @abstractmethod
+    def __init__(self, expected_sha256: str | None = None) -> None:
+        self._expected_sha256 = expected_sha256
+        self._sha256 = hashlib.sha256()
+        self._size_bytes = 0
+        self._open = True
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data`.
 
         Raises:
-            StorageFullError: no room. BlobStoreUnavailableError: the store did not answer.
+            StorageFullError: no room; nothing is kept.
+            BlobStoreUnavailableError: the store did not answer; nothing is kept.
+            ValueError: the write has ended already.
         """
+        self._require_open()
+        try:
+            with memoryview(data).cast("B") as view:
+                self._append(view)
+                self._sha256.update(view)
+                self._size_bytes += len(view)
+        except BaseException:
+            self.abort()
+            raise
 
-    @abstractmethod
     def commit(self) -> Written:
         """Make the bytes readable, durably, and return what they are.
 
         Raises:
             DigestMismatchError: they have another SHA-256 than `expected_sha256`; nothing is kept.
             StorageFullError, BlobStoreUnavailableError: as for `write`; nothing is kept.
+            ValueError: the write has ended already.
         """
+        self._require_open()
+        written = Written(f"sha256:{self._sha256.hexdigest()}", self._size_bytes)
+        try:
+            self._check_digest(written.sha256)
+            self._publish()
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+        return written
+
+    def abort(self) -> None:
+        """Drop everything written, leaving no temporary file or open multipart upload.
+
+        May be called twice and after `commit`, when it does nothing. It does not raise when the store is away:
+        what stays behind there is dropped by `BlobStore.clear`.
+        """
+        if self._open:
+            self._open = False
+            self._discard()
+
+    def _check_digest(self, actual: str) -> None:
+        if self._expected_sha256 not in (None, actual):
+            raise DigestMismatchError(
+                f"The bytes are {actual}, announced was {self._expected_sha256}: they changed on the way or are "
+                "another file. Nothing was stored; send them again.",
+                expected=self._expected_sha256,
+                actual=actual,
+            )
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise ValueError("this write has been committed or aborted")
 
     @abstractmethod
-    def abort(self) -> None:
-        """Drop everything written, leaving no temporary file or open multipart upload. May be called twice."""
+    def _append(self, view: memoryview) -> None:
+        """Take the next bytes; they may change after the return."""
+
+    @abstractmethod
+    def _publish(self) -> None:
+        """Make what was appended readable at the location, in one step."""
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Drop what was appended, whatever has happened before."""
 
     def __enter__(self) -> Self:
         return self
@@ -90,14 +171,18 @@ class BlobStore(ABC):
     """Bytes at locations. Every method may be called from several threads at once.
 
     Attributes:
-        can_presign: whether `presign_read` and the multipart methods work (a bucket) or raise (a folder).
+        can_presign: whether `presign_read` and the multipart methods work (a bucket) or raise
+            `NotImplementedError` (a folder).
     """
 
     can_presign: bool = False
 
     @abstractmethod
     def create(self, location: str, *, expected_sha256: str | None = None) -> BlobWriter:
-        """Return a writer for `location`. Its memory use is bounded whatever the size."""
+        """Return a writer for `location`. Its memory use is bounded whatever the size.
+
+        A location is written once: the caller mints it, and never writes to it again.
+        """
 
     @abstractmethod
     def size_bytes(self, location: str) -> int:
@@ -109,11 +194,14 @@ class BlobStore(ABC):
 
     @abstractmethod
     def stream(self, location: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes of a range, to the end when `length` is None, in pieces of at most `READ_PIECE_BYTES`.
+        """Yield the bytes of a range, to the end when `length` is None, in pieces of at most 1 MiB.
 
-        Raises (at the first `next`):
+        Nothing is opened before the first `next`.
+
+        Raises:
             BlobNotFoundError: nothing is there.
             BlobStoreUnavailableError: the store did not answer, also in the middle.
+            ValueError: the range lies outside the object; a bucket tells so at the object's end.
         """
 
     @abstractmethod
@@ -127,7 +215,14 @@ class BlobStore(ABC):
 
     @abstractmethod
     def delete(self, location: str) -> None:
-        """Remove what is there; nothing there is fine."""
+        """Remove what was committed there; nothing there is fine."""
+
+    @abstractmethod
+    def clear(self, location: str) -> None:
+        """Remove what was committed there and what an interrupted write left: a temporary file, open uploads.
+
+        For a location whose write was never recorded as done, when no writer can be at work there any more.
+        """
 
     @abstractmethod
     def iter_locations(self) -> Iterator[str]:
@@ -138,8 +233,11 @@ class BlobStore(ABC):
         """Return the id of the registry that this store belongs to, None for an empty store."""
 
     @abstractmethod
-    def claim(self, registry_id: str) -> None:
-        """Record whose store this is. It is not overwritten when another id is there already."""
+    def claim(self, registry_id: str) -> str:
+        """Record whose store this is and return the id that stands there.
+
+        That is another id when somebody claimed the store before: it is not overwritten.
+        """
 
     @abstractmethod
     def check(self) -> None:
@@ -150,7 +248,10 @@ class BlobStore(ABC):
         """
 
     def presign_read(self, location: str, offset: int, length: int, ttl_seconds: int) -> SignedRequest:
-        """Return a GET for exactly this range: another range, or none, is refused by the store."""
+        """Return a GET for exactly this range: another range, or none, is refused by the store.
+
+        `length` is at least 1. Nothing is asked of the store, so the bytes may turn out to be missing.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot presign: bytes go through the service")
 
     def begin_multipart(self, location: str) -> str:
@@ -162,7 +263,11 @@ class BlobStore(ABC):
         raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")
 
     def complete_multipart(self, location: str, upload_id: str, parts: Sequence[Part]) -> None:
-        """Join the parts into the object at `location`."""
+        """Join the parts into the object at `location`; again is fine, when the first answer was lost.
+
+        Raises:
+            IncompleteUploadError: the store does not hold these parts in this order, or has no such upload.
+        """
         raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")
 
     def abort_multipart(self, location: str, upload_id: str) -> None:
