@@ -1,1 +1,172 @@
-"""The public name."""
+"""Weighbridge, a PyTorch model registry: `from weighbridge import Client`.
+
+Everything here is imported when it is first used, so `import weighbridge` is cheap and needs neither PyTorch nor a
+server package.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import version as _version
+
+    from registry.client.client import Client
+    from registry.client.examine import inspect_file as inspect
+    from registry.client.pull import DeprecatedVersionWarning
+    from registry.client.push import SkippedFilesWarning
+    from registry.errors import (
+        AccessError,
+        AliasNotFoundError,
+        AmbiguousWeightsError,
+        ArtifactError,
+        ArtifactNotFoundError,
+        AuthenticationRequiredError,
+        ConfigurationError,
+        ConflictError,
+        DigestMismatchError,
+        EmptyArtifactError,
+        InvalidMetadataError,
+        InvalidNameError,
+        InvalidPathError,
+        InvalidReferenceError,
+        InvalidRequestError,
+        LimitError,
+        MalformedArtifactError,
+        ModelNotFoundError,
+        NotDeletedError,
+        NotFoundError,
+        NoWeightsError,
+        OfflineError,
+        PermissionDeniedError,
+        PreconditionFailedError,
+        ServerUnreachableError,
+        SizeMismatchError,
+        StateDictMismatchError,
+        StorageFullError,
+        TooLargeError,
+        TrustCodeRequiredError,
+        UnavailableError,
+        UnsafeArtifactError,
+        UnsupportedValueError,
+        VersionInUseError,
+        VersionNotFoundError,
+        WeighbridgeError,
+    )
+    from registry.formats.inspection import Inspection
+    from registry.names import Reference
+    from registry.schema import (
+        AliasInfo,
+        AliasMove,
+        Annotations,
+        ArtifactInfo,
+        Builder,
+        ModelInfo,
+        ServiceInfo,
+        VersionInfo,
+    )
+
+    __version__ = _version("weighbridge")
+
+__all__ = [
+    "AccessError",
+    "AliasInfo",
+    "AliasMove",
+    "AliasNotFoundError",
+    "AmbiguousWeightsError",
+    "Annotations",
+    "ArtifactError",
+    "ArtifactInfo",
+    "ArtifactNotFoundError",
+    "AuthenticationRequiredError",
+    "Builder",
+    "Client",
+    "ConfigurationError",
+    "ConflictError",
+    "DeprecatedVersionWarning",
+    "DigestMismatchError",
+    "EmptyArtifactError",
+    "Inspection",
+    "InvalidMetadataError",
+    "InvalidNameError",
+    "InvalidPathError",
+    "InvalidReferenceError",
+    "InvalidRequestError",
+    "LimitError",
+    "MalformedArtifactError",
+    "ModelInfo",
+    "ModelNotFoundError",
+    "NoWeightsError",
+    "NotDeletedError",
+    "NotFoundError",
+    "OfflineError",
+    "PermissionDeniedError",
+    "PreconditionFailedError",
+    "Reference",
+    "ServerUnreachableError",
+    "ServiceInfo",
+    "SizeMismatchError",
+    "SkippedFilesWarning",
+    "StateDictMismatchError",
+    "StorageFullError",
+    "TooLargeError",
+    "TrustCodeRequiredError",
+    "UnavailableError",
+    "UnsafeArtifactError",
+    "UnsupportedValueError",
+    "VersionInUseError",
+    "VersionInfo",
+    "VersionNotFoundError",
+    "WeighbridgeError",
+    "__version__",
+    "inspect",
+]
+
+_HOMES = {
+    "Client": "registry.client.client",
+    "DeprecatedVersionWarning": "registry.client.pull",
+    "SkippedFilesWarning": "registry.client.push",
+    "Inspection": "registry.formats.inspection",
+    "Reference": "registry.names",
+    **dict.fromkeys(
+        ["AliasInfo", "AliasMove", "Annotations", "ArtifactInfo", "Builder", "ModelInfo", "ServiceInfo", "VersionInfo"],
+        "registry.schema",
+    ),
+}
+
+
+def _refuse_a_stranger() -> None:
+    """Raise when `import registry` would find something else than the package that came with this one."""
+    ours = Path(__file__).parent.parent / "registry" / "__init__.py"
+    found = importlib.util.find_spec("registry")
+    place = found.origin if found is not None else None
+    if not ours.exists() or (place is not None and Path(place).resolve() == ours.resolve()):
+        return
+    what = place or (list(found.submodule_search_locations or ())[:1] or ["nothing"])[0] if found else "nothing"
+    raise ImportError(
+        f"`import registry` finds {what}, which hides the package `registry` that belongs to weighbridge. Rename that "
+        "file or folder, or start Python from another folder."
+    )
+
+
+_refuse_a_stranger()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("weighbridge")
+    elif name == "inspect":
+        from registry.client.examine import inspect_file as value
+    elif name in __all__:
+        value = getattr(importlib.import_module(_HOMES.get(name, "registry.errors")), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The Python client: references in, verified files and tensors out."""

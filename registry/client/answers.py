@@ -1,0 +1,123 @@
+"""What comes back over HTTP: a body still to be read, or a reason why there is none."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import urllib3
+
+from registry.errors import (
+    AuthenticationRequiredError,
+    NotFoundError,
+    PermissionDeniedError,
+    ServerUnreachableError,
+    TooLargeError,
+    UnavailableError,
+    WeighbridgeError,
+    error_from_problem,
+)
+
+PIECE_BYTES = 1 << 20
+MAX_PROBLEM_BYTES = 1 << 20
+_FIRST_SERVER_ERROR = 500
+_BY_STATUS: dict[int, type[WeighbridgeError]] = {
+    401: AuthenticationRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    413: TooLargeError,
+}
+
+
+@dataclass(slots=True)
+class Incoming:
+    """An answer whose body is still to be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    _response: urllib3.BaseHTTPResponse
+    _url: str
+
+    def iter_pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, at most 1 MiB at a time.
+
+        Raises:
+            ServerUnreachableError: the connection broke before the announced end.
+        """
+        try:
+            while piece := self._response.read(PIECE_BYTES, decode_content=False):
+                yield piece
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ServerUnreachableError(
+                f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
+            ) from error
+
+    def read(self, limit_bytes: int | None = None) -> bytes:
+        """Return the body, cut at `limit_bytes`."""
+        pieces: list[bytes] = []
+        size = 0
+        for piece in self.iter_pieces():
+            pieces.append(piece)
+            size += len(piece)
+            if limit_bytes is not None and size >= limit_bytes:
+                break
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Give the connection back; a body that was not read to its end closes it, which is cheaper than draining."""
+        self._response.close()
+        self._response.release_conn()
+
+
+def unreachable(url: str, error: Exception) -> ServerUnreachableError:
+    """Return the named error for a connection that did not come about or broke."""
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return ServerUnreachableError(
+            f"The certificate of {url} is not trusted here ({_say(error)}). If your organisation has its own "
+            "authority, set SSL_CERT_FILE to its certificate."
+        )
+    if isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError):
+        return ServerUnreachableError(
+            f"No service answers at {url}. Is it running? Start one with `weighbridge serve`, or set "
+            "WEIGHBRIDGE_URL to where yours is. What was pulled before can be read with WEIGHBRIDGE_OFFLINE=1."
+        )
+    return ServerUnreachableError(f"The connection to {url} broke ({_say(error)}). Try again.")
+
+
+def _say(error: BaseException) -> str:
+    """Return the innermost reason of a connection error, without urllib3's object names."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error)
+    return text.split(">: ", 1)[-1].split("Pool(", 1)[0] if text else type(error).__name__
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Return the `Retry-After` in seconds; the date form, which this service never sends, counts as absent."""
+    try:
+        return max(0.0, float(headers.get("Retry-After", "")))
+    except ValueError:
+        return None
+
+
+def failure_of(incoming: Incoming, url: str) -> WeighbridgeError:
+    """Return the error of a problem document, or what the status alone says where something else answered."""
+    try:
+        data = incoming.read(MAX_PROBLEM_BYTES)
+    except ServerUnreachableError:
+        data = b""
+    finally:
+        incoming.close()
+    try:
+        problem: Any = json.loads(data)
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict) and "code" in problem:
+        return error_from_problem(cast("dict[str, Any]", problem))
+    kind = _BY_STATUS.get(
+        incoming.status, UnavailableError if incoming.status >= _FIRST_SERVER_ERROR else WeighbridgeError
+    )
+    return kind(
+        f"{url} answered {incoming.status} without saying why. Is a Weighbridge service there, or does a proxy in "
+        "between answer for it?"
+    )

@@ -1,0 +1,140 @@
+"""What changes after a push: annotations, aliases, deletion. Every change says what it expects to find."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from registry.client.connection import Connection
+from registry.client.push import plain_metrics, plain_tags, say_invalid
+from registry.client.resolve import model_route, version_route
+from registry.client.results import Model, Version
+from registry.errors import AliasNotFoundError, InvalidMetadataError, InvalidReferenceError
+from registry.names import Reference, check_alias
+from registry.schema import AliasInfo, AliasUpdate, AnnotationsUpdate
+
+
+def annotate(
+    connection: Connection,
+    ref: str,
+    *,
+    metrics: Mapping[str, Any] | None,
+    tags: Mapping[str, Any] | None,
+    description: str | None,
+    deprecated: str | None,
+) -> Version:
+    """Change annotations of a version as it is now.
+
+    Raises:
+        PreconditionFailedError: somebody changed them at the same moment.
+    """
+    given: dict[str, Any] = {}
+    if metrics:
+        given["metrics"] = plain_metrics(metrics)
+    if tags:
+        given["tags"] = plain_tags(tags)
+    if description is not None:
+        given["description"] = description
+    if deprecated is not None:
+        given["deprecated"] = deprecated or None
+    try:
+        update = AnnotationsUpdate.model_validate(given)
+    except ValidationError as error:
+        raise InvalidMetadataError(say_invalid(error)) from error
+    transport = connection.resolver.online()
+    version = connection.resolver.version(_without_path(connection.resolver.reference(ref)))
+    return transport.call(
+        Version,
+        "PATCH",
+        version_route(_numbered(version)),
+        body=update,
+        headers={"If-Match": f'"{version.annotations.revision}"'},
+    )
+
+
+def move_alias(connection: Connection, ref: str, name: str, reason: str) -> AliasInfo:
+    """Point an alias at the version that `ref` means now; making it when it is new.
+
+    Raises:
+        PreconditionFailedError: somebody moved it at the same moment; the detail names who and when.
+    """
+    check_alias(name)
+    transport = connection.resolver.online()
+    version = connection.resolver.version(_without_path(connection.resolver.reference(ref)))
+    path = model_route(_numbered(version), "aliases", name)
+    try:
+        current = transport.get(AliasInfo, path)
+    except AliasNotFoundError:
+        expected = {"If-None-Match": "*"}
+    else:
+        if current.version == version.number:
+            return current
+        expected = {"If-Match": f'"{current.revision}"'}
+    body = AliasUpdate(version=version.number, reason=reason)
+    return transport.call(AliasInfo, "PUT", path, body=body, headers=expected)
+
+
+def remove_alias(connection: Connection, ref: str, name: str) -> None:
+    """Remove an alias of a model.
+
+    Raises:
+        AliasNotFoundError: there is none of that name.
+        PreconditionFailedError: somebody moved it at the same moment.
+    """
+    transport = connection.resolver.online()
+    path = model_route(connection.resolver.model(ref), "aliases", name)
+    current = transport.get(AliasInfo, path)
+    transport.send("DELETE", path, headers={"If-Match": f'"{current.revision}"'})
+
+
+def delete(connection: Connection, ref: str) -> None:
+    """Delete a version, or the whole model when the reference names none; `restore` takes it back.
+
+    Raises:
+        VersionInUseError: an alias points at the version.
+    """
+    reference = _without_path(connection.resolver.reference(ref))
+    transport = connection.resolver.online()
+    if is_whole_model(ref, reference):
+        transport.send("DELETE", model_route(reference))
+        return
+    transport.send("DELETE", version_route(_numbered(connection.resolver.version(reference))))
+
+
+def restore(connection: Connection, ref: str) -> Model | Version:
+    """Take back the deletion of a version, or of a model when the reference names no version.
+
+    Raises:
+        NotDeletedError: it is not deleted, or gone for good.
+    """
+    reference = _without_path(connection.resolver.reference(ref))
+    transport = connection.resolver.online()
+    if is_whole_model(ref, reference):
+        return transport.call(Model, "POST", model_route(reference, "restore"))
+    if reference.version is None:
+        raise InvalidReferenceError(f"{ref!r}: a deleted version is restored by its number: `TEAM/MODEL:3`.")
+    return transport.call(Version, "POST", version_route(reference, "restore"))
+
+
+def is_whole_model(ref: str, reference: Reference) -> bool:
+    """Return whether a reference names a model only: `resnet50@latest` names a version."""
+    return reference.selector == "latest" and "@" not in ref and ":" not in ref
+
+
+def get_model(connection: Connection, ref: str) -> Model:
+    """Return a model.
+
+    Raises:
+        ModelNotFoundError: there is none of that name.
+    """
+    return connection.resolver.online().get(Model, model_route(connection.resolver.reference(ref)))
+
+
+def _numbered(version: Version) -> Reference:
+    return Reference(version.team, version.model, version=version.number)
+
+
+def _without_path(reference: Reference) -> Reference:
+    if reference.path is not None:
+        raise InvalidReferenceError(f"{str(reference)!r} names a file; here goes a version, such as `TEAM/MODEL:3`.")
+    return reference

@@ -1,0 +1,98 @@
+"""HTML for notebooks. Names, tags and descriptions are other people's text: everything is escaped."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from registry.schema import ModelInfo, VersionInfo
+
+MAX_ROWS = 100
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
+
+
+def format_size(size_bytes: int) -> str:
+    """Return a size for people: `97.8 MiB`."""
+    size, unit = float(size_bytes), 0
+    while size >= _STEP and unit < len(_UNITS) - 1:
+        size, unit = size / _STEP, unit + 1
+    return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
+
+
+def version_html(version: VersionInfo) -> str:
+    """Return one version as a table of its members."""
+    notes = version.annotations
+    rows: list[tuple[str, Any]] = [
+        ("kind", version.kind),
+        ("trust", version.trust),
+        ("size", format_size(version.size_bytes)),
+        ("aliases", ", ".join(version.aliases)),
+        ("metrics", _pairs(notes.metrics)),
+        ("tags", _pairs(notes.tags)),
+        ("base", version.base),
+        ("deprecated", notes.deprecated),
+        ("description", notes.description),
+        ("artifacts", ", ".join(f"{each.path} ({format_size(each.size_bytes)})" for each in version.artifacts)),
+        ("pushed", f"{version.created_at:%Y-%m-%d %H:%M} UTC by {version.created_by}"),
+    ]
+    return _card(version.reference, rows)
+
+
+def model_html(model: ModelInfo) -> str:
+    """Return one model as a table of its members."""
+    rows: list[tuple[str, Any]] = [
+        ("latest", model.latest),
+        ("versions", model.version_count),
+        ("tags", _pairs(model.tags)),
+        ("description", model.description),
+        ("updated", f"{model.updated_at:%Y-%m-%d %H:%M} UTC"),
+    ]
+    return _card(model.full_name, rows)
+
+
+def listing_html(items: Sequence[object]) -> str:
+    """Return models or versions as one table, at most 100 rows of it."""
+    versions = [item for item in items[:MAX_ROWS] if isinstance(item, VersionInfo)]
+    models = [item for item in items[:MAX_ROWS] if isinstance(item, ModelInfo)]
+    left_out = f"<p>and {len(items) - MAX_ROWS} more</p>" if len(items) > MAX_ROWS else ""
+    if versions:
+        metrics = list(dict.fromkeys(name for each in versions for name in each.annotations.metrics))
+        head = ["version", "aliases", "kind", "size", *metrics]
+        rows = [
+            [each.reference, ", ".join(each.aliases), each.kind, format_size(each.size_bytes)]
+            + [_number(each.annotations.metrics.get(name)) for name in metrics]
+            for each in versions
+        ]
+        return _table(head, rows) + left_out
+    if models:
+        rows = [[each.full_name, each.latest, each.version_count, each.description] for each in models]
+        return _table(["model", "latest", "versions", "description"], rows) + left_out
+    return f"<pre>{escape(repr(list(items)))}</pre>"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _pairs(pairs: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in pairs.items()
+    )
+
+
+def _card(title: str, rows: Iterable[tuple[str, Any]]) -> str:
+    lines = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(str(value))}</td></tr>"
+        for name, value in rows
+        if value not in {None, ""}
+    )
+    return f"<table><caption><b>{escape(title)}</b></caption>{lines}</table>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    header = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape('' if cell is None else str(cell))}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"

@@ -1,0 +1,273 @@
+"""Pull and download: what a reference means comes into the cache, and from there to tensors or to files."""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from registry.client.connection import Connection
+from registry.client.local import find_local, find_weights
+from registry.client.progress import progress_bar
+from registry.client.push import torch_missing
+from registry.client.results import Version
+from registry.client.transfer import download_artifact
+from registry.errors import (
+    AmbiguousWeightsError,
+    ArtifactNotFoundError,
+    InvalidPathError,
+    InvalidReferenceError,
+    InvalidRequestError,
+    NoWeightsError,
+    OfflineError,
+    StorageFullError,
+    TrustCodeRequiredError,
+)
+from registry.names import Reference, check_path
+from registry.schema import ArtifactInfo, VersionInfo
+from registry.weights import is_index_name
+
+_NUMBER = re.compile(r"v?[0-9]+")
+
+
+class DeprecatedVersionWarning(UserWarning):
+    """The version that is used was deprecated; the message is the reason given."""
+
+
+def complete(connection: Connection, ref: str, version: int | str | None) -> Reference:
+    """Parse a reference; `version` says which when the reference does not.
+
+    Raises:
+        InvalidReferenceError: it is none, or both say which version.
+    """
+    reference = connection.resolver.reference(ref)
+    if version is None:
+        return reference
+    if reference.selector != "latest" or reference.path is not None:
+        raise InvalidReferenceError(f"{ref!r} says which version, and `version={version!r}` does too. Give one.")
+    sign = ":" if isinstance(version, int) or _NUMBER.fullmatch(version) else "@"
+    return connection.resolver.reference(f"{reference}{sign}{version}")
+
+
+def resolve(connection: Connection, reference: Reference) -> Version:
+    """Return the version to use, and warn when it is deprecated."""
+    version = connection.resolver.version(reference)
+    if version.annotations.deprecated is not None:
+        warnings.warn(
+            f"{version.reference} is deprecated: {version.annotations.deprecated}",
+            DeprecatedVersionWarning,
+            stacklevel=4,
+        )
+    return version
+
+
+def fetch(
+    connection: Connection, version: VersionInfo, artifacts: Sequence[ArtifactInfo], *, verify: bool = False
+) -> list[Path]:
+    """Return the artifacts' files in the cache, downloading what is not there.
+
+    Args:
+        connection: the way to the service.
+        version: whose artifacts they are.
+        artifacts: in the order of the answer.
+        verify: read cached files again and compare their digests, not only their sizes.
+
+    Raises:
+        OfflineError: offline, and one is not in the cache.
+        WeighbridgeError: as `download_artifact`.
+    """
+    cache = connection.cache
+    files = {each.path: cache.find(each.sha256, each.size_bytes, verify=verify) for each in artifacts}
+    missing = [each for each in artifacts if files[each.path] is None]
+    if missing:
+        if connection.settings.offline:
+            names = ", ".join(each.path for each in missing)
+            raise OfflineError(
+                f"Offline, and the cache does not hold {names} of {version.reference}. Unset WEIGHBRIDGE_OFFLINE and "
+                "pull it once."
+            )
+        total = sum(each.size_bytes for each in missing)
+        with progress_bar(f"pull {version.reference}", total, wanted=connection.progress) as bar:
+            for each in missing:
+                files[each.path] = download_artifact(connection.transport, cache, version, each, bar)
+    return [file for each in artifacts if (file := files[each.path]) is not None]
+
+
+def fetch_weights(
+    connection: Connection, ref: str | os.PathLike[str], version: int | str | None = None, *, verify: bool = False
+) -> list[Path]:
+    """Return the files of a state_dict: local ones, or those of a version in the cache.
+
+    Raises:
+        NoWeightsError, AmbiguousWeightsError: the version or folder holds none, or several to choose from.
+        WeighbridgeError: as `fetch`.
+    """
+    local = _find_unversioned(ref, version)
+    if local is not None:
+        return find_weights(local)
+    reference = complete(connection, str(ref), version)
+    found = resolve(connection, reference)
+    return fetch(connection, found, choose_weights(found, reference.path), verify=verify)
+
+
+def only_file(ref: str | os.PathLike[str], files: Sequence[Path]) -> Path:
+    """Return the file where one is needed.
+
+    Raises:
+        AmbiguousWeightsError: there are several.
+    """
+    if len(files) > 1:
+        raise AmbiguousWeightsError(
+            f"{str(ref)!r} is made of {len(files)} files, and this reads one. Name one by its path in the reference.",
+            candidates=[each.name for each in files],
+        )
+    return files[0]
+
+
+def _find_unversioned(ref: str | os.PathLike[str], version: int | str | None) -> Path | None:
+    local = find_local(ref)
+    if local is not None and version is not None:
+        raise InvalidReferenceError(f"{str(ref)!r} is a local file; it has no versions to choose {version!r} from.")
+    return local
+
+
+def choose_weights(version: VersionInfo, path: str | None) -> list[ArtifactInfo]:
+    """Return the artifacts of a version's state_dict, or the one at `path`.
+
+    Raises:
+        ArtifactNotFoundError: nothing is at `path`.
+        NoWeightsError, AmbiguousWeightsError: as the service found when it was published.
+    """
+    if path is not None and not (is_index_name(path) and version.weights):
+        return [find_artifact(version, path)]
+    if version.weights:
+        return [find_artifact(version, each) for each in version.weights]
+    if version.weights_problem == "ambiguous_weights":
+        candidates = [each.path for each in version.artifacts if each.tensor_count]
+        raise AmbiguousWeightsError(
+            f"{version.reference} holds several weight files: {', '.join(candidates)}. Name one, as in "
+            f"`{version.reference}/{candidates[0] if candidates else 'FILE'}`.",
+            candidates=candidates,
+        )
+    raise NoWeightsError(f"{version.reference} holds no weights, only files. `download` gets them.")
+
+
+def find_artifact(version: VersionInfo, path: str) -> ArtifactInfo:
+    """Return the artifact at `path`.
+
+    Raises:
+        ArtifactNotFoundError: nothing is there; the detail lists what is.
+    """
+    for each in version.artifacts:
+        if each.path == path:
+            return each
+    names = ", ".join(each.path for each in version.artifacts)
+    raise ArtifactNotFoundError(f"{version.reference} has no artifact {path!r}. It has: {names}.")
+
+
+def fetch_code(connection: Connection, ref: str | os.PathLike[str], *, trust_code: bool) -> tuple[Path, str | None]:
+    """Return a file to be unpickled and its format (None for a local file: to be found out).
+
+    Raises:
+        TrustCodeRequiredError: opening it runs code and the caller did not say so; nothing was fetched.
+        AmbiguousWeightsError: several files could be meant.
+    """
+    local = find_local(ref)
+    if local is not None:
+        return only_file(ref, find_weights(local)), None
+    reference = complete(connection, str(ref), None)
+    version = resolve(connection, reference)
+    code = [each for each in version.artifacts if each.trust == "code" and each.tensor_count]
+    chosen = code if reference.path is None and len(code) == 1 else choose_weights(version, reference.path)
+    if len(chosen) != 1:
+        raise AmbiguousWeightsError(
+            f"{version.reference} holds several weight files. Name one, as in `{version.reference}/{chosen[0].path}`.",
+            candidates=[each.path for each in chosen],
+        )
+    artifact = chosen[0]
+    if artifact.trust != "tensors" and not trust_code:
+        raise TrustCodeRequiredError(
+            f"Opening {artifact.path} of {version.reference} runs code from the file; it refers to: "
+            f"{', '.join(artifact.globals)}. If you trust who pushed it, say `trust_code=True`. The weights alone "
+            f'need no trust: `pull("{version.reference}")`.',
+            globals=artifact.globals,
+        )
+    return fetch(connection, version, [artifact])[0], artifact.format
+
+
+def download(
+    connection: Connection, ref: str | os.PathLike[str], to: str | os.PathLike[str], *, verify: bool = False
+) -> list[Path]:
+    """Write the files of a version, or the one artifact that the reference names, below a folder.
+
+    Raises:
+        WeighbridgeError: see `Client.download`.
+    """
+    local = find_local(ref)
+    if local is not None:
+        names = [each for each in sorted(local.rglob("*")) if each.is_file()] if local.is_dir() else [local]
+        root = local if local.is_dir() else local.parent
+        files = [(each.relative_to(root).as_posix(), each) for each in names]
+    else:
+        reference = complete(connection, str(ref), None)
+        version = resolve(connection, reference)
+        artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
+        fetched = fetch(connection, version, artifacts, verify=verify)
+        files = [(check_path(each.path), file) for each, file in zip(artifacts, fetched, strict=True)]
+    folder = Path(to).expanduser()
+    return [place(file, folder, path) for path, file in files]
+
+
+def place(file: Path, folder: Path, path: str) -> Path:
+    """Copy a file to `folder/path` in one step: what was there stays whole until the copy is complete.
+
+    Raises:
+        InvalidPathError: a link in the folder leads out of it.
+        InvalidRequestError: the place cannot be written.
+        StorageFullError: the disk filled up; what was there before is still there.
+    """
+    target = folder / path
+    temporary = target.with_name(f".weighbridge-{secrets.token_hex(8)}")
+    try:
+        if not target.parent.resolve().is_relative_to(folder.resolve()):
+            raise InvalidPathError(f"{path!r} would be written outside of {str(folder)!r}, through a link in it.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageFullError(f"No room for {str(target)!r}; it was not written.") from error
+        raise InvalidRequestError(f"{str(target)!r} cannot be written: {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def import_load() -> Any:
+    """Return the module that makes tensors of files.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    try:
+        from registry.torch import load
+    except ModuleNotFoundError as error:
+        raise torch_missing("Pulling tensors", error) from error
+    return load
+
+
+def import_code() -> Any:
+    """Return the module that unpickles trusted files.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    try:
+        from registry.torch import code
+    except ModuleNotFoundError as error:
+        raise torch_missing("Opening a module", error) from error
+    return code

@@ -1,0 +1,179 @@
+"""Push: files, folders and live PyTorch objects become a new version."""
+
+import logging
+import os
+import tempfile
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from registry.client.cache import hash_file
+from registry.client.connection import Connection
+from registry.client.local import Collected, collect
+from registry.client.progress import progress_bar
+from registry.client.resolve import model_route
+from registry.client.results import Version
+from registry.client.transfer import OutgoingFile, UploadForm
+from registry.errors import ConfigurationError, InvalidMetadataError
+from registry.names import Reference
+from registry.schema import ArtifactAnnouncement, VersionCreate
+
+PUBLISH_TIMEOUT_SECONDS = 900.0
+"""How long the service may take after the last byte: it may still have to write it to a bucket."""
+
+log = logging.getLogger("weighbridge")
+
+
+class SkippedFilesWarning(UserWarning):
+    """Files of a pushed folder were left out."""
+
+
+def push_files(
+    connection: Connection, ref: str, sources: Sequence[str | os.PathLike[str]], details: Mapping[str, Any]
+) -> Version:
+    """Send files and folders as they are.
+
+    Args:
+        connection: the way to the service.
+        ref: the model.
+        sources: local paths.
+        details: members of `VersionCreate`, as the caller gave them.
+
+    Raises:
+        WeighbridgeError: see `Client.push`.
+    """
+    reference = connection.resolver.model(ref)
+    metadata = make_metadata(connection, details)
+    collected = collect(sources)
+    for notice in collected.notices:
+        warnings.warn(notice, SkippedFilesWarning, stacklevel=4)
+    return _send(connection, reference, metadata, collected)
+
+
+def push_object(
+    connection: Connection, ref: str, value: object, details: Mapping[str, Any], *, as_code: bool, unwrap: bool
+) -> Version:
+    """Serialise a state_dict, module or checkpoint, send it, and keep the file as its cache entry.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+        WeighbridgeError: see `Client.push`.
+    """
+    reference = connection.resolver.model(ref)
+    make_metadata(connection, details)  # a typing error in a tag should not cost a minute of serialising first
+    capture = _import_capture()
+    cache = connection.cache
+    with tempfile.TemporaryDirectory(dir=cache.temporary_folder()) as folder, cache.translated_errors():
+        captured = capture.capture(value, Path(folder), as_code=as_code, unwrap=unwrap)
+        for notice in captured.notices:
+            log.info("%s", notice)
+        given = dict(details)
+        given["builder"] = given.get("builder") or captured.builder
+        metadata = make_metadata(connection, given | {"wrappers": captured.wrappers})
+        with captured.path.open("rb") as file:
+            os.fsync(file.fileno())
+        size = captured.path.stat().st_size
+        outgoing = OutgoingFile(captured.path.name, captured.path, size, hash_file(captured.path))
+        version = _send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
+        cache.adopt(captured.path, outgoing.sha256)
+    return version
+
+
+def make_metadata(connection: Connection, details: Mapping[str, Any]) -> VersionCreate:
+    """Return the metadata of a push: numbers and words made plain, the base's team filled in.
+
+    Raises:
+        InvalidMetadataError: a member does not fit its rules.
+    """
+    given = {name: value for name, value in details.items() if value is not None}
+    given["metrics"] = plain_metrics(given.get("metrics"))
+    given["tags"] = plain_tags(given.get("tags"))
+    if "base" in given:
+        given["base"] = str(connection.resolver.reference(str(given["base"])))
+    try:
+        return VersionCreate.model_validate(given)
+    except ValidationError as error:
+        raise InvalidMetadataError(say_invalid(error)) from error
+
+
+def plain_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """Return metrics as floats, whatever number type (0-dim tensor, numpy scalar) they came as; None stays.
+
+    Raises:
+        InvalidMetadataError: one is no number.
+    """
+    plain: dict[str, float | None] = {}
+    for name, value in (metrics or {}).items():
+        try:
+            plain[name] = None if value is None else float(value)
+        except (TypeError, ValueError) as error:
+            raise InvalidMetadataError(f"The metric {name!r} is no number: {value!r}.") from error
+    return plain
+
+
+def plain_tags(tags: Mapping[str, Any] | None) -> dict[str, str | None]:
+    """Return tags as texts: `True` becomes `true`, a number its digits; None stays."""
+    return {
+        name: None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in (tags or {}).items()
+    }
+
+
+def say_invalid(error: ValidationError) -> str:
+    """Return what pydantic found, for a person: `metrics.top1: a metric is a finite number`."""
+    found = [
+        f"{'.'.join(str(part) for part in each['loc'])}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors(include_url=False)
+    ]
+    return "The metadata does not fit: " + "; ".join(found) + "."
+
+
+def _send(connection: Connection, reference: Reference, metadata: VersionCreate, collected: Collected) -> Version:
+    announced = {
+        each.path: ArtifactAnnouncement(sha256=each.sha256, size_bytes=each.size_bytes) for each in collected.files
+    }
+    document = metadata.model_copy(update={"artifacts": announced}).model_dump_json(exclude_none=True).encode()
+    total = sum(each.size_bytes for each in collected.files)
+    transport = connection.resolver.online()
+    with progress_bar(f"push {reference}", total, wanted=connection.progress) as bar:
+        form = UploadForm(document, collected.files, bar)
+        version = transport.call(
+            Version,
+            "POST",
+            model_route(reference, "versions"),
+            body=form.iter_body,
+            headers={**form.headers, "Idempotency-Key": str(uuid.uuid4())},
+            read_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
+        )
+    return version.model_copy(update={"notices": [*collected.notices, *version.notices]})
+
+
+def is_path(value: object) -> bool:
+    """Return whether a pushed value is a path, or several, and no live object."""
+    if isinstance(value, str | os.PathLike):
+        return True
+    if not isinstance(value, list | tuple):
+        return False
+    return all(isinstance(each, str | os.PathLike) for each in cast("Sequence[object]", value))
+
+
+def _import_capture() -> Any:
+    try:
+        from registry.torch import capture
+    except ModuleNotFoundError as error:
+        raise torch_missing("Pushing a live object", error) from error
+    return capture
+
+
+def torch_missing(what: str, error: ModuleNotFoundError) -> Exception:
+    """Return what to raise when an import failed: a named error if it is PyTorch that is missing."""
+    if (error.name or "").split(".")[0] not in {"torch", "numpy"}:
+        return error
+    return ConfigurationError(
+        f"{what} needs PyTorch, which is not installed here: `pip install 'weighbridge[torch]'`. Pushing and "
+        "downloading files works without."
+    )

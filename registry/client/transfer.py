@@ -1,0 +1,124 @@
+"""Bulk bytes: artifacts from the service into the cache, files to the service as one streamed form."""
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.client.answers import PIECE_BYTES
+from registry.client.cache import Cache, CacheWriter
+from registry.client.progress import Bar
+from registry.client.transport import Transport, back_off_seconds, route
+from registry.errors import ServerUnreachableError, SizeMismatchError
+from registry.schema import ArtifactInfo, VersionInfo
+
+MAX_FAILURES = 5
+"""Broken connections in a row, each without `PROGRESS_BYTES` of progress, before a download gives up."""
+PROGRESS_BYTES = 1 << 20
+_OK = 200
+
+
+def download_artifact(
+    transport: Transport, cache: Cache, version: VersionInfo, artifact: ArtifactInfo, bar: Bar
+) -> Path:
+    """Bring an artifact into the cache and return its file there, verified by SHA-256.
+
+    A connection that breaks is taken up again where it broke.
+
+    Raises:
+        ServerUnreachableError: it broke too often.
+        DigestMismatchError, SizeMismatchError: the bytes are not the artifact's; nothing entered the cache.
+        StorageFullError: the cache has no room.
+    """
+    path = route(
+        "models", version.team, version.model, "versions", version.number, "artifacts", *artifact.path.split("/")
+    )
+    with cache.writer(artifact.size_bytes) as writer:
+        failures = 0
+        while writer.size_bytes < artifact.size_bytes:
+            before = writer.size_bytes
+            try:
+                _receive(transport, path, artifact, writer, bar)
+            except ServerUnreachableError:
+                failures = 0 if writer.size_bytes - before >= PROGRESS_BYTES else failures + 1
+                if failures >= MAX_FAILURES:
+                    raise
+                time.sleep(back_off_seconds(failures + 1))
+        return writer.commit(artifact.sha256, artifact.size_bytes)
+
+
+def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: CacheWriter, bar: Bar) -> None:
+    """Receive what is missing over one connection."""
+    start, size_bytes = writer.size_bytes, artifact.size_bytes
+    etag = f'"{artifact.sha256.removeprefix("sha256:")}"'
+    headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
+    with transport.open("GET", path, headers=headers) as incoming:
+        if start and incoming.status == _OK:  # the range was not honoured: this is the whole artifact again
+            writer.restart()
+            bar.advance(-start)
+        for piece in incoming.iter_pieces():
+            if writer.size_bytes + len(piece) > size_bytes:
+                raise SizeMismatchError(f"The service sent more than the {size_bytes} bytes of the artifact.")
+            writer.write(piece)
+            bar.advance(len(piece))
+    if writer.size_bytes < size_bytes:
+        raise ServerUnreachableError(f"The service sent {writer.size_bytes} of {size_bytes} bytes. Try again.")
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingFile:
+    """A local file that becomes the artifact `path`; `sha256` (`sha256:…`) and size are announced to the service."""
+
+    path: str
+    file: Path
+    size_bytes: int
+    sha256: str
+
+
+class UploadForm:
+    """A `multipart/form-data` body (RFC 7578): one JSON field, then files; made piece by piece, as often as asked."""
+
+    def __init__(self, metadata: bytes, files: Sequence[OutgoingFile], bar: Bar) -> None:
+        boundary = f"weighbridge-{secrets.token_hex(16)}"
+        self._files = files
+        self._bar = bar
+        self._metadata = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="metadata"\r\nContent-Type: application/json\r\n\r\n'
+        ).encode() + metadata
+        self._heads = [_file_head(boundary, each.path) for each in files]
+        self._end = f"\r\n--{boundary}--\r\n".encode()
+        size = len(self._metadata) + sum(map(len, self._heads)) + sum(each.size_bytes for each in files)
+        self.headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(size + len(self._end)),
+        }
+
+    def iter_body(self) -> Iterator[bytes]:
+        """Yield the body, at most 1 MiB at a time.
+
+        Raises:
+            SizeMismatchError: a file changed its size since it was announced.
+        """
+        self._bar.restart()
+        yield self._metadata
+        for head, each in zip(self._heads, self._files, strict=True):
+            yield head
+            sent = 0
+            with each.file.open("rb", buffering=0) as file:
+                while piece := file.read(min(PIECE_BYTES, each.size_bytes - sent)):
+                    yield piece
+                    sent += len(piece)
+                    self._bar.advance(len(piece))
+            if sent != each.size_bytes:
+                raise SizeMismatchError(f"{each.file} became shorter while it was sent. Push it again.")
+        yield self._end
+
+
+def _file_head(boundary: str, path: str) -> bytes:
+    # Quotes and backslashes as RFC 7578 refers to RFC 2183: a quoted string with backslash escapes.
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{escaped}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
