@@ -17,6 +17,7 @@ class Limits:
         machine_bytes: estimated memory of the objects that one pickle describes.
         mark_depth: nested MARKs of one pickle.
         long_bytes: longer integers are kept opaque.
+        nesting: of containers in an object graph that is walked.
         references: followed while walking an object graph (a shared object counts each time it is met).
         names: tensors, entries and scalars that one file may list.
         archive_entries: records of one zip archive.
@@ -38,6 +39,7 @@ class Limits:
     machine_bytes: int = 128 * _MIB
     mark_depth: int = 100_000
     long_bytes: int = 8 * _KIB
+    nesting: int = 1000
     references: int = 1_000_000
     names: int = 200_000
     archive_entries: int = 70_000

@@ -1,0 +1,343 @@
+"""torch's rebuild functions, read as facts about tensors; every view is checked against its storage."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+from registry.errors import MalformedArtifactError
+from registry.formats.allow_list import standing
+from registry.formats.inert_names import (
+    DTYPE_BYTES,
+    LAYOUTS,
+    QUANTISED_DTYPES,
+    REBUILD_FROM_TYPE,
+    REBUILD_FUNCTIONS,
+)
+from registry.formats.inspection import StorageRecord
+from registry.formats.limits import Limits
+from registry.formats.nodes import Call, Global, Node, StorageRef, TupleNode
+from registry.formats.values import as_pairs, function_name, numpy_dtype
+
+_PARAMETER = ("torch.nn.parameter", "Parameter")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """A tensor as it was rebuilt, wherever it is kept; the attributes are those of `TensorRecord`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    storage_offset: int = 0
+    storage_key: str | None = None
+    file_offset: int | None = None
+    nbytes: int = 0
+    requires_grad: bool = False
+    is_parameter: bool = False
+    device: str = "cpu"
+    layout: str = "strided"
+    conj: bool = False
+    neg: bool = False
+    quantisation: dict[str, Any] | None = None
+    components: dict[str, "TensorFacts"] = field(default_factory=dict[str, "TensorFacts"])
+
+
+def refuse_tensor(reason: str) -> NoReturn:
+    """Raise `MalformedArtifactError` with a sentence about a tensor."""
+    raise MalformedArtifactError(f"A tensor of the file is not one that torch writes: {reason}.")
+
+
+class TensorDecoder:
+    """Reads the calls of one file.
+
+    Args:
+        storages: the file's storages by key.
+        limits: bounds on dimensions and elements.
+
+    Attributes:
+        facts: what was read, by the identity of the call.
+    """
+
+    def __init__(self, storages: Mapping[str, StorageRecord], limits: Limits) -> None:
+        self._storages = storages
+        self._limits = limits
+        self.facts: dict[int, TensorFacts] = {}
+        self._readers = {
+            "_rebuild_tensor": self._tensor,
+            "_rebuild_tensor_v2": self._tensor_v2,
+            "_rebuild_tensor_v3": self._tensor_v3,
+            "_rebuild_parameter": self._parameter,
+            "_rebuild_parameter_with_state": self._parameter,
+            "_rebuild_qtensor": self._quantised,
+            "_rebuild_sparse_tensor": self._sparse,
+            "_rebuild_meta_tensor_no_storage": self._meta,
+            "_rebuild_nested_tensor": self._nested,
+            "_rebuild_wrapper_subclass": self._wrapper,
+            "_rebuild_device_tensor_from_numpy": self._from_numpy,
+            "_rebuild_device_tensor_from_cpu_tensor": self._from_cpu,
+            "_rebuild_xla_tensor": self._from_cpu,
+        }
+
+    def decode(self, calls: Sequence[Call]) -> None:
+        """Read every call that makes a tensor, in the order they were made.
+
+        Raises:
+            MalformedArtifactError: a tensor does not fit its storage, or torch would not rebuild it.
+        """
+        for call in calls:
+            if type(call.function) is Global:
+                pair = (call.function.module, call.function.name)
+                facts = self._read(pair, call.arguments)
+                if pair == _PARAMETER:
+                    facts = self._old_parameter(call)
+                if facts is not None:
+                    if call.construct or call.keywords:
+                        refuse_tensor("it is constructed instead of rebuilt")
+                    self.facts[id(call)] = facts
+
+    def _read(self, pair: tuple[str, str], arguments: Sequence[Node]) -> TensorFacts | None:
+        if pair in REBUILD_FUNCTIONS:
+            return self._readers[pair[1]](arguments)
+        return self._from_type(arguments) if pair == REBUILD_FROM_TYPE else None
+
+    def _of(self, node: Node) -> TensorFacts:
+        found = self.facts.get(id(node)) if type(node) is Call else None
+        if found is None:
+            refuse_tensor("it is made of something that is no tensor")
+        return found
+
+    def _view(self, storage: Node, dtype: str, offset: Node, size: Node, stride: Node) -> TensorFacts:
+        if type(storage) is not StorageRef:
+            refuse_tensor("its storage is none")
+        shape, strides = self._integers(size), self._integers(stride)
+        start = _count(offset)
+        itemsize = DTYPE_BYTES[dtype]
+        record = self._storages[storage.key]
+        first, available = 0, record.nbytes
+        if storage.view is not None:
+            first = storage.view[1] * itemsize
+            available = storage.view[2] * itemsize
+        if len(shape) != len(strides):
+            refuse_tensor("it has not as many strides as dimensions")
+        elements = self._elements(shape)
+        last = sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) if elements else -1
+        if (start + last + 1) * itemsize > available and elements:
+            refuse_tensor("it reaches beyond the end of its storage")
+        start += first // itemsize
+        position = None if record.file_offset is None else record.file_offset + start * itemsize
+        return TensorFacts(
+            dtype, shape, strides, start, storage.key, position, elements * itemsize, device=storage.location
+        )
+
+    def _integers(self, node: Node) -> tuple[int, ...]:
+        """Return the integers of a tuple or `torch.Size`."""
+        if function_name(node) == "torch.Size" and len(node.arguments) == 1:
+            node = node.arguments[0]
+        if type(node) is not TupleNode:
+            refuse_tensor("its shape is no tuple")
+        if len(node.items) > self._limits.dimensions:
+            refuse_tensor(f"it has more than {self._limits.dimensions} dimensions")
+        return tuple(map(_count, node.items))
+
+    def _elements(self, shape: tuple[int, ...]) -> int:
+        elements = math.prod(shape)
+        if elements >= self._limits.elements:
+            refuse_tensor("it has too many elements")
+        return elements
+
+    def _tensor(self, arguments: Sequence[Node]) -> TensorFacts:
+        storage, offset, size, stride = _exactly(arguments, 4)
+        if type(storage) is not StorageRef or storage.untyped or storage.dtype in QUANTISED_DTYPES:
+            refuse_tensor("its storage has not the type of its elements")
+        return self._view(storage, storage.dtype, offset, size, stride)
+
+    def _tensor_v2(self, arguments: Sequence[Node]) -> TensorFacts:
+        values = _exactly(arguments, 6, 7)
+        return _flagged(self._tensor(values[:4]), values[4], values[6:])
+
+    def _tensor_v3(self, arguments: Sequence[Node]) -> TensorFacts:
+        values = _exactly(arguments, 7, 8)
+        storage, offset, size, stride, requires_grad, _, dtype_node = values[:7]
+        dtype = _dtype(dtype_node)
+        if type(storage) is not StorageRef or not storage.untyped or dtype in QUANTISED_DTYPES:
+            refuse_tensor("its storage is not untyped")
+        return _flagged(self._view(storage, dtype, offset, size, stride), requires_grad, values[7:])
+
+    def _parameter(self, arguments: Sequence[Node]) -> TensorFacts:
+        values = _exactly(arguments, 3, 4)
+        return replace(self._of(values[0]), requires_grad=_truth(values[1]), is_parameter=True)
+
+    def _old_parameter(self, call: Call) -> TensorFacts:
+        """`Parameter(data[, requires_grad])`, then perhaps BUILD with (requires_grad, volatile, hooks): torch 0.3."""
+        values = _exactly(call.arguments, 1, 2)
+        requires_grad = _truth(values[1]) if len(values) > 1 else True
+        if call.has_state:
+            state = call.state.items if type(call.state) is TupleNode else ()
+            requires_grad = _truth(_exactly(state, 3)[0])
+        return replace(self._of(values[0]), requires_grad=requires_grad, is_parameter=True)
+
+    def _from_type(self, arguments: Sequence[Node]) -> TensorFacts | None:
+        function, kind, inner, _ = _exactly(arguments, 4)
+        if type(function) is not Global or type(kind) is not Global or type(inner) is not TupleNode:
+            refuse_tensor("it is rebuilt by something that is no function")
+        pair = (function.module, function.name)
+        if pair not in REBUILD_FUNCTIONS:
+            if standing(*pair) == "code":
+                return None
+            refuse_tensor(f"it is rebuilt by {function}")
+        facts = self._read(pair, inner.items)
+        return replace(facts, is_parameter=True) if facts and (kind.module, kind.name) == _PARAMETER else facts
+
+    def _quantised(self, arguments: Sequence[Node]) -> TensorFacts:
+        storage, offset, size, stride, parameters, requires_grad, _ = _exactly(arguments, 7)
+        if type(storage) is not StorageRef or storage.dtype not in QUANTISED_DTYPES:
+            refuse_tensor("its storage is not quantised")
+        facts = _flagged(self._view(storage, storage.dtype, offset, size, stride), requires_grad, ())
+        values = parameters.items if type(parameters) is TupleNode else ()
+        scheme = values[0].name if values and type(values[0]) is Global and values[0].module == "torch" else ""
+        if scheme == "per_tensor_affine":
+            _, scale, zero_point = _exactly(values, 3)
+            if type(scale) is not float or type(zero_point) is not int:
+                refuse_tensor("its scale is no number")
+            return replace(facts, quantisation={"scheme": scheme, "scale": scale, "zero_point": zero_point})
+        if scheme in {"per_channel_affine", "per_channel_affine_float_qparams"}:
+            _, scales, zero_points, axis = _exactly(values, 4)
+            if _count(axis) >= len(facts.shape):
+                refuse_tensor("its quantisation axis does not exist")
+            parts = {"scales": self._strided(scales), "zero_points": self._strided(zero_points)}
+            return replace(facts, quantisation={"scheme": scheme, "axis": axis}, components=parts)
+        refuse_tensor("its quantisation scheme is unknown")
+
+    def _strided(self, node: Node) -> TensorFacts:
+        facts = self._of(node)
+        if facts.components or facts.layout != "strided":
+            refuse_tensor("it is made of a tensor that is not dense")
+        return facts
+
+    def _sparse(self, arguments: Sequence[Node]) -> TensorFacts:
+        layout_node, data = _exactly(arguments, 2)
+        layout = _layout(layout_node)
+        values = data.items if type(data) is TupleNode else ()
+        if layout == "sparse_coo":
+            indices, content, size, *_ = _exactly(values, 3, 4)
+            parts = {"indices": self._strided(indices), "values": self._strided(content)}
+        else:
+            compressed, plain, content, size = _exactly(values, 4)
+            names = ("crow_indices", "col_indices") if layout in {"sparse_csr", "sparse_bsr"} else (
+                "ccol_indices",
+                "row_indices",
+            )
+            parts = {names[0]: self._strided(compressed), names[1]: self._strided(plain)}
+            parts["values"] = self._strided(content)
+        shape = self._integers(size)
+        self._elements(shape)
+        return _composite(parts, parts["values"], shape, layout)
+
+    def _nested(self, arguments: Sequence[Node]) -> TensorFacts:
+        names = ("buffer", "sizes", "strides", "offsets")
+        values = _exactly(arguments, 4)
+        parts = {name: self._strided(value) for name, value in zip(names, values, strict=True)}
+        return _composite(parts, parts["buffer"], parts["sizes"].shape[:1], "nested")
+
+    def _without_storage(
+        self, dtype: str, size: Node, stride: Node, requires_grad: Node, device: str
+    ) -> TensorFacts:
+        shape, strides = self._integers(size), self._integers(stride)
+        if len(shape) != len(strides):
+            refuse_tensor("it has not as many strides as dimensions")
+        nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
+        return TensorFacts(
+            dtype, shape, strides, nbytes=nbytes, requires_grad=_truth(requires_grad), device=device
+        )
+
+    def _meta(self, arguments: Sequence[Node]) -> TensorFacts:
+        dtype, size, stride, requires_grad = _exactly(arguments, 4)
+        return self._without_storage(_dtype(dtype), size, stride, requires_grad, "meta")
+
+    def _wrapper(self, arguments: Sequence[Node]) -> TensorFacts:
+        _, dtype, size, stride, offset, layout, device, requires_grad = _exactly(arguments, 8)
+        name = ":".join(map(str, device.arguments)) if function_name(device) == "torch.device" else str(device)
+        facts = self._without_storage(_dtype(dtype), size, stride, requires_grad, name)
+        return replace(facts, storage_offset=_count(offset), layout=_layout(layout))
+
+    def _from_cpu(self, arguments: Sequence[Node]) -> TensorFacts:
+        data, dtype, device, requires_grad = _exactly(arguments, 4)
+        facts = self._of(data)
+        if facts.dtype != _dtype(dtype) or type(device) is not str:
+            refuse_tensor("its device or dtype is not that of its data")
+        return replace(facts, device=device, requires_grad=_truth(requires_grad))
+
+    def _from_numpy(self, arguments: Sequence[Node]) -> TensorFacts:
+        data, dtype_node, device, requires_grad = _exactly(arguments, 4)
+        dtype = _dtype(dtype_node)
+        state = data.state.items if type(data) is Call and type(data.state) is TupleNode else ()
+        _, size, array_dtype, fortran, *_ = _exactly(state, 5)
+        if numpy_dtype(array_dtype) is None or type(fortran) is not bool or type(device) is not str:
+            refuse_tensor("its data is no numpy array")
+        shape = self._integers(size)
+        strides = contiguous_stride(shape[::-1])[::-1] if fortran else contiguous_stride(shape)
+        nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
+        requires = _truth(requires_grad)
+        return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=requires, device=device)
+
+
+def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the row-major stride of `shape`, in elements, as torch computes it (a length of 0 counts as 1)."""
+    strides: list[int] = []
+    step = 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(1, length)
+    return tuple(reversed(strides))
+
+
+def _composite(
+    parts: dict[str, TensorFacts], values: TensorFacts, shape: tuple[int, ...], layout: str
+) -> TensorFacts:
+    nbytes = sum(part.nbytes for part in parts.values())
+    return TensorFacts(values.dtype, shape, (), nbytes=nbytes, device=values.device, layout=layout, components=parts)
+
+
+def _exactly(values: Sequence[Node], *counts: int) -> Sequence[Node]:
+    if len(values) not in counts:
+        refuse_tensor("it is rebuilt from a wrong number of values")
+    return values
+
+
+def _count(node: Node) -> int:
+    """Return a non-negative integer; booleans are none."""
+    if type(node) is not int or node < 0:
+        refuse_tensor("a size, stride or offset is no non-negative integer")
+    return node
+
+
+def _truth(node: Node) -> bool:
+    if type(node) is not bool:
+        refuse_tensor("its requires_grad is neither True nor False")
+    return node
+
+
+def _dtype(node: Node) -> str:
+    if type(node) is not Global or node.module != "torch" or node.name not in DTYPE_BYTES:
+        refuse_tensor("its dtype is unknown")
+    return node.name
+
+
+def _layout(node: Node) -> str:
+    argument = node.arguments[0] if function_name(node) == "torch.serialization._get_layout" else None
+    layout = argument.removeprefix("torch.") if isinstance(argument, str) else ""
+    if layout not in LAYOUTS:
+        refuse_tensor("its layout is unknown")
+    return layout
+
+
+def _flagged(facts: TensorFacts, requires_grad: Node, metadata: Sequence[Node]) -> TensorFacts:
+    """Return the facts with requires_grad and the bits that torch's metadata sets."""
+    if not metadata:
+        return replace(facts, requires_grad=True) if _truth(requires_grad) else facts
+    pairs = as_pairs(metadata[0])
+    if pairs is None or any(not isinstance(key, str) or key not in {"conj", "neg"} for key, _ in pairs):
+        refuse_tensor("its metadata is unknown")
+    bits = {key: _truth(value) for key, value in pairs}
+    return replace(facts, requires_grad=_truth(requires_grad), **bits)
