@@ -1,4 +1,8 @@
-"""Bring a database to the schema of this version. There is no way down: restore the copy made before."""
+"""Bring a database to the schema of this version. There is no way down: restore the copy made before.
+
+Revisions are written by hand in `migrations/versions/`; a test compares where they lead with `tables.py`, on both
+databases, and prints what differs.
+"""
 
 from pathlib import Path
 
@@ -9,7 +13,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from storage.metadata.session import Database
-from storage.metadata.tables import Base
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 _ADVISORY_LOCK = 0x5765696768  # "Weigh"; any number will do that nobody else takes
@@ -44,5 +47,5 @@ def _upgrade(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    config.attributes.update(connection=connection, metadata=Base.metadata)
+    config.attributes["connection"] = connection
     command.upgrade(config, "head")

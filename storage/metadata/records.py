@@ -1,6 +1,8 @@
 """What the use cases hand to the catalog and get back, where `registry.schema` has no word for it."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from registry.schema import ArtifactInfo, VersionCreate
 
@@ -35,7 +37,13 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """All that one publishing transaction makes visible."""
+    """All that one publishing transaction makes visible.
+
+    Attributes:
+        fingerprint: of what was asked for; the same `Idempotency-Key` with another one is refused.
+        base_number: team, model and number of the base; its text is in `metadata.base`.
+        idempotency: the caller and the `Idempotency-Key` of a push that began with `begin_push`.
+    """
 
     team: str
     model: str
@@ -92,3 +100,31 @@ class ModelQuery:
     tags: dict[str, str] = field(default_factory=dict[str, str])
     kind: str | None = None
     sort: str = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationChange:
+    """One recorded change of annotations; `changes` holds the members that were sent."""
+
+    revision: int
+    changed_at: datetime
+    changed_by: str
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that rows know: what lies at `location`."""
+
+    location: str
+    team: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one step of collecting doomed: objects and their bytes."""
+
+    object_count: int
+    size_bytes: int

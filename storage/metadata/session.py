@@ -23,7 +23,7 @@ from registry.errors import (
     StorageFullError,
     WeighbridgeError,
 )
-from storage.metadata.tables import Base
+from storage.metadata.columns import Base
 
 ResultT = TypeVar("ResultT")
 OwnerT = TypeVar("OwnerT", bound="Transactional")

@@ -1,83 +1,20 @@
 """The tables, and nothing else: what a row holds and which rows the database refuses to lose."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    DateTime,
-    Dialect,
-    Double,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.formats.inspection import Kind, Trust
+from storage.metadata.columns import Base, Id, Name
 
 WeightsProblem: TypeAlias = Literal["no_weights", "ambiguous_weights"]
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """A time in UTC that is timezone-aware on both databases; SQLite itself keeps no zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, which would mean something else on every machine."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the zone back, whatever the session's is."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
-
-
-Id = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)]
-Name = Annotated[str, mapped_column(Text().with_variant(Text(collation="C"), "postgresql"))]
-"""Text that sorts byte by byte on both databases, so that pages come in the same order."""
-
 INDEXED_CHARACTERS = 100
 """How much of a tag's value is in `value_start`: PostgreSQL indexes at most 2,704 bytes of a row."""
 _LIVE = text("deleted_at IS NULL")
-
-
-class Base(DeclarativeBase):
-    """What all tables share: names of constraints, and column types by annotation."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        str: Text(),
-        int: BigInteger(),
-        float: Double(),
-        bytes: LargeBinary(),
-        datetime: UtcDateTime(),
-        list[str]: JSON(),
-        dict[str, Any]: JSON(none_as_null=True),
-    }
 
 
 class RegistryRow(Base):

@@ -2,6 +2,5 @@
 
 from alembic import context
 
-attributes = context.config.attributes
-context.configure(connection=attributes["connection"], target_metadata=attributes["metadata"])
+context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

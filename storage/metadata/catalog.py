@@ -1,0 +1,58 @@
+"""The catalog: every query and change of rows, as methods that are one short transaction each."""
+
+from typing import Self
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from storage.metadata.aliases import Aliases
+from storage.metadata.annotations import AnnotationRecords
+from storage.metadata.artifacts import Artifacts
+from storage.metadata.garbage import Garbage
+from storage.metadata.migrate import find_revision, head_revision
+from storage.metadata.models import Models
+from storage.metadata.publishing import Publishing
+from storage.metadata.pushes import Pushes
+from storage.metadata.session import Database, reads
+from storage.metadata.tables import RegistryRow
+from storage.metadata.versions import Versions
+
+
+class Catalog(Models, Versions, AnnotationRecords, Aliases, Pushes, Publishing, Artifacts, Garbage):
+    """What the registry knows. Every method may be called from several threads at once.
+
+    Methods return schema objects and records, never rows. Beside the errors that each names, all raise
+    `CatalogUnavailableError` when the database does not answer and `StorageFullError` when its disk is full.
+    """
+
+    @classmethod
+    def open(cls, url: str, *, pool_size: int = 10) -> Self:
+        """Return the catalog at `sqlite:///path` or `postgresql+psycopg://…`. It does not migrate, nor connect yet.
+
+        Raises:
+            ConfigurationError: the URL is of no such kind, or its driver is not installed.
+        """
+        return cls(Database(url, pool_size))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.database.close()
+
+    @reads
+    def check(self, session: Session) -> None:
+        """Return when the database answers."""
+        session.execute(text("SELECT 1"))
+
+    @reads
+    def registry_id(self, session: Session) -> str:
+        """Return the id that the first migration gave this registry; its blob store carries the same."""
+        return session.scalars(select(RegistryRow.registry_id)).one()
+
+    @reads
+    def schema_revision(self, session: Session) -> str | None:
+        """Return the revision of the schema, None before the first migration."""
+        return find_revision(session.connection())
+
+    def needs_migration(self) -> bool:
+        """Return whether `storage.metadata.migrate.upgrade` has something to do."""
+        return self.schema_revision() != head_revision()

@@ -1,0 +1,118 @@
+"""Garbage in the catalog: expired writes, objects that nothing refers to, locations whose bytes may go."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, delete, exists, insert, select
+from sqlalchemy.orm import Session
+
+from storage.metadata.records import Collected, StoredObject
+from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
+from storage.metadata.tables import DoomedRow, ExtentRow, LeaseRow, ObjectRow, UploadPinRow, WriteIntentRow
+
+DOOM_DELAY = timedelta(minutes=10)
+"""How long the bytes of an object outlive its row: longer than any URL that reads them (5 minutes)."""
+_BATCH = 1000
+
+
+class Garbage(Transactional):
+    """The part of the catalog that knows what may be thrown away, and who is doing it."""
+
+    @writes
+    def doom_expired_writes(self, session: Session, now: datetime, limit: int) -> int:
+        """Doom the locations of writes whose time is up, and return how many."""
+        expired = select(WriteIntentRow.location).where(WriteIntentRow.expires_at <= now)
+        chosen = expired.order_by(WriteIntentRow.expires_at).limit(limit)
+        return end_writes(session, WriteIntentRow.location.in_(chosen), WriteIntentRow.expires_at <= now)
+
+    @writes
+    def doom_unused_objects(self, session: Session, now: datetime, limit: int) -> Collected:
+        """Doom objects that no artifact and no open upload refers to; their bytes stay for `DOOM_DELAY`."""
+        unused = select(ObjectRow.id).where(*_unused()).order_by(ObjectRow.id).limit(limit)
+        return doom_objects(session, ObjectRow.id.in_(unused), now + DOOM_DELAY)
+
+    @reads
+    def list_doomed(self, session: Session, now: datetime, limit: int) -> list[str]:
+        """Return locations whose bytes may go now."""
+        due = select(DoomedRow.location).where(DoomedRow.not_before <= now)
+        return list(session.scalars(due.order_by(DoomedRow.not_before).limit(limit)))
+
+    @writes
+    def forget_doomed(self, session: Session, locations: Sequence[str]) -> None:
+        """Forget locations whose bytes are gone."""
+        session.execute(delete(DoomedRow).where(DoomedRow.location.in_(locations)))
+
+    @reads
+    def find_known(self, session: Session, locations: Sequence[str]) -> set[str]:
+        """Return which of the locations some row knows: as an object, a running write or a doomed one."""
+        return {
+            location
+            for row in (ObjectRow, WriteIntentRow, DoomedRow)
+            for location in session.scalars(select(row.location).where(row.location.in_(locations)))
+        }
+
+    def is_known(self, location: str) -> bool:
+        """Return whether some row knows the location."""
+        return bool(self.find_known([location]))
+
+    def iter_objects(self) -> Iterator[StoredObject]:
+        """Yield every object, in short transactions; those published meanwhile may be among them."""
+        last = 0
+        while True:
+            last, batch = self._objects_after(last)
+            yield from batch
+            if len(batch) < _BATCH:
+                return
+
+    @reads
+    def _objects_after(self, session: Session, last: int) -> tuple[int, list[StoredObject]]:
+        rows = session.scalars(select(ObjectRow).where(ObjectRow.id > last).order_by(ObjectRow.id).limit(_BATCH)).all()
+        found = [StoredObject(row.location, row.team, row.sha256, row.size_bytes) for row in rows]
+        return (rows[-1].id if rows else last), found
+
+    @writes
+    def acquire_lease(self, session: Session, name: str, holder: str, until: datetime) -> bool:
+        """Take or extend a lease; return whether the holder has it now."""
+        statement = insert_for(session, LeaseRow).values(name=name, holder=holder, until=until)
+        free = (LeaseRow.until <= utc_now()) | (LeaseRow.holder == holder)
+        taken = statement.on_conflict_do_update(
+            index_elements=[LeaseRow.name], set_={"holder": holder, "until": until}, where=free
+        )
+        return session.scalar(taken.returning(LeaseRow.name)) is not None
+
+    @writes
+    def release_lease(self, session: Session, name: str, holder: str) -> None:
+        """Give a lease back; one that somebody else holds stays."""
+        session.execute(delete(LeaseRow).where(LeaseRow.name == name, LeaseRow.holder == holder))
+
+
+def end_writes(session: Session, *which: ColumnElement[bool]) -> int:
+    """Delete intent rows and doom their locations at once: nobody was ever told of them. Return how many."""
+    ended = session.scalars(delete(WriteIntentRow).where(*which).returning(WriteIntentRow.location)).all()
+    doom_locations(session, ended, utc_now())
+    return len(ended)
+
+
+def doom_objects(session: Session, which: ColumnElement[bool], not_before: datetime) -> Collected:
+    """Delete those of the objects that nothing refers to, and doom their locations.
+
+    The foreign keys are the proof: when an extent or a pin appeared meanwhile, the transaction fails and is repeated.
+    """
+    statement = delete(ObjectRow).where(which, *_unused()).returning(ObjectRow.location, ObjectRow.size_bytes)
+    gone = session.execute(statement.execution_options(synchronize_session=False)).all()
+    doom_locations(session, [row.location for row in gone], not_before)
+    return Collected(len(gone), sum(row.size_bytes for row in gone))
+
+
+def doom_locations(session: Session, locations: Sequence[str], not_before: datetime) -> None:
+    """Write down that the bytes at these locations go at `not_before` or later."""
+    if locations:
+        rows = [{"location": location, "not_before": not_before} for location in locations]
+        session.execute(insert(DoomedRow), rows)
+
+
+def _unused() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return (
+        ~exists().where(ExtentRow.object_id == ObjectRow.id),
+        ~exists().where(UploadPinRow.object_id == ObjectRow.id),
+    )

@@ -1,0 +1,260 @@
+"""Publishing in the catalog: one transaction binds digests to locations and makes a version visible."""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from registry.errors import IdempotencyKeyReusedError
+from registry.names import fold_path
+from registry.schema import VersionInfo
+from storage.metadata.aliases import point_alias
+from storage.metadata.annotations import record_change, write_metrics, write_tags
+from storage.metadata.garbage import doom_locations
+from storage.metadata.lookup import get_model, get_version_number
+from storage.metadata.models import ensure_model, revive_model
+from storage.metadata.pushes import KEY_LIFETIME, find_key, take_writes
+from storage.metadata.records import NewArtifact, NewVersion
+from storage.metadata.session import Transactional, insert_for, utc_now, writes
+from storage.metadata.shapes import version_info
+from storage.metadata.tables import (
+    AnnotationsRow,
+    ArtifactRow,
+    ExtentRow,
+    IdempotencyKeyRow,
+    ManifestRow,
+    ModelRow,
+    ObjectRow,
+    StorageRow,
+    VersionRow,
+)
+
+_BATCH = 1000
+
+
+class Publishing(Transactional):
+    """The part of the catalog that makes versions."""
+
+    def publish(self, new: NewVersion) -> VersionInfo:
+        """Make a version visible, all at once or not at all, under the next number of its model.
+
+        The model is created, or a deleted one begun anew. Bytes that the team has already are named once: the fresh
+        location is doomed. A push whose `Idempotency-Key` finished before gets the version that it led to.
+
+        Raises:
+            VersionNotFoundError, ModelNotFoundError: there is no such live base.
+            IdempotencyKeyReusedError: the key belongs to a push with another fingerprint.
+            UnavailableError: a write took longer than its intent allowed; its bytes may be gone.
+        """
+        compressed = {
+            artifact.info.manifest: zlib.compress(artifact.manifest)
+            for artifact in new.artifacts
+            if artifact.info.manifest is not None and artifact.manifest is not None
+        }
+        return self._publish(new, compressed)
+
+    @writes
+    def _publish(self, session: Session, new: NewVersion, manifests: Mapping[str, bytes]) -> VersionInfo:
+        now = utc_now()
+        locations = [artifact.location for artifact in new.artifacts]
+        take_writes(session, locations)
+        replayed = _find_replay(session, new)
+        if replayed is not None:
+            doom_locations(session, locations, now)
+            return replayed
+        base_id = _find_base(session, new)
+        objects = _bind_objects(session, new, now)
+        _insert_manifests(session, manifests)
+        model = _take_number(session, new, now)
+        version = _insert_version(session, new, model, base_id, now)
+        _insert_artifacts(session, new.artifacts, version.id, objects)
+        for alias in new.metadata.aliases:
+            point_alias(session, model, alias, version.number, by=new.created_by, reason="pushed with the version")
+        _finish_key(session, new, version.number, now)
+        return version_info(session, model, version)
+
+
+def _find_replay(session: Session, new: NewVersion) -> VersionInfo | None:
+    """Return the version that the key led to already: its push was taken over, or its answer was lost."""
+    if new.idempotency is None:
+        return None
+    caller, key = new.idempotency
+    row = find_key(session, caller, new.team, new.model, key)
+    if row is None or row.number is None:
+        return None
+    if row.fingerprint != new.fingerprint:
+        raise IdempotencyKeyReusedError("This Idempotency-Key came before with other content. Use a fresh one.")
+    model = get_model(session, new.team, new.model)
+    return version_info(session, model, get_version_number(session, model, row.number, include_deleted=True))
+
+
+def _find_base(session: Session, new: NewVersion) -> int | None:
+    if new.base_number is None:
+        return None
+    team, name, number = new.base_number
+    return get_version_number(session, get_model(session, team, name), number).id
+
+
+def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str, int]:
+    """Return the team's object by SHA-256, new where the team had none, in digest order so that rivals cannot deadlock.
+
+    What was written a second time is doomed. Storages that the team did not have yet can be reused from now on.
+    """
+    fresh = {artifact.info.sha256: artifact for artifact in reversed(new.artifacts)}
+    objects: dict[str, int] = {}
+    used: set[str] = set()
+    for sha256, artifact in sorted(fresh.items()):
+        row = {"location": artifact.location, "team": new.team, "sha256": sha256}
+        statement = insert_for(session, ObjectRow).values(**row, size_bytes=artifact.info.size_bytes, created_at=now)
+        conflict = statement.on_conflict_do_nothing(index_elements=[ObjectRow.team, ObjectRow.sha256])
+        inserted = session.scalar(conflict.returning(ObjectRow.id))
+        if inserted is None:
+            same = ObjectRow.team == new.team, ObjectRow.sha256 == sha256
+            objects[sha256] = session.scalars(select(ObjectRow.id).where(*same)).one()
+        else:
+            objects[sha256] = inserted
+            used.add(artifact.location)
+            _insert_storages(session, new.team, artifact, inserted)
+    doom_locations(session, [each.location for each in new.artifacts if each.location not in used], now)
+    return objects
+
+
+def _insert_storages(session: Session, team: str, artifact: NewArtifact, object_id: int) -> None:
+    places = {storage.digest: storage for storage in artifact.storages}
+    ordered = sorted(places)
+    for start in range(0, len(ordered), _BATCH):
+        digests = ordered[start : start + _BATCH]
+        known = set(
+            session.scalars(
+                select(StorageRow.digest)
+                .join(ObjectRow, ObjectRow.id == StorageRow.object_id)
+                .where(StorageRow.digest.in_(digests), ObjectRow.team == team)
+            )
+        )
+        rows = [
+            {"digest": each, "object_id": object_id, "offset": places[each].offset, "length": places[each].length}
+            for each in digests
+            if each not in known
+        ]
+        if rows:
+            session.execute(insert(StorageRow), rows)
+
+
+def _insert_manifests(session: Session, manifests: Mapping[str, bytes]) -> None:
+    for digest, compressed in sorted(manifests.items()):
+        statement = insert_for(session, ManifestRow).values(digest=digest, compressed=compressed)
+        session.execute(statement.on_conflict_do_nothing())
+
+
+def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:
+    """Return the model's row with the next number in its counter, locked until the transaction ends."""
+    number = ModelRow.version_counter + 1
+    statement = (
+        update(ModelRow)
+        .where(ModelRow.team == new.team, ModelRow.name == new.model)
+        .values(version_counter=number, version_count=ModelRow.version_count + 1, latest=number, updated_at=now)
+        .returning(ModelRow)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    model = session.scalars(statement).one_or_none()
+    if model is None:
+        ensure_model(session, new.team, new.model, new.created_by)
+        model = session.scalars(statement).one()
+    if model.deleted_at is not None:
+        revive_model(session, model, new.created_by)
+        model.version_count, model.latest = 1, model.version_counter
+    return model
+
+
+def _insert_version(
+    session: Session, new: NewVersion, model: ModelRow, base_id: int | None, now: datetime
+) -> VersionRow:
+    metadata = new.metadata
+    version = VersionRow(
+        model_id=model.id,
+        number=model.version_counter,
+        kind=new.kind,
+        trust=new.trust,
+        size_bytes=sum(artifact.info.size_bytes for artifact in new.artifacts),
+        builder=metadata.builder.model_dump(mode="json") if metadata.builder else None,
+        wrappers=metadata.wrappers,
+        base=metadata.base,
+        base_id=base_id,
+        weights=list(new.weights),
+        weights_problem=new.weights_problem,
+        notices=list(new.notices),
+        created_at=now,
+        created_by=new.created_by,
+    )
+    session.add(version)
+    session.flush()
+    annotations = AnnotationsRow(
+        version_id=version.id,
+        description=metadata.description,
+        revision=1,
+        updated_at=now,
+        updated_by=new.created_by,
+    )
+    session.add(annotations)
+    write_metrics(session, model, version.id, version.number, metadata.metrics)
+    write_tags(session, model, version.id, metadata.tags)
+    pushed = metadata.model_dump(mode="json", include={"description", "metrics", "tags"})
+    record_change(session, annotations, pushed)
+    return version
+
+
+def _insert_artifacts(
+    session: Session, artifacts: Sequence[NewArtifact], version_id: int, objects: Mapping[str, int]
+) -> None:
+    rows = [_artifact_row(artifact, version_id, position) for position, artifact in enumerate(artifacts)]
+    session.add_all(rows)
+    session.flush()
+    extents: Iterable[dict[str, Any]] = (
+        {
+            "artifact_id": row.id,
+            "position": 0,
+            "object_id": objects[row.sha256],
+            "offset": 0,
+            "length": row.size_bytes,
+        }
+        for row in rows
+    )
+    session.execute(insert(ExtentRow), list(extents))
+
+
+def _artifact_row(artifact: NewArtifact, version_id: int, position: int) -> ArtifactRow:
+    info = artifact.info
+    return ArtifactRow(
+        version_id=version_id,
+        position=position,
+        path=info.path,
+        folded_digest=hashlib.sha256(fold_path(info.path).encode()).hexdigest(),
+        size_bytes=info.size_bytes,
+        sha256=info.sha256,
+        blake3=info.blake3,
+        format=info.format,
+        kind=info.kind,
+        trust=info.trust,
+        reasons=info.reasons,
+        globals=info.globals,
+        manifest_digest=info.manifest,
+        tensor_count=info.tensor_count,
+        parameter_count=info.parameter_count,
+    )
+
+
+def _finish_key(session: Session, new: NewVersion, number: int, now: datetime) -> None:
+    if new.idempotency is None:
+        return
+    caller, key = new.idempotency
+    row = find_key(session, caller, new.team, new.model, key)
+    if row is None:
+        row = IdempotencyKeyRow(caller=caller, team=new.team, model=new.model, key=key, lease_until=now)
+        session.add(row)
+    row.number = number
+    row.fingerprint = new.fingerprint
+    row.expires_at = now + KEY_LIFETIME

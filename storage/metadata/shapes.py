@@ -1,0 +1,172 @@
+"""Rows become schema objects here, in a number of queries that does not grow with the number of rows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.schema import (
+    AliasInfo,
+    AliasMove,
+    Annotations,
+    ArtifactInfo,
+    Builder,
+    ModelInfo,
+    VersionInfo,
+)
+from storage.metadata.tables import (
+    AliasMoveRow,
+    AliasRow,
+    AnnotationsRow,
+    ArtifactRow,
+    MetricRow,
+    ModelRow,
+    ModelTagRow,
+    TagRow,
+    VersionRow,
+)
+
+
+def model_infos(session: Session, models: Sequence[ModelRow]) -> list[ModelInfo]:
+    """Return the models with their tags."""
+    query = select(ModelTagRow).where(ModelTagRow.model_id.in_([model.id for model in models]))
+    tags: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for tag in session.scalars(query.order_by(ModelTagRow.key)):
+        tags[tag.model_id][tag.key] = tag.value
+    return [
+        ModelInfo(
+            team=model.team,
+            name=model.name,
+            description=model.description,
+            tags=tags[model.id],
+            latest=model.latest,
+            version_count=model.version_count,
+            created_at=model.created_at,
+            created_by=model.created_by,
+            updated_at=model.updated_at,
+            deleted_at=model.deleted_at,
+        )
+        for model in models
+    ]
+
+
+def version_infos(session: Session, model: ModelRow, versions: Sequence[VersionRow]) -> list[VersionInfo]:
+    """Return versions of one model with their artifacts, annotations and aliases."""
+    ids = [version.id for version in versions]
+    artifacts = _artifacts(session, ids)
+    annotations = _annotations(session, ids)
+    aliases = _aliases(session, model, [version.number for version in versions])
+    return [
+        VersionInfo(
+            team=model.team,
+            model=model.name,
+            number=version.number,
+            kind=version.kind,
+            trust=version.trust,
+            size_bytes=version.size_bytes,
+            artifacts=artifacts[version.id],
+            weights=version.weights,
+            weights_problem=version.weights_problem,
+            aliases=aliases[version.number],
+            annotations=annotations[version.id],
+            base=version.base,
+            builder=Builder.model_validate(version.builder) if version.builder else None,
+            wrappers=version.wrappers,
+            created_at=version.created_at,
+            created_by=version.created_by,
+            deleted_at=version.deleted_at,
+            purged_at=version.purged_at,
+            notices=version.notices,
+        )
+        for version in versions
+    ]
+
+
+def version_info(session: Session, model: ModelRow, version: VersionRow) -> VersionInfo:
+    """Return one version with its artifacts, annotations and aliases."""
+    return version_infos(session, model, [version])[0]
+
+
+def artifact_info(row: ArtifactRow) -> ArtifactInfo:
+    """Return an artifact as it is described on the wire."""
+    return ArtifactInfo(
+        path=row.path,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        blake3=row.blake3,
+        format=row.format,
+        kind=row.kind,
+        trust=row.trust,
+        reasons=row.reasons,
+        globals=row.globals,
+        manifest=row.manifest_digest,
+        tensor_count=row.tensor_count,
+        parameter_count=row.parameter_count,
+    )
+
+
+def alias_info(model: ModelRow, alias: AliasRow, number: int) -> AliasInfo:
+    """Return an alias that points at `number`."""
+    return AliasInfo(
+        team=model.team,
+        model=model.name,
+        name=alias.name,
+        version=number,
+        revision=alias.revision,
+        updated_at=alias.updated_at,
+        updated_by=alias.updated_by,
+    )
+
+
+def alias_move(row: AliasMoveRow) -> AliasMove:
+    """Return a recorded move."""
+    return AliasMove(
+        name=row.name,
+        revision=row.revision,
+        from_version=row.from_number,
+        to_version=row.to_number,
+        moved_at=row.moved_at,
+        moved_by=row.moved_by,
+        reason=row.reason,
+    )
+
+
+def _artifacts(session: Session, version_ids: Sequence[int]) -> defaultdict[int, list[ArtifactInfo]]:
+    query = select(ArtifactRow).where(ArtifactRow.version_id.in_(version_ids)).order_by(ArtifactRow.position)
+    found: defaultdict[int, list[ArtifactInfo]] = defaultdict(list)
+    for row in session.scalars(query):
+        found[row.version_id].append(artifact_info(row))
+    return found
+
+
+def _annotations(session: Session, version_ids: Sequence[int]) -> dict[int, Annotations]:
+    metrics: defaultdict[int, dict[str, float]] = defaultdict(dict)
+    tags: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for metric in session.scalars(
+        select(MetricRow).where(MetricRow.version_id.in_(version_ids)).order_by(MetricRow.name)
+    ):
+        metrics[metric.version_id][metric.name] = metric.value
+    for tag in session.scalars(select(TagRow).where(TagRow.version_id.in_(version_ids)).order_by(TagRow.key)):
+        tags[tag.version_id][tag.key] = tag.value
+    rows = session.scalars(select(AnnotationsRow).where(AnnotationsRow.version_id.in_(version_ids)))
+    return {
+        row.version_id: Annotations(
+            description=row.description,
+            metrics=metrics[row.version_id],
+            tags=tags[row.version_id],
+            deprecated=row.deprecated,
+            revision=row.revision,
+            updated_at=row.updated_at,
+            updated_by=row.updated_by,
+        )
+        for row in rows
+    }
+
+
+def _aliases(session: Session, model: ModelRow, numbers: Sequence[int]) -> defaultdict[int | None, list[str]]:
+    query = select(AliasRow).where(AliasRow.model_id == model.id, AliasRow.number.in_(numbers))
+    found: defaultdict[int | None, list[str]] = defaultdict(list)
+    for row in session.scalars(query.order_by(AliasRow.name)):
+        found[row.number].append(row.name)
+    return found

@@ -1,0 +1,68 @@
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from storage.metadata.catalog import Catalog
+from storage.metadata.migrate import find_revision, head_revision, upgrade
+from storage.metadata.session import Database
+from storage.metadata.tables import Base
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    return request.getfixturevalue("postgres_database")
+
+
+def test_the_migrated_schema_is_the_schema_of_the_tables(database_url):
+    database = Database(database_url)
+    differences = database.read(
+        lambda session: compare_metadata(MigrationContext.configure(session.connection()), Base.metadata)
+    )
+    database.close()
+    assert differences == []
+
+
+def test_upgrade_leads_from_nothing_to_head_and_twice_changes_nothing(empty_url):
+    fresh = Catalog.open(empty_url)
+    assert fresh.schema_revision() is None
+    assert fresh.needs_migration()
+    upgrade(empty_url)
+    assert fresh.schema_revision() == head_revision()
+    assert not fresh.needs_migration()
+    registry_id = fresh.registry_id()
+    upgrade(empty_url)
+    assert fresh.registry_id() == registry_id
+    fresh.close()
+
+
+def test_replicas_that_migrate_at_once_wait_for_each_other(empty_url):
+    failures = []
+
+    def migrate():
+        try:
+            upgrade(empty_url)
+        except Exception as error:  # noqa: BLE001 - whatever a second migration may raise
+            failures.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    database = Database(empty_url)
+    assert database.read(lambda session: find_revision(session.connection())) == head_revision()
+    database.close()
+
+
+def test_every_registry_has_its_own_id(empty_url, database_url):
+    upgrade(empty_url)
+    first, second = Catalog.open(empty_url), Catalog.open(database_url)
+    assert len(first.registry_id()) == 32
+    assert first.registry_id() != second.registry_id()
+    first.close()
+    second.close()
