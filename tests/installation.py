@@ -1,21 +1,14 @@
 """Building what `pip` installs, and virtual environments that hold nothing else."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 INSTALL_TIMEOUT_SECONDS = 300
-START_TIMEOUT_SECONDS = 30
-STOP_TIMEOUT_SECONDS = 15
 
 
 def build(kind: str, source: Path, target: Path) -> Path:
@@ -37,16 +30,8 @@ class Environment:
         """Make one and install requirements at the pinned versions."""
         venv.create(folder, with_pip=True)
         environment = cls(folder)
-        pip = [
-            environment.program("python"),
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "install",
-            "--no-compile",
-            "-q",
-        ]
-        command = [*pip, "-c", str(ROOT / "constraints.txt"), *requirements]
+        pip = [environment.program("python"), "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
+        command = [*pip, "--quiet", "-c", str(ROOT / "constraints.txt"), *requirements]
         subprocess.run(command, env=bare_variables(), check=True, timeout=INSTALL_TIMEOUT_SECONDS)
         return environment
 
@@ -65,42 +50,6 @@ class Environment:
         """Return whether `import module` would find something."""
         question = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
         return self.run("python", "-I", "-c", question, cwd=self.folder).returncode == 0
-
-    @contextmanager
-    def serving(self, *command: str, cwd: Path, **variables: str) -> Iterator[str]:
-        """Run a command of it that serves HTTP on a free port; yield its URL once it is healthy."""
-        port = str(free_port())
-        log = cwd / f"{port}.log"
-        started = [self.program(command[0]), *command[1:]]
-        variables = {**bare_variables(), **variables, "WEIGHBRIDGE_PORT": port}
-        with log.open("wb") as output:
-            process = subprocess.Popen(started, cwd=cwd, env=variables, stdout=output, stderr=output)
-        try:
-            wait_until_healthy(process, f"http://127.0.0.1:{port}", log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(STOP_TIMEOUT_SECONDS)
-
-
-def wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Return when the service at `url` answers, raise with the end of its log when it does not."""
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"{url}/healthz", timeout=5).close()  # noqa: S310 - our own service on loopback
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise RuntimeError(f"no service at {url} (exit status {process.poll()}):\n{log.read_text()[-3000:]}")
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def bare_variables() -> dict[str, str]:

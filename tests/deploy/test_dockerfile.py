@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from installation import ROOT, bare_variables, free_port
+from installation import ROOT, bare_variables
+from support.service import free_port
 
 TOKEN = "a-token-for-the-test-of-the-image"
 START_TIMEOUT_SECONDS = 30

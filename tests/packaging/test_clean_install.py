@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from installation import Environment
+from installation import Environment, bare_variables
+from support.service import running
 
 Install = Callable[[str], Environment]
 
@@ -57,21 +58,18 @@ def test_serve_without_the_server_extra_says_how_to_get_it(install: Install, tmp
 def test_the_server_extra_serves_without_torch(install: Install, tmp_path: Path) -> None:
     server = install("[server]")
     assert not server.has("torch")
-    with server.serving("weighbridge", "serve", cwd=tmp_path) as url:
-        assert url
+    with running(tmp_path, [server.program("weighbridge"), "serve"], bare_variables()) as service:
+        assert service.url
 
 
 def test_an_installed_client_gets_back_the_bytes_that_it_pushed_to_an_installed_server(
     install: Install, weights: Path, tmp_path: Path
 ) -> None:
-    client, cache = install(""), {"WEIGHBRIDGE_CACHE": str(tmp_path / "cache")}
-    with install("[server]").serving("weighbridge", "serve", cwd=tmp_path) as url:
-        pushed = client.run(
-            "weighbridge", "push", "vision/tiny", str(weights), cwd=tmp_path, WEIGHBRIDGE_URL=url, **cache
-        )
+    client, serve = install(""), [install("[server]").program("weighbridge"), "serve"]
+    with running(tmp_path, serve, bare_variables()) as service:
+        variables = {"WEIGHBRIDGE_URL": service.url, "WEIGHBRIDGE_CACHE": str(tmp_path / "cache")}
+        pushed = client.run("weighbridge", "push", "vision/tiny", str(weights), cwd=tmp_path, **variables)
         assert pushed.returncode == 0, pushed.stderr
-        fetched = client.run(
-            "weighbridge", "download", "vision/tiny:1", "-o", "back", cwd=tmp_path, WEIGHBRIDGE_URL=url, **cache
-        )
+        fetched = client.run("weighbridge", "download", "vision/tiny:1", "-o", "back", cwd=tmp_path, **variables)
     assert fetched.returncode == 0, fetched.stderr
     assert (tmp_path / "back" / "model.pt").read_bytes() == weights.read_bytes()
