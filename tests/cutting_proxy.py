@@ -9,13 +9,21 @@ from servers import BucketServer
 
 
 class CuttingProxy:
-    """A TCP forwarder that resets the connection after so many bytes of an answer, as often as it is told."""
+    """A TCP forwarder that resets connections in the middle of an answer.
+
+    Attributes:
+        cuts_left: how many more connections it resets.
+        cut_after_bytes: how much of the answer it lets through before.
+        only_after: it cuts only when what was last sent holds this.
+        cuts_made: how many it has reset.
+    """
 
     def __init__(self, listener: socket.socket, target: tuple[str, int]) -> None:
         self._listener = listener
         self._target = target
         self.cuts_left = 0
         self.cut_after_bytes = 0
+        self.only_after = b""
         self.cuts_made = 0
 
     @property
@@ -27,26 +35,28 @@ class CuttingProxy:
             while True:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(self._target)
-                threading.Thread(target=self._forward, args=(near, far), daemon=True).start()
-                threading.Thread(target=self._answer, args=(far, near), daemon=True).start()
+                last_sent: list[bytes] = [b""]
+                for work in (self._forward, self._answer):
+                    threading.Thread(target=work, args=(near, far, last_sent), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, near: socket.socket, far: socket.socket, last_sent: list[bytes]) -> None:
         with suppress(OSError):
-            while data := source.recv(1 << 16):
-                sink.sendall(data)
-        _shut(sink)
+            while data := near.recv(1 << 16):
+                last_sent[0] = data
+                far.sendall(data)
+        _shut(far)
 
-    def _answer(self, source: socket.socket, sink: socket.socket) -> None:
+    def _answer(self, near: socket.socket, far: socket.socket, last_sent: list[bytes]) -> None:
         passed = 0
-        with source, sink, suppress(OSError):
-            while data := source.recv(1 << 14):
+        with near, far, suppress(OSError):
+            while data := far.recv(1 << 14):
                 passed += len(data)
-                if self.cuts_left and passed > self.cut_after_bytes:
+                if self.cuts_left and passed > self.cut_after_bytes and self.only_after in last_sent[0]:
                     self.cuts_left -= 1
                     self.cuts_made += 1
                     break
-                sink.sendall(data)
-            _shut(sink)
+                near.sendall(data)
+            _shut(near)
 
 
 def _shut(end: socket.socket) -> None:

@@ -18,7 +18,7 @@ from storage.blobs.sigv4 import SigningKey, presign
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 60
-RETRIES = 3
+RETRIES = 2
 CONNECTIONS = 32
 
 
