@@ -41,7 +41,7 @@ format: .venv/.dev ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 
 bench: .venv/.demo ## transfer speed and the server's memory, next to a plain copy (about 20 GiB of free disk)
-	@$(BIN)/python bench/transfer.py $(BENCH_ARGS)
+	@PYTHONPATH=examples $(BIN)/python bench/transfer.py $(BENCH_ARGS)
 
 image: ## build the container image
 	docker build --tag $(IMAGE) .
