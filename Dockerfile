@@ -37,5 +37,6 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-ENTRYPOINT ["python", "-m", "api"]
+# `-P`: a folder in the volume that is called `api` is not ours.
+ENTRYPOINT ["python", "-P", "-m", "api"]
 CMD ["serve"]
