@@ -1,0 +1,139 @@
+"""The stream that torch.save wrote before 1.6: five pickles, then the storages one after the other."""
+
+from collections.abc import Callable
+
+from registry.errors import MalformedArtifactError
+from registry.formats.inert_names import DTYPE_BYTES
+from registry.formats.inspection import Document, Inspection, StorageRecord
+from registry.formats.limits import Limits
+from registry.formats.machine import MachineResult, run_prefix
+from registry.formats.machine_state import PersistentLoad
+from registry.formats.nodes import Global, Node, TupleNode
+from registry.formats.pickled import Pickled, describe
+from registry.formats.source import ByteSource
+from registry.formats.storages import StorageTable, storage_bytes
+from registry.formats.values import as_items, as_pairs
+
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+PROTOCOL_VERSION = 1001
+_FIRST_WINDOW_BYTES = 256 << 10
+_WINDOW_GROWTH = 8
+_COUNT_BYTES = 8
+
+
+def read_legacy(source: ByteSource, limits: Limits) -> Document:
+    """Return what a legacy torch file holds.
+
+    Raises:
+        MalformedArtifactError: it cannot be read strictly.
+        UnsafeArtifactError: likewise, and it mentions something that does harm.
+    """
+    reader = _Stream(source, limits)
+    table = StorageTable()
+    sources: dict[str, str] = {}
+    with reader.guarded():
+        if reader.next() != MAGIC_NUMBER:
+            raise MalformedArtifactError("The file is a pickle, but not one that torch.save wrote: no magic number.")
+        if reader.next() != PROTOCOL_VERSION:
+            raise MalformedArtifactError("The file is of an unknown version of torch's legacy format.")
+        if as_pairs(reader.next()) is None:
+            raise MalformedArtifactError("The file does not describe the system that saved it.")
+        reader.next(lambda identity: _load(identity, table, sources))
+        keys = as_items(reader.next())
+        storages = _storage_records(source, reader.position, keys, table)
+        inspection = Inspection("torch-legacy", "checkpoint", "tensors", source.size, sources=sources)
+        return describe(inspection, reader.pickled(), storages, limits)
+
+
+class _Stream:
+    """The pickles of a stream, read in windows that grow until a pickle fits."""
+
+    def __init__(self, source: ByteSource, limits: Limits) -> None:
+        self._source = source
+        self._limits = limits
+        self._results: list[MachineResult] = []
+        self._window = b""
+        self._window_start = 0
+        self.position = 0
+
+    def next(self, persistent_load: PersistentLoad | None = None) -> Node:
+        """Run the next pickle and return its value."""
+        length = _FIRST_WINDOW_BYTES
+        while True:
+            known = self._window[self.position - self._window_start :]
+            if not known or length > _FIRST_WINDOW_BYTES:
+                known = self._read(length)
+            last = self.position + len(known) >= self._source.size or len(known) >= self._limits.pickle_bytes
+            result = run_prefix(known, self._limits, persistent_load=persistent_load, last=last)
+            if result is not None:
+                self._results.append(result)
+                self.position += result.end
+                return result.root
+            length = min(max(length, len(known)) * _WINDOW_GROWTH, self._limits.pickle_bytes)
+
+    def _read(self, length: int) -> bytes:
+        length = min(length, self._source.size - self.position)
+        (self._window,) = self._source.read_many([(self.position, length)])
+        self._window_start = self.position
+        return self._window
+
+    def pickled(self) -> Pickled:
+        """Return what all pickles said; the object is the fourth one's."""
+        found = Pickled(*self._results)
+        found.root = self._results[3].root
+        return found
+
+    def guarded(self) -> "_Guard":
+        """Make a file that turns out malformed unsafe, when a pickle of it mentions something that does harm."""
+        return _Guard(lambda: Pickled(*self._results))
+
+
+class _Guard:
+    def __init__(self, pickled: Callable[[], Pickled]) -> None:
+        self._pickled = pickled
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, MalformedArtifactError):
+            with self._pickled().guarded():
+                raise error
+
+
+def _load(identity: Node, table: StorageTable, sources: dict[str, str]) -> Node:
+    """Return what a persistent id names: a storage, or a class that travels with its source text."""
+    items = identity.items if type(identity) is TupleNode else ()
+    if len(items) != 4 or not isinstance(items[0], str) or items[0] != "module":  # noqa: PLR2004 - word, class, file, text
+        return table.add(identity, legacy=True)
+    kind, text = items[1], items[3]
+    if type(kind) is not Global or not isinstance(text, str | None):
+        raise MalformedArtifactError("The file has a persistent id of a class that is none.")
+    if text:
+        sources[str(kind)] = text
+    return kind
+
+
+def _storage_records(
+    source: ByteSource, position: int, keys: list[Node] | tuple[Node, ...] | None, table: StorageTable
+) -> dict[str, StorageRecord]:
+    """Return the storages, which follow the last pickle in the order of `keys`, each after its number of elements."""
+    names = [str(key) if type(key) is int else key for key in keys or ()]
+    texts = {name for name in names if isinstance(name, str)}
+    if keys is None or len(texts) != len(names) or texts != set(table.found):
+        raise MalformedArtifactError("The list of storages is not that of the storages that the pickle refers to.")
+    starts: list[int] = []
+    for name in names:
+        starts.append(position)
+        position += _COUNT_BYTES + storage_bytes(table.found[name])
+    if position != source.size:
+        raise MalformedArtifactError(f"The file has {source.size} bytes where its storages end at {position}.")
+    counts = source.read_many([(start, _COUNT_BYTES) for start in starts])
+    records: dict[str, StorageRecord] = {}
+    for name, start, count in zip(names, starts, counts, strict=True):
+        ref = table.found[name]
+        if int.from_bytes(count, "little", signed=True) != ref.numel:
+            raise MalformedArtifactError(f"Storage {name} has not as many elements as the pickle says.")
+        size = ref.numel * DTYPE_BYTES[ref.dtype]
+        records[name] = StorageRecord(name, size, start + _COUNT_BYTES, location=ref.location)
+    return records

@@ -1,0 +1,79 @@
+"""torch's persistent ids of storages: what each names, and that all mentions of one key agree."""
+
+import re
+
+from registry.errors import MalformedArtifactError
+from registry.formats.inert_names import DTYPE_BYTES, STORAGE_PAIRS, UNTYPED_STORAGE
+from registry.formats.nodes import Global, Node, StorageRef, TupleNode
+
+_KEY = re.compile(r"[0-9]{1,24}")
+_ZIP_ITEMS, _LEGACY_ITEMS = 5, 6
+
+
+class StorageTable:
+    """The storages that a pickle refers to, in the order of mention.
+
+    Attributes:
+        found: one `StorageRef` a key, without the legacy format's view.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, StorageRef] = {}
+
+    def add(self, identity: Node, *, legacy: bool = False) -> StorageRef:
+        """Return what a persistent id names.
+
+        Args:
+            identity: `('storage', class, key, location, numel)`, and in the legacy format a view.
+            legacy: whether it is of the legacy format.
+
+        Raises:
+            MalformedArtifactError: it is another thing, or contradicts an earlier id with the same key.
+        """
+        items = identity.items if type(identity) is TupleNode else ()
+        if len(items) != (_LEGACY_ITEMS if legacy else _ZIP_ITEMS) or not _is_text(items[0], "storage"):
+            raise MalformedArtifactError("The file has a persistent id that is not one of a storage.")
+        _, kind, key, location, numel, *view = items
+        dtype, untyped = _element_type(kind)
+        key = str(key) if type(key) is int else key
+        if type(key) is not str or not _KEY.fullmatch(key):
+            raise MalformedArtifactError("A storage has a key that is not a number.")
+        if type(location) is not str or type(numel) is not int or numel < 0:
+            raise MalformedArtifactError(f"Storage {key} has no location or no valid size.")
+        ref = StorageRef(key, dtype, untyped, location, numel)
+        known = self.found.setdefault(key, ref)
+        if (known.dtype, known.untyped, known.numel, known.location) != (dtype, untyped, numel, location):
+            raise MalformedArtifactError(f"Storage {key} is described in two ways.")
+        window = _view(view[0], known) if legacy else None
+        return known if window is None else StorageRef(key, dtype, untyped, location, numel, window)
+
+
+def storage_bytes(ref: StorageRef) -> int:
+    """Return the size of a whole storage in bytes."""
+    return ref.numel * DTYPE_BYTES[ref.dtype]
+
+
+def _is_text(node: Node, text: str) -> bool:
+    return isinstance(node, str) and node == text
+
+
+def _element_type(kind: Node) -> tuple[str, bool]:
+    pair = (kind.module, kind.name) if type(kind) is Global else ("", "")
+    if pair == UNTYPED_STORAGE:
+        return "uint8", True
+    if pair not in STORAGE_PAIRS:
+        raise MalformedArtifactError("A storage has a class that is none of torch's.")
+    return STORAGE_PAIRS[pair], False
+
+
+def _view(node: Node, storage: StorageRef) -> tuple[str, int, int] | None:
+    """Return `(view_key, offset, numel)` of a view that torch before 0.4 wrote, in elements."""
+    if node is None:
+        return None
+    items = node.items if type(node) is TupleNode else ()
+    if len(items) != 3 or type(items[1]) is not int or type(items[2]) is not int:  # noqa: PLR2004 - key, offset, numel
+        raise MalformedArtifactError(f"Storage {storage.key} has a view that is not well formed.")
+    key, offset, numel = items
+    if offset < 0 or numel < 0 or offset + numel > storage.numel:
+        raise MalformedArtifactError(f"Storage {storage.key} has a view that reaches beyond its end.")
+    return str(key) if isinstance(key, str | int) else "", offset, numel

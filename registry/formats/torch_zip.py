@@ -1,0 +1,88 @@
+"""The zip format that torch.save writes since 1.6: `data.pkl`, one record a storage, a few small ones."""
+
+import re
+
+from registry.errors import MalformedArtifactError
+from registry.formats.archive import Archive
+from registry.formats.inspection import Document, Inspection, StorageRecord
+from registry.formats.limits import Limits
+from registry.formats.machine import run
+from registry.formats.pickled import Pickled, describe
+from registry.formats.source import ByteSource
+from registry.formats.storages import StorageTable, storage_bytes
+from registry.formats.strangers import check_strangers
+
+_SMALL_RECORD_BYTES = 4096
+_MAX_VERSION = 10
+_NUMBER = re.compile(rb"[0-9]{1,40}\n?")
+_SMALL_RECORDS = frozenset(
+    {
+        "version",
+        ".data/version",
+        "byteorder",
+        ".format_version",
+        ".storage_alignment",
+        ".data/serialization_id",
+    }
+)
+
+
+def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits) -> Document:
+    """Return what a torch zip checkpoint holds.
+
+    Args:
+        archive: its archive, of which `data.pkl` and the small records are read.
+        source: the whole file.
+        limits: bounds on the work.
+
+    Raises:
+        MalformedArtifactError: it cannot be read strictly.
+        UnsafeArtifactError: likewise, and it mentions something that does harm.
+    """
+    table = StorageTable()
+    data = archive.read("data.pkl")
+    result = run(data, limits, persistent_load=table.add)
+    pickled = Pickled(result)
+    with pickled.guarded():
+        if result.end != len(data):
+            raise MalformedArtifactError("Bytes follow the end of the pickle.")
+        big_endian = _check_small_records(archive)
+        storages = _storage_records(archive, table, big_endian=big_endian)
+        known = {"data.pkl", *_SMALL_RECORDS, *(f"data/{key}" for key in table.found)}
+        strangers = [name for name in archive.entries if name not in known]
+        check_strangers(archive, strangers, limits)
+        inspection = Inspection("torch-zip", "checkpoint", "tensors", source.size)
+        inspection.unknown_records = strangers
+        return describe(inspection, pickled, storages, limits)
+
+
+def _check_small_records(archive: Archive) -> bool:
+    """Check what torch writes beside the pickle; return whether the storages are big-endian."""
+    texts = {
+        name: archive.read(name, _SMALL_RECORD_BYTES) for name in _SMALL_RECORDS if name in archive.entries
+    }
+    order = texts.pop("byteorder", b"little")
+    if order not in {b"little", b"big"}:
+        raise MalformedArtifactError("The record `byteorder` says neither `little` nor `big`.")
+    for name, text in texts.items():
+        if not _NUMBER.fullmatch(text):
+            raise MalformedArtifactError(f"The record `{name}` is no number.")
+    versions = [int(texts[name]) for name in ("version", ".data/version") if name in texts]
+    if not versions or any(not 1 <= version <= _MAX_VERSION for version in versions):
+        raise MalformedArtifactError("The archive has no record `version` that says 1 to 10.")
+    return order == b"big"
+
+
+def _storage_records(archive: Archive, table: StorageTable, *, big_endian: bool) -> dict[str, StorageRecord]:
+    records: dict[str, StorageRecord] = {}
+    for key, ref in table.found.items():
+        entry = archive.entries.get(f"data/{key}")
+        size = storage_bytes(ref)
+        if entry is None:
+            raise MalformedArtifactError(f"The record of storage {key} is missing.")
+        if entry.size != size:
+            raise MalformedArtifactError(f"Storage {key} has {entry.size} bytes, the pickle says {size}.")
+        records[key] = StorageRecord(
+            key, size, archive.data_offset(entry), entry.name, big_endian=big_endian, location=ref.location
+        )
+    return records

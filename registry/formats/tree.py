@@ -1,0 +1,308 @@
+"""From a pickle's root to named tensors, parts, entries and scalars: what the file is a file of.
+
+How things are named: a dict's keys, a list's positions and an object's attributes joined by dots; inside a
+pickled module the names that its `state_dict()` would have. What the kinds and roles mean where the file
+does not say it is in `docs/reading-weights.md`.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from registry.errors import MalformedArtifactError
+from registry.formats.inspection import EntryRecord, Kind, PathKey, Role, TensorRecord
+from registry.formats.limits import Limits
+from registry.formats.modules import is_module, module_children
+from registry.formats.nodes import Call, Node, StorageRef
+from registry.formats.tensors import TensorFacts
+from registry.formats.values import (
+    NO_VALUE,
+    Pair,
+    as_items,
+    as_pairs,
+    function_name,
+    json_value,
+    plain_value,
+    state_pairs,
+    type_name,
+)
+
+Path: TypeAlias = tuple[PathKey, ...]
+Listing: TypeAlias = Literal["entries", "scalars", "nothing"]
+
+_BUFFER_NAMES = frozenset({"running_mean", "running_var", "num_batches_tracked"})
+_DATA_OBJECTS = frozenset({"argparse.Namespace", "types.SimpleNamespace"})
+_EXIT = object()
+
+
+@dataclass(slots=True)
+class Tree:
+    """What a file's object graph holds, in stored order; the attributes are those of `Inspection`."""
+
+    kind: Kind = "checkpoint"
+    tensors: list[TensorRecord] = field(default_factory=list[TensorRecord])
+    entries: list[EntryRecord] = field(default_factory=list[EntryRecord])
+    scalars: dict[str, Any] = field(default_factory=dict[str, Any])
+    parts: list[str] = field(default_factory=list[str])
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node was met.
+
+    Attributes:
+        path: the container keys that lead to it.
+        part: the state_dict around it.
+        role: what tensors here are.
+        listing: what values that are no tensors become here.
+    """
+
+    path: Path = ()
+    part: str | None = None
+    role: Role = "unknown"
+    listing: Listing = "scalars"
+
+    def at(self, key: PathKey, **changes: Any) -> "Place":
+        """Return the place of a member."""
+        return Place(
+            (*self.path, key),
+            changes.get("part", self.part),
+            changes.get("role", self.role),
+            changes.get("listing", self.listing),
+        )
+
+    @property
+    def name(self) -> str:
+        """The keys joined by dots."""
+        return ".".join(map(str, self.path))
+
+
+def read_tree(root: Node, facts: Mapping[int, TensorFacts], limits: Limits) -> Tree:
+    """Return what `root` holds.
+
+    Args:
+        root: the value that the pickle yields.
+        facts: the tensors, by the identity of the call that makes them.
+        limits: bounds on nesting, references and names.
+
+    Raises:
+        MalformedArtifactError: a limit is exceeded.
+    """
+    walk = _Walk(facts, limits)
+    walk.run(root)
+    return walk.tree
+
+
+class _Walk:
+    """One walk, depth first, with a stack of its own: what waits, and which nodes lead to the present one."""
+
+    def __init__(self, facts: Mapping[int, TensorFacts], limits: Limits) -> None:
+        self._facts = facts
+        self._limits = limits
+        self._ancestors: set[int] = set()
+        self._references = 0
+        self.tree = Tree()
+
+    def run(self, root: Node) -> None:
+        """Visit everything below `root`."""
+        waiting: list[tuple[Node, Place | object]] = [(root, Place())]
+        while waiting:
+            node, place = waiting.pop()
+            if not isinstance(place, Place):
+                self._ancestors.discard(id(node))
+                continue
+            self._references += 1
+            if self._references > self._limits.references:
+                raise MalformedArtifactError(f"The file refers to more than {self._limits.references} values.")
+            children = self._visit(node, place)
+            if children is None or id(node) in self._ancestors:
+                continue
+            if len(place.path) > self._limits.nesting:
+                raise MalformedArtifactError(f"The file nests more than {self._limits.nesting} containers.")
+            self._ancestors.add(id(node))
+            waiting.append((node, _EXIT))
+            waiting += list(children)[::-1]
+
+    def _visit(self, node: Node, place: Place) -> Iterator[tuple[Node, Place]] | None:
+        """List what the node is; return its members with their places when it has any."""
+        if type(node) is Call:
+            facts = self._facts.get(id(node))
+            if facts is not None:
+                self._add_tensor(facts, place)
+                return None
+            if is_module(node):
+                return self._visit_module(node, place)
+        elif type(node) is StorageRef:
+            self._add_entry(node, place)
+            return None
+        pairs = as_pairs(node)
+        if pairs is not None:
+            return self._visit_mapping(node, pairs, place)
+        if plain_value(node, self._limits) is not NO_VALUE:
+            self._add_value(node, place)
+            return None
+        items = as_items(node)
+        if items is not None:
+            return self._visit_items(node, items, place)
+        return self._visit_object(node, place) if type(node) is Call else None
+
+    def _visit_module(self, node: Call, place: Place) -> Iterator[tuple[Node, Place]]:
+        part = place.part
+        if not place.path:
+            self.tree.kind = "module"
+        elif part is None and place.role == "unknown":
+            part = self._add_part(place.name)
+        for child in module_children(node):
+            role = place.role if place.role in {"attribute", "optimizer"} else child.role
+            here = place
+            for key in child.keys:
+                here = here.at(key)
+            yield child.node, Place(here.path, part, role or "unknown", "nothing")
+
+    def _visit_mapping(self, node: Node, pairs: list[Pair], place: Place) -> Iterator[tuple[Node, Place]]:
+        changes: dict[str, Any] = {}
+        keys = {key for key, _ in pairs if isinstance(key, str)}
+        if place.listing == "entries":
+            self._add_entry(node, place)
+            changes["listing"] = "nothing"
+        elif {"state", "param_groups"} <= keys:
+            changes["role"] = "optimizer"
+        elif place.role == "unknown" and place.part is None and self._is_state_dict(node, pairs):
+            if place.path:
+                changes["part"] = self._add_part(place.name)
+            else:
+                self.tree.kind = "state_dict"
+            changes["listing"] = "entries"
+            self._add_metadata(node, place)
+        for key, value in pairs:
+            yield value, place.at(_path_key(key), **changes)
+
+    def _is_state_dict(self, node: Node, pairs: list[Pair]) -> bool:
+        """Return whether a mapping is a state_dict: it says so, or most of its values are tensors, none nested."""
+        if any(not isinstance(key, str) for key, _ in pairs):
+            return False
+        if _stored_metadata(node) is not None:
+            return True
+        tensors = 0
+        for _, value in pairs:
+            if type(value) is Call and id(value) in self._facts:
+                tensors += 1
+            elif as_pairs(value) and self._holds_tensors(as_pairs(value) or []):
+                return False
+            elif type(value) is Call and is_module(value):
+                return False
+        return bool(tensors) and 2 * tensors >= len(pairs)
+
+    def _holds_tensors(self, pairs: list[Pair]) -> bool:
+        return any(type(value) is Call and id(value) in self._facts for _, value in pairs)
+
+    def _visit_items(
+        self, node: Node, items: list[Node] | tuple[Node, ...], place: Place
+    ) -> Iterator[tuple[Node, Place]] | None:
+        if place.listing == "entries":
+            self._add_entry(node, place)
+            place = Place(place.path, place.part, place.role, "nothing")
+        elif all(plain_value(item, self._limits) is not NO_VALUE for item in items):
+            if place.listing == "scalars" and len(items) <= self._limits.scalar_items:
+                self._add_scalar(place, [plain_value(item, self._limits) for item in items])
+            return None
+        return ((item, place.at(position)) for position, item in enumerate(items))
+
+    def _visit_object(self, node: Call, place: Place) -> Iterator[tuple[Node, Place]]:
+        if place.listing == "entries":
+            self._add_entry(node, place)
+        name = function_name(node)
+        listing: Listing = place.listing if name in _DATA_OBJECTS and place.listing == "scalars" else "nothing"
+        role: Role = "attribute" if place.role == "unknown" and name not in _DATA_OBJECTS else place.role
+        for position, argument in enumerate(node.arguments):
+            yield argument, place.at(position, listing="nothing", role=role)
+        for key, value in state_pairs(node):
+            yield value, place.at(_path_key(key), listing=listing, role=role)
+
+    def _add_tensor(self, facts: TensorFacts, place: Place) -> None:
+        role = place.role
+        if role == "unknown" and facts.is_parameter:
+            role = "parameter"
+        elif role == "unknown" and place.path and str(place.path[-1]).rpartition(".")[2] in _BUFFER_NAMES:
+            role = "buffer"
+        name = self._checked_name(place)
+        self.tree.tensors.append(_record(facts, name, place.path, place.part, role))
+
+    def _add_value(self, node: Node, place: Place) -> None:
+        if place.listing == "entries":
+            self._add_entry(node, place)
+        elif place.listing == "scalars":
+            self._add_scalar(place, plain_value(node, self._limits))
+
+    def _add_entry(self, node: Node, place: Place) -> None:
+        if place.listing == "nothing":
+            return
+        value = json_value(node, self._limits)
+        found = None if value is NO_VALUE else value
+        self.tree.entries.append(
+            EntryRecord(self._checked_name(place), place.path, place.part, type_name(node), found)
+        )
+
+    def _add_scalar(self, place: Place, value: Any) -> None:
+        self.tree.scalars[self._checked_name(place)] = value
+
+    def _add_part(self, name: str) -> str:
+        if name not in self.tree.parts:
+            self.tree.parts.append(name)
+        return name
+
+    def _add_metadata(self, node: Node, place: Place) -> None:
+        stored = _stored_metadata(node)
+        pairs = as_pairs(stored) or []
+        plain = {key: json_value(value, self._limits) for key, value in pairs if isinstance(key, str)}
+        if stored is not None:
+            self.tree.metadata[place.name] = {k: v for k, v in plain.items() if v is not NO_VALUE}
+
+    def _checked_name(self, place: Place) -> str:
+        name = place.name
+        if len(name.encode("utf-8", "surrogatepass")) > self._limits.name_bytes:
+            raise MalformedArtifactError(f"A name of the file is longer than {self._limits.name_bytes} bytes.")
+        listed = len(self.tree.tensors) + len(self.tree.entries) + len(self.tree.scalars)
+        if listed > self._limits.names:
+            raise MalformedArtifactError(f"The file names more than {self._limits.names} values.")
+        return name
+
+
+def _path_key(key: Node) -> PathKey:
+    if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
+        return key
+    return str(key) if key is None or isinstance(key, bool | float | bytes) else f"<{type_name(key)}>"
+
+
+def _stored_metadata(node: Node) -> Node:
+    """Return the `_metadata` that torch gives a state_dict by BUILD, None when there is none."""
+    if function_name(node) != "collections.OrderedDict":
+        return None
+    return next((value for key, value in state_pairs(node) if isinstance(key, str) and key == "_metadata"), None)
+
+
+def _record(facts: TensorFacts, name: str, path: Path, part: str | None, role: Role) -> TensorRecord:
+    components = {
+        key: _record(value, f"{name}.{key}", (*path, key), part, role) for key, value in facts.components.items()
+    }
+    return TensorRecord(
+        name=name,
+        path=path,
+        part=part,
+        dtype=facts.dtype,
+        shape=facts.shape,
+        stride=facts.stride,
+        storage_offset=facts.storage_offset,
+        storage_key=facts.storage_key,
+        file_offset=facts.file_offset,
+        nbytes=facts.nbytes,
+        role=role,
+        requires_grad=facts.requires_grad,
+        device=facts.device,
+        layout=facts.layout,
+        conj=facts.conj,
+        neg=facts.neg,
+        quantisation=facts.quantisation,
+        components=components,
+    )
