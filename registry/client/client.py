@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from registry.client import changes, examine, listing, pull, push
+from registry.client import changes, examine, glue, listing, pull, push
 from registry.client.config import ClientSettings
 from registry.client.connection import Connection
 from registry.client.results import Listing, Model, Version
@@ -47,7 +47,7 @@ class Client:
         progress: bool | None = None,  # noqa: FBT001 - one of three states, given by name
     ) -> None:
         settings = ClientSettings.resolve(url, token, team, cache_dir, offline=offline)
-        self._connection = Connection.to(settings, progress)
+        self.connection = Connection.to(settings, progress)
 
     def __enter__(self) -> Self:
         return self
@@ -60,21 +60,21 @@ class Client:
 
     def close(self) -> None:
         """Close pooled connections; the client can still be used and opens new ones."""
-        self._connection.transport.close()
+        self.connection.transport.close()
 
     @property
     def url(self) -> str:
         """Where the service is."""
-        return self._connection.settings.url
+        return self.connection.settings.url
 
     @property
     def cache_dir(self) -> Path:
         """Where downloaded files are kept."""
-        return self._connection.cache.folder
+        return self.connection.cache.folder
 
     def service(self) -> ServiceInfo:
         """Return who answers: version, capabilities, limits."""
-        return self._connection.resolver.service()
+        return self.connection.resolver.service()
 
     def push(
         self,
@@ -127,8 +127,8 @@ class Client:
         }
         if push.is_path(obj):
             sources: Any = [obj] if isinstance(obj, str | os.PathLike) else obj
-            return push.push_files(self._connection, ref, sources, details)
-        return push.push_object(self._connection, ref, obj, details, as_code=as_code, unwrap=unwrap)
+            return push.push_files(self.connection, ref, sources, details)
+        return push.push_object(self.connection, ref, obj, details, as_code=as_code, unwrap=unwrap)
 
     def pull(
         self,
@@ -161,8 +161,8 @@ class Client:
             AmbiguousWeightsError, NoWeightsError: there are several state_dicts to choose from, or none.
             OfflineError: offline, and the cache does not hold it.
         """
-        load = pull.import_load()
-        files = pull.fetch_weights(self._connection, ref, version, verify=verify)
+        load = glue.import_load()
+        files = pull.fetch_weights(self.connection, ref, version, verify=verify)
         chosen = {"include": _patterns(include), "exclude": _patterns(exclude), "only": only}
         return load.load_state_dict(files, part=part, device=device, dtype=dtype, **chosen)
 
@@ -173,8 +173,8 @@ class Client:
             UnsupportedValueError: it holds a value that cannot be restored without running code.
             WeighbridgeError: as `pull`.
         """
-        load = pull.import_load()
-        file = pull.only_file(ref, pull.fetch_weights(self._connection, ref, version))
+        load = glue.import_load()
+        file = pull.only_file(ref, pull.fetch_weights(self.connection, ref, version))
         return load.load_checkpoint(file, device=device)
 
     def load_code(self, ref: PathLike, *, trust_code: bool = False, classes: Mapping[str, type] | None = None) -> Any:
@@ -188,9 +188,9 @@ class Client:
         Raises:
             TrustCodeRequiredError: without `trust_code=True`; lists what the file refers to.
         """
-        file, file_format = pull.fetch_code(self._connection, ref, trust_code=trust_code)
+        file, file_format = pull.fetch_code(self.connection, ref, trust_code=trust_code)
         file_format = file_format or examine.inspect_file(file).format
-        return pull.import_code().load_code(file, file_format, trust_code=trust_code, classes=dict(classes or {}))
+        return glue.import_code().load_code(file, file_format, trust_code=trust_code, classes=dict(classes or {}))
 
     def download(self, ref: PathLike, to: PathLike, *, verify: bool = False) -> "list[Path]":
         """Write the very files that were pushed below the folder `to`; return their paths.
@@ -202,7 +202,7 @@ class Client:
             NotFoundError: the model, version, alias or artifact is not there.
             OfflineError: offline, and the cache does not hold it.
         """
-        return pull.download(self._connection, ref, to, verify=verify)
+        return pull.download(self.connection, ref, to, verify=verify)
 
     def inspect(self, ref: PathLike) -> "Inspection":
         """Return what a weight file holds, local or in the registry, without its tensors' values.
@@ -211,7 +211,7 @@ class Client:
             MalformedArtifactError: it cannot be read strictly.
             AmbiguousWeightsError: the reference means several files.
         """
-        return examine.inspect_reference(self._connection, ref)
+        return examine.inspect_reference(self.connection, ref)
 
     def list(
         self,
@@ -223,29 +223,29 @@ class Client:
         limit: int | None = None,
     ) -> Listing[Model]:
         """Return the models that match everything given, of all teams unless one is named."""
-        return listing.list_models(self._connection, team=team, tags=tags, kind=kind, sort=sort, limit=limit)
+        return listing.list_models(self.connection, team=team, tags=tags, kind=kind, sort=sort, limit=limit)
 
     def search(self, text: str, *, team: str | None = None, limit: int | None = None) -> Listing[Model]:
         """Return the models whose name, description or tags hold the text."""
-        return listing.list_models(self._connection, search=text, team=team, limit=limit)
+        return listing.list_models(self.connection, search=text, team=team, limit=limit)
 
     def model(self, ref: str) -> Model:
         """Return a model: description, tags, latest version."""
-        return changes.get_model(self._connection, ref)
+        return changes.get_model(self.connection, ref)
 
     def show(self, ref: str) -> Version:
         """Return a version: artifacts, annotations, aliases, base."""
-        return self._connection.resolver.version(self._connection.resolver.reference(ref))
+        return self.connection.resolver.version(self.connection.resolver.reference(ref))
 
     def versions(
         self, ref: str, *, sort: str = "-number", limit: int | None = None, deleted: bool = False
     ) -> Listing[Version]:
         """Return a model's versions, sorted by `number`, `created` or `metrics.NAME`; a leading `-` is descending."""
-        return listing.list_versions(self._connection, ref, sort=sort, limit=limit, deleted=deleted)
+        return listing.list_versions(self.connection, ref, sort=sort, limit=limit, deleted=deleted)
 
     def best(self, ref: str, metric: str, *, mode: Literal["min", "max"] = "max") -> Version:
         """Return the version with the lowest or highest value of a metric; deprecated ones do not count."""
-        return listing.best_version(self._connection, ref, metric, mode)
+        return listing.best_version(self.connection, ref, metric, mode)
 
     def annotate(
         self,
@@ -269,7 +269,7 @@ class Client:
             PreconditionFailedError: somebody changed it at the same moment.
         """
         return changes.annotate(
-            self._connection, ref, metrics=metrics, tags=tags, description=description, deprecated=deprecated
+            self.connection, ref, metrics=metrics, tags=tags, description=description, deprecated=deprecated
         )
 
     def alias(self, ref: str, name: str, *, reason: str = "") -> AliasInfo:
@@ -278,19 +278,19 @@ class Client:
         Raises:
             PreconditionFailedError: somebody moved it at the same moment.
         """
-        return changes.move_alias(self._connection, ref, name, reason)
+        return changes.move_alias(self.connection, ref, name, reason)
 
     def aliases(self, ref: str) -> Listing[AliasInfo]:
         """Return a model's aliases."""
-        return listing.list_aliases(self._connection, ref)
+        return listing.list_aliases(self.connection, ref)
 
     def alias_history(self, ref: str, name: str, *, limit: int | None = None) -> Listing[AliasMove]:
         """Return the moves of an alias: who, when, from, to, why."""
-        return listing.list_alias_moves(self._connection, ref, name, limit=limit)
+        return listing.list_alias_moves(self.connection, ref, name, limit=limit)
 
     def remove_alias(self, ref: str, name: str) -> None:
         """Remove an alias of a model; its history stays."""
-        changes.remove_alias(self._connection, ref, name)
+        changes.remove_alias(self.connection, ref, name)
 
     def delete(self, ref: str) -> None:
         """Delete a version, or the whole model when the reference names no version; `restore` takes it back.
@@ -298,11 +298,11 @@ class Client:
         Raises:
             VersionInUseError: an alias points at the version.
         """
-        changes.delete(self._connection, ref)
+        changes.delete(self.connection, ref)
 
     def restore(self, ref: str) -> Model | Version:
         """Take back the deletion of a version (by its number) or of a model."""
-        return changes.restore(self._connection, ref)
+        return changes.restore(self.connection, ref)
 
 
 def _patterns(given: str | Sequence[str] | None) -> "Sequence[str] | None":

@@ -6,14 +6,13 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from registry.client.connection import Connection
 from registry.client.local import find_local, find_weights
 from registry.client.progress import progress_bar
-from registry.client.push import torch_missing
 from registry.client.results import Version
 from registry.client.transfer import download_artifact
 from registry.errors import (
@@ -231,43 +230,30 @@ def place(file: Path, folder: Path, path: str) -> Path:
         StorageFullError: the disk filled up; what was there before is still there.
     """
     target = folder / path
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise InvalidPathError(f"{path!r} would be written outside of {str(folder)!r}, through a link in it.")
+    with writing_to(target) as temporary:
+        shutil.copyfile(file, temporary)
+    return target
+
+
+@contextmanager
+def writing_to(target: Path) -> Generator[Path]:
+    """Yield a path to write in the target's place; it becomes the target at the end, or goes.
+
+    Raises:
+        InvalidRequestError: the place cannot be written.
+        StorageFullError: the disk filled up.
+    """
     temporary = target.with_name(f".weighbridge-{secrets.token_hex(8)}")
     try:
-        if not target.parent.resolve().is_relative_to(folder.resolve()):
-            raise InvalidPathError(f"{path!r} would be written outside of {str(folder)!r}, through a link in it.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, temporary)
+        yield temporary
         temporary.replace(target)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise StorageFullError(f"No room for {str(target)!r}; it was not written.") from error
         raise InvalidRequestError(f"{str(target)!r} cannot be written: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    return target
-
-
-def import_load() -> Any:
-    """Return the module that makes tensors of files.
-
-    Raises:
-        ConfigurationError: PyTorch is not installed.
-    """
-    try:
-        from registry.torch import load
-    except ModuleNotFoundError as error:
-        raise torch_missing("Pulling tensors", error) from error
-    return load
-
-
-def import_code() -> Any:
-    """Return the module that unpickles trusted files.
-
-    Raises:
-        ConfigurationError: PyTorch is not installed.
-    """
-    try:
-        from registry.torch import code
-    except ModuleNotFoundError as error:
-        raise torch_missing("Opening a module", error) from error
-    return code
+        with suppress(OSError):
+            temporary.unlink()

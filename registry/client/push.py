@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from registry.client.cache import hash_file
 from registry.client.connection import Connection
+from registry.client.glue import import_capture
 from registry.client.local import Collected, collect
 from registry.client.progress import progress_bar
 from registry.client.resolve import model_route
 from registry.client.results import Version
 from registry.client.transfer import OutgoingFile, UploadForm
-from registry.errors import ConfigurationError, InvalidMetadataError
+from registry.errors import InvalidMetadataError
 from registry.names import Reference
 from registry.schema import ArtifactAnnouncement, VersionCreate
 
@@ -65,7 +66,7 @@ def push_object(
     """
     reference = connection.resolver.model(ref)
     make_metadata(connection, details)  # a typing error in a tag should not cost a minute of serialising first
-    capture = _import_capture()
+    capture = import_capture()
     cache = connection.cache
     with tempfile.TemporaryDirectory(dir=cache.temporary_folder()) as folder, cache.translated_errors():
         captured = capture.capture(value, Path(folder), as_code=as_code, unwrap=unwrap)
@@ -159,21 +160,3 @@ def is_path(value: object) -> bool:
     if not isinstance(value, list | tuple):
         return False
     return all(isinstance(each, str | os.PathLike) for each in cast("Sequence[object]", value))
-
-
-def _import_capture() -> Any:
-    try:
-        from registry.torch import capture
-    except ModuleNotFoundError as error:
-        raise torch_missing("Pushing a live object", error) from error
-    return capture
-
-
-def torch_missing(what: str, error: ModuleNotFoundError) -> Exception:
-    """Return what to raise when an import failed: a named error if it is PyTorch that is missing."""
-    if (error.name or "").split(".")[0] not in {"torch", "numpy"}:
-        return error
-    return ConfigurationError(
-        f"{what} needs PyTorch, which is not installed here: `pip install 'weighbridge[torch]'`. Pushing and "
-        "downloading files works without."
-    )

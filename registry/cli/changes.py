@@ -1,0 +1,141 @@
+"""`weighbridge annotate`, `alias`, `delete` and `restore`: what may change after a push."""
+
+import click
+
+from registry.cli.options import client_options, confirm, parse_metrics, parse_pairs
+from registry.cli.tables import print_alias_moves, print_aliases, print_json, print_version
+from registry.client.client import Client
+
+
+@click.command()
+@click.argument("ref", metavar="REF")
+@click.option("--metric", "metrics", metavar="NAME=NUMBER", multiple=True, help="Set a metric.")
+@click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="Set a tag.")
+@click.option("--remove-metric", "gone_metrics", metavar="NAME", multiple=True, help="Remove a metric.")
+@click.option("--remove-tag", "gone_tags", metavar="KEY", multiple=True, help="Remove a tag.")
+@click.option("--description", metavar="TEXT", help="Set the description.")
+@click.option("--deprecated", metavar="REASON", help="Say why it should not be used; '' takes that back.")
+@client_options
+def annotate(
+    *,
+    client: Client,
+    ref: str,
+    metrics: tuple[str, ...],
+    tags: tuple[str, ...],
+    gone_metrics: tuple[str, ...],
+    gone_tags: tuple[str, ...],
+    description: str | None,
+    deprecated: str | None,
+    as_json: bool,
+) -> None:
+    """Change metrics, tags or description of the version REF. What is not named stays."""
+    if not (metrics or tags or gone_metrics or gone_tags) and description is None and deprecated is None:
+        raise click.UsageError("Say what to change: --metric, --tag, --description, --deprecated …")
+    version = client.annotate(
+        ref,
+        metrics={**parse_metrics(metrics), **dict.fromkeys(gone_metrics)},
+        tags={**parse_pairs(tags, "--tag"), **dict.fromkeys(gone_tags)},
+        description=description,
+        deprecated=deprecated,
+    )
+    if as_json:
+        print_json(version)
+    else:
+        print_version(version)
+
+
+class _AliasGroup(click.Group):
+    """Takes `alias REF NAME` for `alias set REF NAME`: a reference to a version is no name of a command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            args = ["set", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_AliasGroup)
+def alias() -> None:
+    """Move names such as prod between versions: `alias vision/resnet50:3 prod`."""
+
+
+@alias.command("set")
+@click.argument("ref", metavar="REF")
+@click.argument("name")
+@click.option("--reason", metavar="TEXT", default="", help="Why; kept in the history.")
+@client_options
+def set_alias(*, client: Client, ref: str, name: str, reason: str, as_json: bool) -> None:
+    """Point the alias NAME at the version REF; made if it is new."""
+    moved = client.alias(ref, name, reason=reason)
+    if as_json:
+        print_json(moved)
+        return
+    click.echo(f"{moved.team}/{moved.model}@{moved.name} is version {moved.version}.", err=True)
+
+
+@alias.command("ls")
+@click.argument("ref", metavar="MODEL")
+@client_options
+def list_aliases(*, client: Client, ref: str, as_json: bool) -> None:
+    """List the aliases of a model."""
+    found = client.aliases(ref)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_aliases(found)
+    else:
+        click.echo("It has no aliases.", err=True)
+
+
+@alias.command("history")
+@click.argument("ref", metavar="MODEL")
+@click.argument("name")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@client_options
+def show_history(*, client: Client, ref: str, name: str, limit: int | None, as_json: bool) -> None:
+    """Show the moves of the alias NAME: who, when, from, to, why."""
+    moves = client.alias_history(ref, name, limit=limit)
+    if as_json:
+        print_json(moves)
+    else:
+        print_alias_moves(moves)
+
+
+@alias.command("rm")
+@click.argument("ref", metavar="MODEL")
+@click.argument("name")
+@client_options
+def remove_alias(*, client: Client, ref: str, name: str, as_json: bool) -> None:
+    """Remove the alias NAME of a model; its history stays."""
+    client.remove_alias(ref, name)
+    if as_json:
+        print_json({"removed": name})
+        return
+    click.echo(f"Removed the alias {name}.", err=True)
+
+
+@click.command()
+@click.argument("ref", metavar="REF")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@client_options
+def delete(*, client: Client, ref: str, yes: bool, as_json: bool) -> None:
+    """Delete the version REF, or a whole model when REF names no version. `restore` takes it back."""
+    confirm(f"Delete {ref}?", yes=yes)
+    client.delete(ref)
+    if as_json:
+        print_json({"deleted": ref})
+        return
+    click.echo(f"Deleted {ref}. `weighbridge restore {ref}` takes it back.", err=True)
+
+
+@click.command()
+@click.argument("ref", metavar="REF")
+@client_options
+def restore(*, client: Client, ref: str, as_json: bool) -> None:
+    """Take back the deletion of the version REF (TEAM/MODEL:3) or of a model."""
+    restored = client.restore(ref)
+    if as_json:
+        print_json(restored)
+        return
+    click.echo(f"Restored {ref}.", err=True)

@@ -1,0 +1,103 @@
+"""`weighbridge list`, `search`, `show`, `versions` and `best`: looking around."""
+
+from typing import Literal
+
+import click
+
+from registry.cli.options import client_options, parse_pairs
+from registry.cli.tables import print_facts, print_json, print_models, print_version, print_versions
+from registry.client.client import Client
+
+limit_option = click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+
+
+@click.command("list")
+@click.option("--of-team", metavar="TEAM", help="Models of this team only.")
+@click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="Models with this tag only.")
+@click.option("--kind", metavar="KIND", help="Models of this kind only: state_dict, checkpoint, module, torchscript.")
+@click.option("--sort", metavar="ORDER", help="name or updated; a leading - turns it round.")
+@limit_option
+@client_options
+def list_(
+    *,
+    client: Client,
+    of_team: str | None,
+    tags: tuple[str, ...],
+    kind: str | None,
+    sort: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """List the models."""
+    found = client.list(team=of_team, tags=parse_pairs(tags, "--tag"), kind=kind, sort=sort, limit=limit)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_models(found)
+    else:
+        click.echo("No models. `weighbridge push TEAM/MODEL FILE` makes the first.", err=True)
+
+
+@click.command()
+@click.argument("text")
+@limit_option
+@client_options
+def search(*, client: Client, text: str, limit: int | None, as_json: bool) -> None:
+    """Find models whose name, description or tags hold TEXT."""
+    found = client.search(text, limit=limit)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_models(found)
+    else:
+        click.echo(f"No model holds {text!r} in its name, description or tags.", err=True)
+
+
+@click.command()
+@click.argument("ref", metavar="REF")
+@client_options
+def show(*, client: Client, ref: str, as_json: bool) -> None:
+    """Show the version REF (the latest one of a model): files, metrics, tags, aliases."""
+    version = client.show(ref)
+    model = client.model(f"{version.team}/{version.model}")
+    if as_json:
+        print_json({**version.model_dump(mode="json"), "model_info": model.model_dump(mode="json")})
+        return
+    facts = {"model": model.full_name, "about": model.description}
+    facts["tagged"] = "  ".join(f"{name}={value}" for name, value in model.tags.items())
+    facts["latest"] = f"{model.latest or 'none'} of {model.version_count}"
+    print_facts(facts)
+    print_version(version)
+
+
+@click.command()
+@click.argument("ref", metavar="MODEL")
+@click.option(
+    "--sort", metavar="ORDER", default="-number", show_default=True, help="number, created or metrics.NAME; - turns it."
+)
+@click.option("--deleted", is_flag=True, help="Deleted ones too.")
+@limit_option
+@client_options
+def versions(*, client: Client, ref: str, sort: str, limit: int | None, deleted: bool, as_json: bool) -> None:
+    """List the versions of a model."""
+    found = client.versions(ref, sort=sort, limit=limit, deleted=deleted)
+    if as_json:
+        print_json(found)
+    elif found:
+        print_versions(found)
+    else:
+        click.echo("It has no versions.", err=True)
+
+
+@click.command()
+@click.argument("ref", metavar="MODEL")
+@click.argument("metric")
+@click.option("--mode", type=click.Choice(["min", "max"]), default="max", show_default=True, help="Which end is good.")
+@client_options
+def best(*, client: Client, ref: str, metric: str, mode: Literal["min", "max"], as_json: bool) -> None:
+    """Show the version of a model with the best METRIC; prints its reference and value."""
+    found = client.best(ref, metric, mode=mode)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found.reference}\t{found.annotations.metrics[metric]:g}")

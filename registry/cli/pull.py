@@ -1,0 +1,70 @@
+"""`weighbridge download` and `weighbridge pull`: bytes, or tensors."""
+
+from pathlib import Path
+
+import click
+
+from registry.cli.options import client_options
+from registry.cli.tables import print_json
+from registry.client.client import Client
+from registry.client.export import export_safetensors
+from registry.client.pull import fetch_weights
+
+
+@click.command()
+@click.argument("ref", metavar="REF")
+@click.option(
+    "-o", "--output", "folder", metavar="FOLDER", default=".", type=click.Path(), help="Where to write [default: here]."
+)
+@click.option("--verify", is_flag=True, help="Read cached files again and compare their digests first.")
+@client_options
+def download(*, client: Client, ref: str, folder: str, verify: bool, as_json: bool) -> None:
+    """Write the very files of the version REF below a folder; with REF/FILE only that file.
+
+    Prints their paths, one a line.
+    """
+    paths = [str(path) for path in client.download(ref, folder, verify=verify)]
+    if as_json:
+        print_json(paths)
+        return
+    for path in paths:
+        click.echo(path)
+
+
+@click.command()
+@click.argument("ref", metavar="REF")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.safetensors",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write.",
+)
+@click.option("--part", metavar="NAME", help="The state_dict inside a checkpoint.")
+@click.option("--include", metavar="GLOB", multiple=True, help="Only tensors with such names ('layer4.*').")
+@click.option("--exclude", metavar="GLOB", multiple=True, help="Not tensors with such names ('fc.*').")
+@client_options
+def pull(
+    *,
+    client: Client,
+    ref: str,
+    output: Path,
+    part: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write the state_dict of the version or local file REF as one safetensors file.
+
+    No pickle is run and PyTorch is not needed. Prints the path.
+    """
+    files = fetch_weights(client.connection, ref)
+    exported = export_safetensors(files, output, part=part, include=include or None, exclude=exclude or None)
+    for notice in exported.notices:
+        click.echo(f"note: {notice}", err=True)
+    if as_json:
+        print_json({"path": str(output), "tensors": exported.tensor_count, "notices": exported.notices})
+        return
+    click.echo(f"Wrote {exported.tensor_count} tensors.", err=True)
+    click.echo(str(output))

@@ -1,0 +1,179 @@
+"""How models, versions and aliases look on a terminal and in a pipe.
+
+Everything shown was written by other people: control characters, which could drive the terminal, are replaced.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from rich.cells import cell_len, set_cell_size
+
+from registry.client.notebook import format_size
+from registry.schema import AliasInfo, AliasMove, ModelInfo, VersionInfo
+
+MAX_METRIC_COLUMNS = 4
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+def print_json(value: BaseModel | Iterable[BaseModel] | Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]  # pyright: ignore[reportUnknownVariableType] - any JSON value
+    return value
+
+
+def clean(text: str) -> str:
+    """Return the text on one line, without what could drive a terminal."""
+    return _CONTROL.sub(" ", text).strip()
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Print columns; on a terminal, lines are cut at its width.
+
+    Args:
+        head: the columns' names.
+        rows: a text for each column.
+        right: names of columns whose texts end at the same place, as numbers do.
+    """
+    lines = [list(head), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(cell_len(line[at]) for line in lines) for at in range(len(head))]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for number, line in enumerate(lines):
+        cells = [
+            " " * (width - cell_len(cell)) + cell if name in right else cell + " " * (width - cell_len(cell))
+            for name, cell, width in zip(head, line, widths, strict=True)
+        ]
+        text = "  ".join(cells).rstrip()
+        if limit is not None and cell_len(text) > limit:
+            text = set_cell_size(text, limit - 1) + "…"
+        click.echo(click.style(text, bold=True) if number == 0 else text)
+
+
+def print_models(models: Sequence[ModelInfo]) -> None:
+    """Print models as a table."""
+    rows = [
+        (
+            each.full_name,
+            "-" if each.latest is None else str(each.latest),
+            str(each.version_count),
+            _day(each.updated_at),
+            each.description,
+        )
+        for each in models
+    ]
+    print_table(("MODEL", "LATEST", "VERSIONS", "UPDATED", "DESCRIPTION"), rows, right=("LATEST", "VERSIONS"))
+
+
+def print_versions(versions: Sequence[VersionInfo]) -> None:
+    """Print versions as a table, with the metrics that most of them have."""
+    counts: dict[str, int] = {}
+    for each in versions:
+        for name in each.annotations.metrics:
+            counts[name] = counts.get(name, 0) + 1
+    metrics = sorted(counts, key=lambda name: -counts[name])[:MAX_METRIC_COLUMNS]
+    head = ("VERSION", "KIND", "TRUST", "SIZE", *(clean(name) for name in metrics), "PUSHED", "NOTES")
+    rows = [
+        (
+            str(each.number),
+            each.kind,
+            each.trust,
+            format_size(each.size_bytes),
+            *(_number(each.annotations.metrics.get(name)) for name in metrics),
+            _day(each.created_at),
+            _notes(each),
+        )
+        for each in versions
+    ]
+    print_table(head, rows, right=("VERSION", "SIZE", *metrics))
+
+
+def print_version(version: VersionInfo) -> None:
+    """Print one version with its artifacts."""
+    notes = version.annotations
+    facts = {
+        "version": version.reference,
+        "kind": version.kind,
+        "trust": version.trust,
+        "size": format_size(version.size_bytes),
+        "aliases": ", ".join(version.aliases),
+        "metrics": "  ".join(f"{name}={value:g}" for name, value in notes.metrics.items()),
+        "tags": "  ".join(f"{name}={value}" for name, value in notes.tags.items()),
+        "base": version.base or "",
+        "builder": version.builder.callable if version.builder else "",
+        "deprecated": notes.deprecated or "",
+        "pushed": f"{version.created_at:%Y-%m-%d %H:%M} UTC by {version.created_by}",
+        "deleted": f"{version.deleted_at:%Y-%m-%d %H:%M} UTC" if version.deleted_at else "",
+        "description": notes.description,
+    }
+    print_facts(facts)
+    click.echo()
+    rows = [
+        (
+            each.path,
+            format_size(each.size_bytes),
+            each.format or "-",
+            each.trust,
+            f"{each.tensor_count:,}" if each.tensor_count else "-",
+            each.sha256.removeprefix("sha256:")[:12],
+        )
+        for each in version.artifacts
+    ]
+    print_table(("ARTIFACT", "SIZE", "FORMAT", "TRUST", "TENSORS", "SHA-256"), rows, right=("SIZE", "TENSORS"))
+
+
+def print_facts(facts: dict[str, str]) -> None:
+    """Print names and values, a line each; empty values are left out."""
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{click.style(f'{name:<12}', bold=True)} {clean(value)}")
+
+
+def print_aliases(aliases: Sequence[AliasInfo]) -> None:
+    """Print aliases as a table."""
+    rows = [(each.name, str(each.version), _day(each.updated_at), each.updated_by) for each in aliases]
+    print_table(("ALIAS", "VERSION", "MOVED", "BY"), rows, right=("VERSION",))
+
+
+def print_alias_moves(moves: Sequence[AliasMove]) -> None:
+    """Print the moves of an alias as a table."""
+    rows = [
+        (
+            f"{each.moved_at:%Y-%m-%d %H:%M:%S}",
+            "-" if each.from_version is None else str(each.from_version),
+            "-" if each.to_version is None else str(each.to_version),
+            each.moved_by,
+            each.reason,
+        )
+        for each in moves
+    ]
+    print_table(("WHEN (UTC)", "FROM", "TO", "BY", "REASON"), rows, right=("FROM", "TO"))
+
+
+def _notes(version: VersionInfo) -> str:
+    notes = [f"@{alias}" for alias in version.aliases]
+    if version.annotations.deprecated:
+        notes.append(f"deprecated: {version.annotations.deprecated}")
+    if version.deleted_at:
+        notes.append("deleted")
+    return "  ".join(notes) or version.annotations.description
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"

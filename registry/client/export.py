@@ -1,0 +1,210 @@
+"""One safetensors file out of a state_dict's files, whatever their format: byte ranges are copied."""
+
+import fnmatch
+import json
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from registry.client.examine import inspect_file
+from registry.client.glue import import_capture, import_load
+from registry.client.pull import writing_to
+from registry.errors import AmbiguousWeightsError, ConfigurationError, NoWeightsError, UnsupportedValueError
+from registry.formats.inspection import Inspection, TensorRecord
+from registry.manifest import is_contiguous
+
+PIECE_BYTES = 1 << 20
+DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
+_LEFT_OUT_ROLES = frozenset({"optimizer", "non_persistent_buffer", "attribute"})
+_SAFETENSORS = {
+    "float64": ("F64", 8),
+    "complex64": ("C64", 8),
+    "int64": ("I64", 8),
+    "uint64": ("U64", 8),
+    "float32": ("F32", 4),
+    "int32": ("I32", 4),
+    "uint32": ("U32", 4),
+    "bfloat16": ("BF16", 2),
+    "float16": ("F16", 2),
+    "int16": ("I16", 2),
+    "uint16": ("U16", 2),
+    "float8_e4m3fn": ("F8_E4M3", 1),
+    "float8_e5m2": ("F8_E5M2", 1),
+    "float8_e8m0fnu": ("F8_E8M0", 1),
+    "int8": ("I8", 1),
+    "uint8": ("U8", 1),
+    "bool": ("BOOL", 1),
+}
+"""torch's dtypes as the safetensors format calls them, with bytes per element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How many tensors were written, and sentences about what was not."""
+
+    tensor_count: int
+    notices: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    name: str
+    file: Path
+    tensor: TensorRecord
+    swapped: bool
+
+
+def export_safetensors(
+    files: Sequence[Path],
+    output: Path,
+    *,
+    part: str | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+) -> Exported:
+    """Write the state_dict that the files make up as one safetensors file, which appears when it is complete.
+
+    Args:
+        files: one weight file, or the shards of one state_dict.
+        output: the file to write or replace.
+        part: the state_dict inside a checkpoint.
+        include: glob patterns of names to take.
+        exclude: glob patterns of names to leave out.
+
+    Raises:
+        NoWeightsError, AmbiguousWeightsError: there is no such part or no tensor left, or several parts to choose from.
+        UnsupportedValueError: a tensor has no plain bytes in the file (a strided view, compressed, quantised), and
+            PyTorch, which could gather them, is not installed or cannot either.
+        StorageFullError: the disk filled up; nothing was written.
+    """
+    items: list[_Item] = []
+    entries: list[str] = []
+    for file in files:
+        inspection = inspect_file(file)
+        chosen = choose_part(inspection, part)
+        swapped = {storage.key for storage in inspection.storages if storage.big_endian}
+        items += [
+            _Item(name, file, tensor, tensor.storage_key in swapped)
+            for tensor in inspection.tensors
+            if tensor.part == chosen
+            and tensor.role not in _LEFT_OUT_ROLES
+            and _matches(name := _name_in_part(tensor), include, exclude)
+        ]
+        entries += [entry.name for entry in inspection.entries if entry.part == chosen]
+    if not items:
+        raise NoWeightsError("No tensor is left to write. `weighbridge inspect` lists the names that there are.")
+    notices = [f"Left out, as it is no tensor: {name}." for name in entries]
+    indirect = [item.name for item in items if not _is_plain(item)]
+    if indirect:
+        _export_by_torch(files, output, part=part, include=include, exclude=exclude, indirect=indirect)
+    else:
+        with writing_to(output) as temporary, temporary.open("wb") as target:
+            _write(items, target)
+    return Exported(len(items), notices)
+
+
+def choose_part(inspection: Inspection, part: str | None) -> str | None:
+    """Return the part to take; None for what is one state_dict as a whole.
+
+    Raises:
+        NoWeightsError: there is no part of that name.
+        AmbiguousWeightsError: several could be meant; an EMA part is never chosen silently.
+    """
+    parts = inspection.parts
+    if part is not None:
+        if part not in parts:
+            raise NoWeightsError(f"There is no part {part!r}. Parts here: {', '.join(parts) or 'none'}.")
+        return part
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    for name in DEFAULT_PARTS:
+        if name in parts:
+            return name
+    raise AmbiguousWeightsError(
+        f"The checkpoint holds several state_dicts: {', '.join(parts)}. Name one as the part.", candidates=parts
+    )
+
+
+def _name_in_part(tensor: TensorRecord) -> str:
+    """Return the key in the state_dict: the tensor's path without that of its part."""
+    if tensor.part is None:
+        return tensor.name
+    for depth in range(1, len(tensor.path)):
+        if ".".join(map(str, tensor.path[:depth])) == tensor.part:
+            return ".".join(map(str, tensor.path[depth:]))
+    return tensor.name
+
+
+def _matches(name: str, include: Sequence[str] | None, exclude: Sequence[str] | None) -> bool:
+    wanted = include is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
+    return wanted and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude or ())
+
+
+def _is_plain(item: _Item) -> bool:
+    """Return whether the tensor's values lie in the file as safetensors wants them."""
+    tensor = item.tensor
+    return (
+        tensor.dtype in _SAFETENSORS
+        and tensor.file_offset is not None
+        and is_contiguous(tensor)
+        and not (tensor.conj or tensor.neg or tensor.quantisation or tensor.components)
+        and not item.swapped
+    )
+
+
+def _write(items: Sequence[_Item], target: BinaryIO) -> None:
+    # Wide elements first keeps every tensor aligned, as the format's own writer does.
+    ordered = sorted(items, key=lambda item: (-_SAFETENSORS[item.tensor.dtype][1], item.name))
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for item in ordered:
+        end = offset + item.tensor.nbytes
+        header[item.name] = {
+            "dtype": _SAFETENSORS[item.tensor.dtype][0],
+            "shape": list(item.tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    target.write(len(text).to_bytes(8, "little") + text)
+    for item in ordered:
+        with item.file.open("rb") as source:
+            source.seek(item.tensor.file_offset or 0)
+            left = item.tensor.nbytes
+            while left:
+                piece = source.read(min(left, PIECE_BYTES))
+                target.write(piece)
+                left -= len(piece)
+    target.flush()
+
+
+def _export_by_torch(
+    files: Sequence[Path],
+    output: Path,
+    *,
+    part: str | None,
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+    indirect: Sequence[str],
+) -> None:
+    """Let PyTorch gather values that do not lie in the file as they are."""
+    try:
+        load, capture = import_load(), import_capture()
+    except ConfigurationError as error:
+        raise UnsupportedValueError(
+            f"These tensors do not lie in the file as plain bytes: {', '.join(indirect[:10])}. Leave them out with "
+            "`--exclude`, or install PyTorch: `pip install 'weighbridge[torch]'`."
+        ) from error
+    state_dict = load.load_state_dict(files, part=part, include=include, exclude=exclude)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".weighbridge-{secrets.token_hex(4)}") as folder:
+        captured = capture.capture(state_dict, Path(folder))
+        if captured.path.suffix != ".safetensors":
+            raise UnsupportedValueError(
+                f"safetensors cannot hold {', '.join(indirect[:10])}. Leave them out, or `download` the file as it is."
+            )
+        with writing_to(output) as temporary:
+            captured.path.replace(temporary)

@@ -1,0 +1,46 @@
+"""The way to PyTorch: imported when a call needs it, with a named error where it is not installed."""
+
+import importlib
+from types import ModuleType
+
+from registry.errors import ConfigurationError
+
+
+def import_capture() -> ModuleType:
+    """Return the module that makes files of live objects.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.capture", "Pushing a live object")
+
+
+def import_load() -> ModuleType:
+    """Return the module that makes tensors of files.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.load", "Pulling tensors")
+
+
+def import_code() -> ModuleType:
+    """Return the module that unpickles trusted files.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.code", "Opening a module")
+
+
+def _import(name: str, what: str) -> ModuleType:
+    # Imported by name: a static import here would put torch among what `import weighbridge` may load.
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"torch", "numpy"}:
+            raise
+        raise ConfigurationError(
+            f"{what} needs PyTorch, which is not installed here: `pip install 'weighbridge[torch]'`. Pushing and "
+            "downloading files works without."
+        ) from error
