@@ -4,6 +4,7 @@ Each starts when a test first asks for it, one per pytest worker. A server that 
 a laptop and fails them when `CI=true`.
 """
 
+import atexit
 import json
 import os
 import secrets
@@ -219,7 +220,12 @@ def _start_postgres(folder: Path) -> tuple[Postgres, Callable[[], None]]:
     for setting in ("fsync", "full_page_writes", "synchronous_commit"):
         postgres.execute(f"ALTER SYSTEM SET {setting} = off")
     postgres.execute("SELECT pg_reload_conf()")
-    return postgres, server.cleanup
+
+    def stop() -> None:
+        server.cleanup()
+        atexit.unregister(server._cleanup)  # it would make its lock file again in the folder that is gone then
+
+    return postgres, stop
 
 
 def _start(

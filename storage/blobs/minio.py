@@ -13,7 +13,8 @@ from urllib3.exceptions import HTTPError
 
 from registry.errors import BlobStoreUnavailableError, ConfigurationError
 from storage.blobs.base import READ_PIECE_BYTES, Part, SignedRequest
-from storage.blobs.bucket import DEFAULT_PART_BYTES, Bucket, BucketBlobStore, bucket_error
+from storage.blobs.bucket import Bucket, bucket_error
+from storage.blobs.bucket_store import DEFAULT_PART_BYTES, BucketBlobStore
 from storage.blobs.sigv4 import SigningKey, presign
 
 CONNECT_TIMEOUT_SECONDS = 5

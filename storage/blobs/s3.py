@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from registry.errors import BlobStoreUnavailableError, ConfigurationError
 from storage.blobs.base import READ_PIECE_BYTES, Part, SignedRequest
-from storage.blobs.bucket import DEFAULT_PART_BYTES, Bucket, BucketBlobStore, bucket_error
+from storage.blobs.bucket import Bucket, bucket_error
+from storage.blobs.bucket_store import DEFAULT_PART_BYTES, BucketBlobStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -109,7 +109,7 @@ def test_a_completion_whose_answer_was_lost_still_counts(open_bucket, server, pr
 
 
 def test_more_parts_than_s3_takes_are_refused(monkeypatch, server, prefix):
-    monkeypatch.setattr("storage.blobs.bucket.MAX_PARTS", 1)
+    monkeypatch.setattr("storage.blobs.bucket_store.MAX_PARTS", 1)
     store = open_s3(server, prefix)
 
     with pytest.raises(TooLargeError, match="part"):
