@@ -1,23 +1,22 @@
 """One safetensors file out of a state_dict's files, whatever their format: byte ranges are copied."""
 
-import fnmatch
 import json
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from registry.client.examine import inspect_file
 from registry.client.glue import import_capture, import_load
 from registry.client.pull import writing_to
-from registry.errors import AmbiguousWeightsError, ConfigurationError, NoWeightsError, UnsupportedValueError
+from registry.errors import ConfigurationError, NoWeightsError, UnsupportedValueError
 from registry.formats.inspection import Inspection, TensorRecord
 from registry.manifest import is_contiguous
+from registry.state_dict import METADATA_KEY, choose_part, select_names
 
 PIECE_BYTES = 1 << 20
-DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
 _LEFT_OUT_ROLES = frozenset({"optimizer", "non_persistent_buffer", "attribute"})
 _SAFETENSORS = {
     "float64": ("F64", 8),
@@ -75,25 +74,23 @@ def export_safetensors(
         exclude: glob patterns of names to leave out.
 
     Raises:
-        NoWeightsError, AmbiguousWeightsError: there is no such part or no tensor left, or several parts to choose from.
+        NoWeightsError, AmbiguousWeightsError: there is no such part or no tensor, or several parts to choose from.
+        InvalidRequestError: a pattern matches no name.
         UnsupportedValueError: a tensor has no plain bytes in the file (a strided view, compressed, quantised), and
             PyTorch, which could gather them, is not installed or cannot either.
         StorageFullError: the disk filled up; nothing was written.
     """
-    items: list[_Item] = []
+    found: list[_Item] = []
     entries: list[str] = []
+    kept: dict[str, Any] = {}
     for file in files:
         inspection = inspect_file(file)
         chosen = choose_part(inspection, part)
-        swapped = {storage.key for storage in inspection.storages if storage.big_endian}
-        items += [
-            _Item(name, file, tensor, tensor.storage_key in swapped)
-            for tensor in inspection.tensors
-            if tensor.part == chosen
-            and tensor.role not in _LEFT_OUT_ROLES
-            and _matches(name := _name_in_part(tensor), include, exclude)
-        ]
+        found += _items(file, inspection, chosen)
         entries += [entry.name for entry in inspection.entries if entry.part == chosen]
+        kept |= inspection.metadata.get(chosen or "") or json.loads(inspection.file_metadata.get(METADATA_KEY, "{}"))
+    wanted = select_names([item.name for item in found], include or (), exclude or ())
+    items = [item for item in found if item.name in wanted]
     if not items:
         raise NoWeightsError("No tensor is left to write. `weighbridge inspect` lists the names that there are.")
     notices = [f"Left out, as it is no tensor: {name}." for name in entries]
@@ -102,30 +99,17 @@ def export_safetensors(
         _export_by_torch(files, output, part=part, include=include, exclude=exclude, indirect=indirect)
     else:
         with writing_to(output) as temporary, temporary.open("wb") as target:
-            _write(items, target)
+            _write(items, kept, target)
     return Exported(len(items), notices)
 
 
-def choose_part(inspection: Inspection, part: str | None) -> str | None:
-    """Return the part to take; None for what is one state_dict as a whole.
-
-    Raises:
-        NoWeightsError: there is no part of that name.
-        AmbiguousWeightsError: several could be meant; an EMA part is never chosen silently.
-    """
-    parts = inspection.parts
-    if part is not None:
-        if part not in parts:
-            raise NoWeightsError(f"There is no part {part!r}. Parts here: {', '.join(parts) or 'none'}.")
-        return part
-    if len(parts) <= 1:
-        return parts[0] if parts else None
-    for name in DEFAULT_PARTS:
-        if name in parts:
-            return name
-    raise AmbiguousWeightsError(
-        f"The checkpoint holds several state_dicts: {', '.join(parts)}. Name one as the part.", candidates=parts
-    )
+def _items(file: Path, inspection: Inspection, part: str | None) -> list[_Item]:
+    swapped = {storage.key for storage in inspection.storages if storage.big_endian}
+    return [
+        _Item(_name_in_part(tensor), file, tensor, tensor.storage_key in swapped)
+        for tensor in inspection.tensors
+        if tensor.part == part and tensor.role not in _LEFT_OUT_ROLES
+    ]
 
 
 def _name_in_part(tensor: TensorRecord) -> str:
@@ -136,11 +120,6 @@ def _name_in_part(tensor: TensorRecord) -> str:
         if ".".join(map(str, tensor.path[:depth])) == tensor.part:
             return ".".join(map(str, tensor.path[depth:]))
     return tensor.name
-
-
-def _matches(name: str, include: Sequence[str] | None, exclude: Sequence[str] | None) -> bool:
-    wanted = include is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in include)
-    return wanted and not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude or ())
 
 
 def _is_plain(item: _Item) -> bool:
@@ -155,10 +134,11 @@ def _is_plain(item: _Item) -> bool:
     )
 
 
-def _write(items: Sequence[_Item], target: BinaryIO) -> None:
+def _write(items: Sequence[_Item], metadata: Mapping[str, Any], target: BinaryIO) -> None:
     # Wide elements first keeps every tensor aligned, as the format's own writer does.
     ordered = sorted(items, key=lambda item: (-_SAFETENSORS[item.tensor.dtype][1], item.name))
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    described = {"format": "pt"} | ({METADATA_KEY: json.dumps(metadata)} if metadata else {})
+    header: dict[str, object] = {"__metadata__": described}
     offset = 0
     for item in ordered:
         end = offset + item.tensor.nbytes

@@ -1,0 +1,77 @@
+"""What of a weight file is its state_dict: which part of a checkpoint, which names of it, where `_metadata` is kept."""
+
+import fnmatch
+import warnings
+from collections.abc import Sequence
+
+from registry.errors import AmbiguousWeightsError, InvalidRequestError, NoWeightsError
+from registry.formats.inspection import Inspection
+
+DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
+METADATA_KEY = "weighbridge.state_dict_metadata"
+"""Where a safetensors file keeps `state_dict._metadata`, as JSON."""
+
+
+class EmaPartWarning(UserWarning):
+    """The only weights of a checkpoint are an exponential moving average, and the caller did not name them."""
+
+
+def choose_part(inspection: Inspection, part: str | None) -> str | None:
+    """Return the part to take; None when the file is one state_dict or module.
+
+    Raises:
+        NoWeightsError: there is no part of that name, or none at all.
+        AmbiguousWeightsError: none is the obvious one.
+    """
+    if part is not None:
+        if part not in inspection.parts:
+            known = ", ".join(inspection.parts) or "none, the file is one state_dict"
+            raise NoWeightsError(f"There is no part {part!r}. Parts: {known}.", candidates=inspection.parts)
+        return part
+    if inspection.kind != "checkpoint":
+        return None
+    return default_part(inspection.parts)
+
+
+def default_part(parts: Sequence[str]) -> str:
+    """Return the part that a checkpoint's weights are when the caller names none.
+
+    Raises:
+        NoWeightsError: there are no parts.
+        AmbiguousWeightsError: none is the obvious one; `extra["candidates"]` lists them.
+    """
+    if not parts:
+        raise NoWeightsError("The checkpoint holds no state_dict. `pull_checkpoint` gets what it holds.")
+    if len(parts) == 1:
+        if "ema" in parts[0].lower():
+            warnings.warn(
+                f"The only weights are the moving average {parts[0]!r}; say `part={parts[0]!r}`.",
+                EmaPartWarning,
+                stacklevel=2,
+            )
+        return parts[0]
+    for name in DEFAULT_PARTS:
+        if name in parts:
+            return name
+    raise AmbiguousWeightsError(
+        f"The checkpoint holds several state_dicts: {', '.join(parts)}. Say which, as in `part={parts[0]!r}`.",
+        candidates=list(parts),
+    )
+
+
+def select_names(names: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> set[str]:
+    """Return the names that match a pattern of `include` (all when it is empty) and none of `exclude`.
+
+    Raises:
+        InvalidRequestError: a pattern (as of `fnmatch`) matches no name: it was mistyped.
+    """
+
+    def matching(pattern: str) -> set[str]:
+        found = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+        if not found:
+            shown = ", ".join(names[:5])
+            raise InvalidRequestError(f"The pattern {pattern!r} matches no name. Names are: {shown}, …")
+        return found
+
+    wanted: set[str] = set(names) if not include else set[str]().union(*(matching(each) for each in include))
+    return wanted.difference(*(matching(each) for each in exclude))
