@@ -1,18 +1,17 @@
 """One safetensors file out of a state_dict's files, whatever their format: byte ranges are copied."""
 
 import json
-import secrets
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.client.examine import inspect_file
-from registry.client.glue import import_capture, import_load
+from registry.client.glue import import_load, import_safetensors_writer
 from registry.client.pull import writing_to
 from registry.errors import ConfigurationError, NoWeightsError, UnsupportedValueError
 from registry.formats.inspection import Inspection, TensorRecord
+from registry.formats.source import FileSource
 from registry.manifest import is_contiguous
 from registry.state_dict import METADATA_KEY, choose_part, select_names
 
@@ -32,6 +31,8 @@ _SAFETENSORS = {
     "uint16": ("U16", 2),
     "float8_e4m3fn": ("F8_E4M3", 1),
     "float8_e5m2": ("F8_E5M2", 1),
+    "float8_e4m3fnuz": ("F8_E4M3FNUZ", 1),
+    "float8_e5m2fnuz": ("F8_E5M2FNUZ", 1),
     "float8_e8m0fnu": ("F8_E8M0", 1),
     "int8": ("I8", 1),
     "uint8": ("U8", 1),
@@ -94,12 +95,13 @@ def export_safetensors(
     if not items:
         raise NoWeightsError("No tensor is left to write. `weighbridge inspect` lists the names that there are.")
     notices = [f"Left out, as it is no tensor: {name}." for name in entries]
-    indirect = [item.name for item in items if not _is_plain(item)]
-    if indirect:
-        _export_by_torch(files, output, part=part, include=include, exclude=exclude, indirect=indirect)
-    else:
-        with writing_to(output) as temporary, temporary.open("wb") as target:
-            _write(items, kept, target)
+    described = {"format": "pt"} | ({METADATA_KEY: json.dumps(kept)} if kept else {})
+    with writing_to(output) as temporary:
+        indirect = [item.name for item in items if not _is_plain(item)]
+        if indirect:
+            _write_by_torch(files, part, items, described, temporary)
+        else:
+            _write(items, described, temporary)
     return Exported(len(items), notices)
 
 
@@ -126,18 +128,23 @@ def _is_plain(item: _Item) -> bool:
     """Return whether the tensor's values lie in the file as safetensors wants them."""
     tensor = item.tensor
     return (
-        tensor.dtype in _SAFETENSORS
+        _has_plain_values(tensor)
         and tensor.file_offset is not None
         and is_contiguous(tensor)
-        and not (tensor.conj or tensor.neg or tensor.quantisation or tensor.components)
-        and not item.swapped
+        and not (tensor.conj or tensor.neg or item.swapped)
     )
 
 
-def _write(items: Sequence[_Item], metadata: Mapping[str, Any], target: BinaryIO) -> None:
+def _has_plain_values(tensor: TensorRecord) -> bool:
+    """Return whether safetensors can say what the tensor is."""
+    return (
+        tensor.dtype in _SAFETENSORS and tensor.layout == "strided" and not (tensor.quantisation or tensor.components)
+    )
+
+
+def _write(items: Sequence[_Item], described: Mapping[str, str], path: Path) -> None:
     # Wide elements first keeps every tensor aligned, as the format's own writer does.
     ordered = sorted(items, key=lambda item: (-_SAFETENSORS[item.tensor.dtype][1], item.name))
-    described = {"format": "pt"} | ({METADATA_KEY: json.dumps(metadata)} if metadata else {})
     header: dict[str, object] = {"__metadata__": described}
     offset = 0
     for item in ordered:
@@ -150,41 +157,34 @@ def _write(items: Sequence[_Item], metadata: Mapping[str, Any], target: BinaryIO
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    target.write(len(text).to_bytes(8, "little") + text)
-    for item in ordered:
-        with item.file.open("rb") as source:
-            source.seek(item.tensor.file_offset or 0)
-            left = item.tensor.nbytes
-            while left:
-                piece = source.read(min(left, PIECE_BYTES))
-                target.write(piece)
-                left -= len(piece)
-    target.flush()
+    with path.open("wb") as target:
+        target.write(len(text).to_bytes(8, "little") + text)
+        for item in ordered:
+            _copy(item, target)
 
 
-def _export_by_torch(
-    files: Sequence[Path],
-    output: Path,
-    *,
-    part: str | None,
-    include: Sequence[str] | None,
-    exclude: Sequence[str] | None,
-    indirect: Sequence[str],
+def _copy(item: _Item, target: BinaryIO) -> None:
+    start, size = item.tensor.file_offset or 0, item.tensor.nbytes
+    with FileSource(item.file) as source:
+        for done in range(0, size, PIECE_BYTES):
+            target.write(source.read_many([(start + done, min(PIECE_BYTES, size - done))])[0])
+
+
+def _write_by_torch(
+    files: Sequence[Path], part: str | None, items: Sequence[_Item], described: Mapping[str, str], target: Path
 ) -> None:
-    """Let PyTorch gather values that do not lie in the file as they are."""
+    """Let PyTorch gather the values, one tensor at a time, where some do not lie in the file as they are."""
+    indirect = ", ".join([item.name for item in items if not _is_plain(item)][:10])
+    if any(not _has_plain_values(item.tensor) for item in items):
+        raise UnsupportedValueError(
+            f"safetensors cannot hold all of {indirect}. Leave such tensors out, or `download` the file as it is."
+        )
     try:
-        load, capture = import_load(), import_capture()
+        load, writer = import_load(), import_safetensors_writer()
     except ConfigurationError as error:
         raise UnsupportedValueError(
-            f"These tensors do not lie in the file as plain bytes: {', '.join(indirect[:10])}. Leave them out with "
-            "`--exclude`, or install PyTorch: `pip install 'weighbridge[torch]'`."
+            f"These tensors do not lie in the file as plain bytes: {indirect}. Leave them out, or install PyTorch: "
+            "`pip install 'weighbridge[torch]'`."
         ) from error
-    state_dict = load.load_state_dict(files, part=part, include=include, exclude=exclude)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".weighbridge-{secrets.token_hex(4)}") as folder:
-        captured = capture.capture(state_dict, Path(folder))
-        if captured.path.suffix != ".safetensors":
-            raise UnsupportedValueError(
-                f"safetensors cannot hold {', '.join(indirect[:10])}. Leave them out, or `download` the file as it is."
-            )
-        with writing_to(output) as temporary:
-            captured.path.replace(temporary)
+    values = load.load_state_dict(files, part=part)
+    writer.write(target, {item.name: values[item.name].resolve_conj().resolve_neg() for item in items}, described)

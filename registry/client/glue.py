@@ -33,6 +33,15 @@ def import_code() -> ModuleType:
     return _import("registry.torch.code", "Opening a module")
 
 
+def import_safetensors_writer() -> ModuleType:
+    """Return the module that writes tensors as safetensors.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.safetensors_file", "Gathering tensors")
+
+
 def _import(name: str, what: str) -> ModuleType:
     # Imported by name: a static import here would put torch among what `import weighbridge` may load.
     try:
