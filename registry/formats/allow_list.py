@@ -29,7 +29,7 @@ Standing: TypeAlias = Literal["tensors", "numpy", "data", "code", "compiler", "g
 _STANDARD_MODULES = sys.stdlib_module_names | OTHER_STANDARD_MODULES
 _FRAMEWORKS = frozenset({"torch", "numpy"})
 _GETATTR = frozenset({("builtins", "getattr"), ("__builtin__", "getattr")})
-_SEVERITY: list[Standing] = ["tensors", "numpy", "data", "compiler", "code", "getattr", "unsafe"]
+_WORST_FIRST: tuple[Standing, ...] = ("unsafe", "getattr", "code", "compiler", "data", "numpy", "tensors")
 
 
 @lru_cache(maxsize=4096)
@@ -40,7 +40,7 @@ def standing(module: str, name: str) -> Standing:
     """
     mapped_module, mapped_name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     candidates = {_standing_of(module, name), _standing_of(mapped_module, mapped_name)}
-    return max(candidates, key=_SEVERITY.index)
+    return next(each for each in _WORST_FIRST if each in candidates)
 
 
 def is_dangerous(module: str, name: str) -> bool:
@@ -48,9 +48,9 @@ def is_dangerous(module: str, name: str) -> bool:
     return standing(module, name) in {"unsafe", "getattr"}
 
 
-def is_framework(module: str, name: str) -> bool:
-    """Return whether `module.name` belongs to `torch.nn` or `torch.optim`: code, but everybody's."""
-    return f"{module}.{name}".startswith(("torch.nn.", "torch.optim."))
+def is_framework(name: str) -> bool:
+    """Return whether a dotted name belongs to `torch.nn` or `torch.optim`: code, but everybody's."""
+    return name.startswith(("torch.nn.", "torch.optim."))
 
 
 def _standing_of(module: str, name: str) -> Standing:

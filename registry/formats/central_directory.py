@@ -91,9 +91,7 @@ def read_directory(source: ByteSource, limits: Limits) -> Directory:
     return Directory(offset, source.read_many([(offset, length)])[0], count)
 
 
-def _read_end64(
-    located: bytes, tail: bytes, end: int, small: tuple[int, int, int]
-) -> tuple[int, int, int, int]:
+def _read_end64(located: bytes, tail: bytes, end: int, small: tuple[int, int, int]) -> tuple[int, int, int, int]:
     """Return count, length and offset of the directory and its end, from the ZIP64 records before the end record."""
     _, disk, position, disks = _END64_LOCATOR.unpack(located)
     start = end - _END64_LOCATOR.size - _END64.size
@@ -105,9 +103,7 @@ def _read_end64(
     signature, length64, _, _, disk, start_disk, disk_count, count, length, offset = _END64.unpack_from(tail, at)
     if signature != b"PK\x06\x06" or length64 != _END64.size - 12 or disk or start_disk or disk_count != count:
         refuse_archive("its ZIP64 end record is not well formed")
-    for value, big, unknown in zip(
-        small, (count, length, offset), (UNKNOWN_16, UNKNOWN_32, UNKNOWN_32), strict=True
-    ):
+    for value, big, unknown in zip(small, (count, length, offset), (UNKNOWN_16, UNKNOWN_32, UNKNOWN_32), strict=True):
         if value not in (big, unknown):
             refuse_archive("its ZIP64 end record contradicts the end record")
     return count, length, offset, start

@@ -3,6 +3,10 @@
 _BUILTINS = ("builtins", "__builtin__")
 
 
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 def _pairs(module: str, names: str) -> frozenset[tuple[str, str]]:
     return frozenset((module, name) for name in names.split())
 
@@ -29,23 +33,22 @@ STORAGE_DTYPES: dict[str, str] = {
 """torch's typed storages and the dtype of their elements."""
 
 DTYPE_BYTES: dict[str, int] = {
-    **dict.fromkeys("float64 int64 uint64 complex64".split(), 8),
-    **dict.fromkeys("float32 int32 uint32 complex32 qint32".split(), 4),
-    **dict.fromkeys("float16 bfloat16 int16 uint16 bits16".split(), 2),
-    **dict.fromkeys("int8 uint8 bool qint8 quint8 quint4x2 quint2x4".split(), 1),
-    **dict.fromkeys("float8_e5m2 float8_e4m3fn float8_e5m2fnuz float8_e4m3fnuz float8_e8m0fnu".split(), 1),
-    **dict.fromkeys("float4_e2m1fn_x2 bits8 bits1x8 bits2x4 bits4x2".split(), 1),
-    **dict.fromkeys("int1 int2 int3 int4 int5 int6 int7 uint1 uint2 uint3 uint4 uint5 uint6 uint7".split(), 1),
+    **dict.fromkeys(_words("float64 int64 uint64 complex64"), 8),
+    **dict.fromkeys(_words("float32 int32 uint32 complex32 qint32"), 4),
+    **dict.fromkeys(_words("float16 bfloat16 int16 uint16 bits16"), 2),
+    **dict.fromkeys(_words("int8 uint8 bool qint8 quint8 quint4x2 quint2x4"), 1),
+    **dict.fromkeys(_words("float8_e5m2 float8_e4m3fn float8_e5m2fnuz float8_e4m3fnuz float8_e8m0fnu"), 1),
+    **dict.fromkeys(_words("float4_e2m1fn_x2 bits8 bits1x8 bits2x4 bits4x2"), 1),
+    **dict.fromkeys(_words("int1 int2 int3 int4 int5 int6 int7 uint1 uint2 uint3 uint4 uint5 uint6 uint7"), 1),
     "complex128": 16,
 }
 """torch's dtypes and the size of an element in bytes."""
 
-QUANTISED_DTYPES = frozenset("qint8 quint8 qint32 quint4x2 quint2x4".split())
-QSCHEMES = frozenset(
-    "per_tensor_affine per_channel_affine per_tensor_symmetric per_channel_symmetric "
-    "per_channel_affine_float_qparams".split()
+QUANTISED_DTYPES = _words("qint8 quint8 qint32 quint4x2 quint2x4")
+QSCHEMES = _words(
+    "per_tensor_affine per_channel_affine per_tensor_symmetric per_channel_symmetric per_channel_affine_float_qparams"
 )
-LAYOUTS = frozenset("strided sparse_coo sparse_csr sparse_csc sparse_bsr sparse_bsc".split())
+LAYOUTS = _words("strided sparse_coo sparse_csr sparse_csc sparse_bsr sparse_bsc")
 
 REBUILD_FUNCTIONS = _pairs(
     "torch._utils",
@@ -58,7 +61,9 @@ REBUILD_FUNCTIONS = _pairs(
 
 REBUILD_FROM_TYPE = ("torch._tensor", "_rebuild_from_type_v2")
 
-_TENSOR_TYPES = "BFloat16Tensor BoolTensor ByteTensor CharTensor DoubleTensor FloatTensor HalfTensor IntTensor LongTensor ShortTensor"
+_TENSOR_TYPES = " ".join(
+    f"{name}Tensor" for name in ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
+)
 _SPARSE_TYPES = _TENSOR_TYPES.replace("BoolTensor ", "")
 _CUDA_STORAGES = " ".join(name for name in STORAGE_DTYPES if not name.startswith("Q"))
 
@@ -100,7 +105,7 @@ NUMPY_PAIRS = (
 BUILTIN_TYPES = frozenset(
     (module, name)
     for module in _BUILTINS
-    for name in "bool bytes dict float frozenset int list long object range slice str tuple unicode xrange".split()
+    for name in _words("bool bytes dict float frozenset int list long object range slice str tuple unicode xrange")
 ) | frozenset((module, name) for module in _BUILTINS for name in ("bytearray", "complex", "set"))
 """Classes whose construction makes a value and nothing else; harmless as the factory of a defaultdict."""
 
@@ -122,14 +127,17 @@ DATA_PAIRS = (
 """The standard library's data classes: all that is not unsafe of it, but for a few names of `CODE_PAIRS`."""
 
 _FUNCTIONAL = (
-    "celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_softmax logsigmoid mish normalize prelu "
-    "relu relu6 rrelu selu sigmoid silu softmax softmin softplus softshrink softsign tanh tanhshrink threshold "
+    "celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_softmax logsigmoid mish normalize "
+    "prelu relu relu6 rrelu selu sigmoid silu softmax softmin softplus softshrink softsign tanh tanhshrink threshold "
     "binary_cross_entropy binary_cross_entropy_with_logits cosine_similarity cross_entropy dropout interpolate "
     "l1_loss layer_norm linear mse_loss nll_loss one_hot pad scaled_dot_product_attention smooth_l1_loss "
     "avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool2d _max_pool2d "
     "batch_norm group_norm instance_norm conv1d conv2d conv3d embedding"
 )
-_TYPES = "bool_ bool8 int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128 str_ bytes_"
+_TYPES = (
+    "bool_ bool8 int8 int16 int32 int64 uint8 uint16 uint32 uint64 "
+    "float16 float32 float64 complex64 complex128 str_ bytes_"
+)
 
 CODE_PAIRS = (
     _pairs("torch.nn.functional", _FUNCTIONAL)
@@ -155,7 +163,7 @@ COMPILER_CLASSES = (
 COMPILER_CONTEXT = COMPILER_CLASSES | _pairs("contextlib", "nullcontext")
 """What `torch.compile` leaves in the pickle of a whole compiled module."""
 
-OTHER_STANDARD_MODULES = frozenset(
+OTHER_STANDARD_MODULES = _words(
     "__builtin__ _aix_support _android_support _apple_support _bootsubprocess _distutils_hack _interpchannels "
     "_interpqueues _interpreters _osx_support _pyrepl _suggestions _sysconfig _testcapi _testinternalcapi _types "
     "annotationlib asynchat asyncore aifc audioop binhex cgi cgitb chunk commands compression copy_reg cPickle "
@@ -165,6 +173,6 @@ OTHER_STANDARD_MODULES = frozenset(
     "pkg_resources popen2 posix posixfile posixpath rexec Queue Bastion BaseHTTPServer CGIHTTPServer ConfigParser "
     "SimpleHTTPServer SocketServer StringIO UserDict UserList UserString sets setuptools sgmllib site sitecustomize "
     "smtpd sndhdr spwd statvfs sunau symbol telnetlib test thread this toaiff Tkinter tkMessageBox tomllib turtledemo "
-    "urllib2 urlparse user usercustomize uu wheel whichdb xdrlib xmllib xmlrpclib xreadlines zoneinfo".split()
+    "urllib2 urlparse user usercustomize uu wheel whichdb xdrlib xmllib xmlrpclib xreadlines zoneinfo"
 )
 """Modules that some Python ships but not this one, and the installers that come with every environment."""

@@ -1,7 +1,5 @@
 """The stream that torch.save wrote before 1.6: five pickles, then the storages one after the other."""
 
-from collections.abc import Callable
-
 from registry.errors import MalformedArtifactError
 from registry.formats.inert_names import DTYPE_BYTES
 from registry.formats.inspection import Document, Inspection, StorageRecord
@@ -9,7 +7,7 @@ from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, run_prefix
 from registry.formats.machine_state import PersistentLoad
 from registry.formats.nodes import Global, Node, TupleNode
-from registry.formats.pickled import Pickled, describe
+from registry.formats.pickled import Pickled, describe, uncollected
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
 from registry.formats.values import as_items, as_pairs
@@ -19,8 +17,11 @@ PROTOCOL_VERSION = 1001
 _FIRST_WINDOW_BYTES = 256 << 10
 _WINDOW_GROWTH = 8
 _COUNT_BYTES = 8
+_OBJECT = 3
+"""Which of the pickles holds the object, counted from 0."""
 
 
+@uncollected()
 def read_legacy(source: ByteSource, limits: Limits) -> Document:
     """Return what a legacy torch file holds.
 
@@ -28,21 +29,29 @@ def read_legacy(source: ByteSource, limits: Limits) -> Document:
         MalformedArtifactError: it cannot be read strictly.
         UnsafeArtifactError: likewise, and it mentions something that does harm.
     """
-    reader = _Stream(source, limits)
+    stream = _Stream(source, limits)
     table = StorageTable()
     sources: dict[str, str] = {}
-    with reader.guarded():
-        if reader.next() != MAGIC_NUMBER:
-            raise MalformedArtifactError("The file is a pickle, but not one that torch.save wrote: no magic number.")
-        if reader.next() != PROTOCOL_VERSION:
-            raise MalformedArtifactError("The file is of an unknown version of torch's legacy format.")
-        if as_pairs(reader.next()) is None:
-            raise MalformedArtifactError("The file does not describe the system that saved it.")
-        reader.next(lambda identity: _load(identity, table, sources))
-        keys = as_items(reader.next())
-        storages = _storage_records(source, reader.position, keys, table)
+    try:
+        keys = _read_pickles(stream, table, sources)
+        storages = _storage_records(source, stream.position, keys, table)
         inspection = Inspection("torch-legacy", "checkpoint", "tensors", source.size, sources=sources)
-        return describe(inspection, reader.pickled(), storages, limits)
+        return describe(inspection, stream.pickled(), storages, limits)
+    except MalformedArtifactError as error:
+        stream.pickled().refuse_if_dangerous(error.detail)
+        raise
+
+
+def _read_pickles(stream: "_Stream", table: StorageTable, sources: dict[str, str]) -> Node:
+    """Run the five pickles and return the last one's value, the list of storage keys."""
+    if stream.next() != MAGIC_NUMBER:
+        raise MalformedArtifactError("The file is a pickle, but not one that torch.save wrote: no magic number.")
+    if stream.next() != PROTOCOL_VERSION:
+        raise MalformedArtifactError("The file is of an unknown version of torch's legacy format.")
+    if as_pairs(stream.next()) is None:
+        raise MalformedArtifactError("The file does not describe the system that saved it.")
+    stream.next(lambda identity: _load(identity, table, sources))
+    return stream.next()
 
 
 class _Stream:
@@ -78,27 +87,10 @@ class _Stream:
         return self._window
 
     def pickled(self) -> Pickled:
-        """Return what all pickles said; the object is the fourth one's."""
+        """Return what the pickles so far said; the object is the fourth one's."""
         found = Pickled(*self._results)
-        found.root = self._results[3].root
+        found.root = self._results[_OBJECT].root if len(self._results) > _OBJECT else None
         return found
-
-    def guarded(self) -> "_Guard":
-        """Make a file that turns out malformed unsafe, when a pickle of it mentions something that does harm."""
-        return _Guard(lambda: Pickled(*self._results))
-
-
-class _Guard:
-    def __init__(self, pickled: Callable[[], Pickled]) -> None:
-        self._pickled = pickled
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, MalformedArtifactError):
-            with self._pickled().guarded():
-                raise error
 
 
 def _load(identity: Node, table: StorageTable, sources: dict[str, str]) -> Node:
@@ -115,9 +107,10 @@ def _load(identity: Node, table: StorageTable, sources: dict[str, str]) -> Node:
 
 
 def _storage_records(
-    source: ByteSource, position: int, keys: list[Node] | tuple[Node, ...] | None, table: StorageTable
+    source: ByteSource, position: int, key_list: Node, table: StorageTable
 ) -> dict[str, StorageRecord]:
-    """Return the storages, which follow the last pickle in the order of `keys`, each after its number of elements."""
+    """Return the storages, which follow the last pickle in the order of the list, each after its number of elements."""
+    keys = as_items(key_list)
     names = [str(key) if type(key) is int else key for key in keys or ()]
     texts = {name for name in names if isinstance(name, str)}
     if keys is None or len(texts) != len(names) or texts != set(table.found):

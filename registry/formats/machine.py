@@ -62,11 +62,9 @@ def run_prefix(
     persistent_load: PersistentLoad | None = None,
     last: bool = False,
 ) -> MachineResult | None:
-    """Run a pickle of which perhaps only the first bytes are at hand; None when it goes on after them.
+    """Run a pickle, as `run` does, of which perhaps only the first bytes are at hand; None when it goes on after them.
 
-    Args:
-        data, limits, start, persistent_load: as for `run`.
-        last: no more bytes follow, so that a pickle that goes on is malformed.
+    With `last` no more bytes follow, so that a pickle that goes on is malformed.
 
     Raises:
         MalformedArtifactError, UnsafeArtifactError: as for `run`.
@@ -106,7 +104,7 @@ def _refuse(machine: Machine, reason: str) -> NoReturn:
     raise MalformedArtifactError(problem)
 
 
-def _execute(machine: Machine) -> tuple[Node, int]:
+def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901 - one loop, unrolled for speed
     """Run to STOP; return the value that the pickle yields and the position after it.
 
     The memo's binary opcodes are half of every pickle; they are done here, where they cost no call.
@@ -114,15 +112,16 @@ def _execute(machine: Machine) -> tuple[Node, int]:
     data, memo, costs, handlers = machine.data, machine.memo, COSTS, HANDLERS
     pos, allowance, code = machine.start, machine.limits.machine_bytes, STOP
     try:
-        for machine.count in range(machine.limits.opcodes):
+        for count in range(machine.limits.opcodes):
             if pos >= machine.barrier:
                 machine.pass_barrier(pos)
             code = data[pos]
             pos += 1
             allowance -= costs[code]
             if code == BINGET:
-                if (value := memo[data[pos]]) is Empty:
-                    raise IndexError
+                value = memo[data[pos]]
+                if value is Empty:
+                    machine.refuse_memo()
                 machine.stack.append(value)
                 pos += 1
             elif code == LONG_BINPUT and unpack_u32(data, pos)[0] == len(memo):
@@ -133,6 +132,7 @@ def _execute(machine: Machine) -> tuple[Node, int]:
             elif allowance < 0:
                 machine.charge(machine.limits.machine_bytes + 1)
             else:
+                machine.count = count
                 pos = handlers[code](machine, pos)
     except IndexError:
         if code in ONE_BYTE_OPERANDS and pos >= machine.size:

@@ -1,7 +1,7 @@
 """The state of the abstract pickle machine, and what its opcodes may do to it."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from registry.formats.limits import Limits
 from registry.formats.nodes import Call, Global, Node
@@ -97,6 +97,10 @@ class Machine:
         self.allowance -= size_bytes
         if self.allowance < 0:
             raise BrokenPickleError(f"it describes more than {self.limits.machine_bytes} bytes of objects")
+
+    def refuse_memo(self) -> NoReturn:
+        """Refuse a GET of what was never PUT."""
+        raise BrokenPickleError("it asks the memo for something that was never put there")
 
     def danger(self, sentence: str) -> None:
         """Note a trick that no pickler writes."""

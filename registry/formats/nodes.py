@@ -34,14 +34,14 @@ class TupleNode:
 class ListNode:
     """A list."""
 
-    items: list[Node] = field(default_factory=list)
+    items: list[Node] = field(default_factory=list[Node])
 
 
 @dataclass(eq=False, slots=True)
 class SetNode:
     """A set or frozenset."""
 
-    items: list[Node] = field(default_factory=list)
+    items: list[Node] = field(default_factory=list[Node])
     frozen: bool = False
 
 
@@ -49,7 +49,7 @@ class SetNode:
 class DictNode:
     """A dict as its pairs in stored order; a repeated key stays repeated, the last one wins."""
 
-    pairs: list[tuple[Node, Node]] = field(default_factory=list)
+    pairs: list[tuple[Node, Node]] = field(default_factory=list[tuple[Node, Node]])
 
 
 @dataclass(eq=False, slots=True)
@@ -76,12 +76,12 @@ class Call:
 
     function: Node
     arguments: tuple[Node, ...]
-    keywords: list[tuple[Node, Node]] = field(default_factory=list)
+    keywords: list[tuple[Node, Node]] = field(default_factory=list[tuple[Node, Node]])
     construct: bool = False
     state: Node = None
     has_state: bool = False
-    items: list[Node] = field(default_factory=list)
-    pairs: list[tuple[Node, Node]] = field(default_factory=list)
+    items: list[Node] = field(default_factory=list[Node])
+    pairs: list[tuple[Node, Node]] = field(default_factory=list[tuple[Node, Node]])
 
 
 @dataclass(eq=False, slots=True)

@@ -100,7 +100,7 @@ def _memoize(m: Machine, pos: int) -> int:
 def _fetch(m: Machine, index: int) -> None:
     value = m.memo[index] if 0 <= index < len(m.memo) else Empty
     if value is Empty:
-        raise BrokenPickleError("it asks the memo for something that was never put there")
+        m.refuse_memo()
     m.stack.append(value)
 
 
@@ -186,8 +186,7 @@ def _dict(m: Machine, pos: int) -> int:
 
 
 def _extend(m: Machine, target: Node, items: Sequence[Node]) -> None:
-    kind = type(target)
-    if kind is ListNode or kind is Call:
+    if isinstance(target, ListNode | Call):
         target.items.extend(items)
     else:
         _confused(m, "appends to", target)
@@ -208,8 +207,7 @@ def _appends(m: Machine, pos: int) -> int:
 def _additems(m: Machine, pos: int) -> int:
     items = m.pop_mark()
     target = m.stack[-1]
-    kind = type(target)
-    if (kind is SetNode and not target.frozen) or kind is Call:
+    if isinstance(target, Call) or (isinstance(target, SetNode) and not target.frozen):
         target.items.extend(items)
     else:
         _confused(m, "adds items to", target)
@@ -217,8 +215,7 @@ def _additems(m: Machine, pos: int) -> int:
 
 
 def _set_pairs(m: Machine, target: Node, pairs: list[tuple[Node, Node]]) -> None:
-    kind = type(target)
-    if kind is DictNode or kind is Call:
+    if isinstance(target, DictNode | Call):
         target.pairs.extend(pairs)
     else:
         _confused(m, "sets items of", target)
@@ -261,7 +258,7 @@ def _stack_global(m: Machine, pos: int) -> int:
     module = m.stack.pop()
     if type(name) is str and type(module) is str:
         m.stack.append(m.mention(module, name))
-        return
+        return pos
     m.danger("It computes the name of a class or function instead of spelling it out.")
     m.stack.append(Call(Global("<computed>", "<computed>"), ()))
     return pos
@@ -384,17 +381,22 @@ _VALUE, _SMALL, _STRING, _NODE, _CALL = 8, 40, 72, 112, 288
 """Estimated bytes of what an opcode makes, its place on the stack included."""
 
 _OPCODES: dict[bytes, tuple[Handler, int]] = {
-    b"N": (_push(None), _VALUE), b"\x88": (_push(True), _VALUE), b"\x89": (_push(False), _VALUE),
-    b"K": (literals.binint1, _VALUE), b"M": (literals.binint2, _SMALL), b"J": (literals.binint, _SMALL), b"I": (literals.text_int, _SMALL),
+    b"N": (_push(value=None), _VALUE), b"\x88": (_push(value=True), _VALUE), b"\x89": (_push(value=False), _VALUE),
+    b"K": (literals.binint1, _VALUE), b"M": (literals.binint2, _SMALL), b"J": (literals.binint, _SMALL),
+    b"I": (literals.text_int, _SMALL),
     b"L": (literals.text_long, _SMALL), b"\x8a": (literals.long1, _SMALL), b"\x8b": (literals.long4, _SMALL),
     b"F": (literals.text_float, _SMALL), b"G": (literals.binfloat, _SMALL),
-    b"S": (literals.text_string, _STRING), b"T": (literals.binstring, _STRING), b"U": (literals.short_binstring, _STRING),
-    b"V": (literals.text_unicode, _STRING), b"X": (literals.binunicode, _STRING), b"\x8c": (literals.short_binunicode, _STRING),
-    b"\x8d": (literals.binunicode8, _STRING), b"B": (literals.binbytes, _STRING), b"C": (literals.short_binbytes, _STRING),
+    b"S": (literals.text_string, _STRING), b"T": (literals.binstring, _STRING),
+    b"U": (literals.short_binstring, _STRING),
+    b"V": (literals.text_unicode, _STRING), b"X": (literals.binunicode, _STRING),
+    b"\x8c": (literals.short_binunicode, _STRING),
+    b"\x8d": (literals.binunicode8, _STRING), b"B": (literals.binbytes, _STRING),
+    b"C": (literals.short_binbytes, _STRING),
     b"\x8e": (literals.binbytes8, _STRING), b"\x96": (literals.binbytes8, _STRING),
     b"\x97": (literals.buffer, 0), b"\x98": (literals.buffer, 0),
     b"(": (_mark, _STRING), b"0": (_pop, 0), b"1": (_pop_mark, 0), b"2": (_dup, _VALUE),
-    b"p": (_put, _VALUE), b"q": (_binput, _VALUE), b"r": (_long_binput, _VALUE), b"\x94": (_memoize, _VALUE),
+    b"p": (_put, _VALUE), b"q": (_binput, _VALUE), b"r": (_long_binput, _VALUE),
+    b"\x94": (_memoize, _VALUE),
     b"g": (_get, _VALUE), b"j": (_long_binget, _VALUE),
     b"]": (_empty_list, _NODE), b"}": (_empty_dict, _NODE), b"\x8f": (_empty_set, _NODE),
     b")": (_empty_tuple, _STRING), b"\x85": (_tuple1, _NODE), b"\x86": (_tuple_of(2), _NODE),

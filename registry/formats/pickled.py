@@ -1,13 +1,14 @@
 """From what a pickle said to the report on its file: verdict, tensors and names. Shared by all torch formats."""
 
-from collections.abc import Iterator, Sequence
+import gc
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from registry.errors import MalformedArtifactError
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, refuse_if_dangerous
-from registry.formats.nodes import Call, Global
 from registry.formats.tensors import TensorDecoder
 from registry.formats.tree import read_tree
 from registry.formats.verdict import judge
@@ -18,27 +19,21 @@ class Pickled:
 
     def __init__(self, *results: MachineResult) -> None:
         self.root = results[-1].root if results else None
-        self.mentioned: list[Global] = [each for result in results for each in result.globals]
-        self.calls: list[Call] = [call for result in results for call in result.calls]
-        self.dangers: list[str] = [danger for result in results for danger in result.dangers]
+        self.mentioned = [each for result in results for each in result.globals]
+        self.calls = [call for result in results for call in result.calls]
+        self.dangers = [danger for result in results for danger in result.dangers]
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Make a file that turns out malformed unsafe, when its pickles mention something that does harm.
+    def refuse_if_dangerous(self, problem: str) -> None:
+        """Raise `UnsafeArtifactError` for a file with a `problem` if it also mentions something that does harm."""
+        refuse_if_dangerous(self.mentioned, self.dangers, problem)
 
-        Raises:
-            UnsafeArtifactError: in place of `MalformedArtifactError`.
-        """
-        try:
-            yield
-        except MalformedArtifactError as error:
-            refuse_if_dangerous(self.mentioned, self.dangers, error.detail)
-            raise
+    def refuse(self, problem: str) -> NoReturn:
+        """Raise `UnsafeArtifactError` if the file mentions something that does harm, else `MalformedArtifactError`."""
+        self.refuse_if_dangerous(problem)
+        raise MalformedArtifactError(problem)
 
 
-def describe(
-    inspection: Inspection, pickled: Pickled, storages: dict[str, StorageRecord], limits: Limits
-) -> Document:
+def describe(inspection: Inspection, pickled: Pickled, storages: dict[str, StorageRecord], limits: Limits) -> Document:
     """Complete `inspection` with verdict, storages, tensors and names, and return it with the object graph.
 
     Raises:
@@ -62,6 +57,13 @@ def describe(
     return Document(inspection, pickled.root)
 
 
-def all_results(results: Sequence[MachineResult]) -> Pickled:
-    """Return what several pickles of one file said; the object is the last one's."""
-    return Pickled(*results)
+@contextmanager
+def uncollected() -> Generator[None]:
+    """Keep the garbage collector from looking through the nodes over and over: a third of the time, for nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -30,7 +30,7 @@ class StorageTable:
         Raises:
             MalformedArtifactError: it is another thing, or contradicts an earlier id with the same key.
         """
-        items = identity.items if type(identity) is TupleNode else ()
+        items: tuple[Node, ...] = identity.items if type(identity) is TupleNode else ()
         if len(items) != (_LEGACY_ITEMS if legacy else _ZIP_ITEMS) or not _is_text(items[0], "storage"):
             raise MalformedArtifactError("The file has a persistent id that is not one of a storage.")
         _, kind, key, location, numel, *view = items

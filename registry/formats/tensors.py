@@ -22,9 +22,9 @@ from registry.formats.values import as_pairs, function_name, numpy_dtype
 _PARAMETER = ("torch.nn.parameter", "Parameter")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class TensorFacts:
-    """A tensor as it was rebuilt, wherever it is kept; the attributes are those of `TensorRecord`."""
+    """A tensor as it was rebuilt, wherever it is kept; the attributes are those of `TensorRecord`. Never changed."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -224,9 +224,13 @@ class TensorDecoder:
             parts = {"indices": self._strided(indices), "values": self._strided(content)}
         else:
             compressed, plain, content, size = _exactly(values, 4)
-            names = ("crow_indices", "col_indices") if layout in {"sparse_csr", "sparse_bsr"} else (
-                "ccol_indices",
-                "row_indices",
+            names = (
+                ("crow_indices", "col_indices")
+                if layout in {"sparse_csr", "sparse_bsr"}
+                else (
+                    "ccol_indices",
+                    "row_indices",
+                )
             )
             parts = {names[0]: self._strided(compressed), names[1]: self._strided(plain)}
             parts["values"] = self._strided(content)
@@ -240,16 +244,12 @@ class TensorDecoder:
         parts = {name: self._strided(value) for name, value in zip(names, values, strict=True)}
         return _composite(parts, parts["buffer"], parts["sizes"].shape[:1], "nested")
 
-    def _without_storage(
-        self, dtype: str, size: Node, stride: Node, requires_grad: Node, device: str
-    ) -> TensorFacts:
+    def _without_storage(self, dtype: str, size: Node, stride: Node, requires_grad: Node, device: str) -> TensorFacts:
         shape, strides = self._integers(size), self._integers(stride)
         if len(shape) != len(strides):
             refuse_tensor("it has not as many strides as dimensions")
         nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
-        return TensorFacts(
-            dtype, shape, strides, nbytes=nbytes, requires_grad=_truth(requires_grad), device=device
-        )
+        return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=_truth(requires_grad), device=device)
 
     def _meta(self, arguments: Sequence[Node]) -> TensorFacts:
         dtype, size, stride, requires_grad = _exactly(arguments, 4)
@@ -292,9 +292,7 @@ def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _composite(
-    parts: dict[str, TensorFacts], values: TensorFacts, shape: tuple[int, ...], layout: str
-) -> TensorFacts:
+def _composite(parts: dict[str, TensorFacts], values: TensorFacts, shape: tuple[int, ...], layout: str) -> TensorFacts:
     nbytes = sum(part.nbytes for part in parts.values())
     return TensorFacts(values.dtype, shape, (), nbytes=nbytes, device=values.device, layout=layout, components=parts)
 

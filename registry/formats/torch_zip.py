@@ -7,7 +7,7 @@ from registry.formats.archive import Archive
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.machine import run
-from registry.formats.pickled import Pickled, describe
+from registry.formats.pickled import Pickled, describe, uncollected
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
 from registry.formats.strangers import check_strangers
@@ -27,6 +27,7 @@ _SMALL_RECORDS = frozenset(
 )
 
 
+@uncollected()
 def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits) -> Document:
     """Return what a torch zip checkpoint holds.
 
@@ -43,24 +44,24 @@ def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits) -> Docu
     data = archive.read("data.pkl")
     result = run(data, limits, persistent_load=table.add)
     pickled = Pickled(result)
-    with pickled.guarded():
-        if result.end != len(data):
-            raise MalformedArtifactError("Bytes follow the end of the pickle.")
+    if result.end != len(data):
+        pickled.refuse("Bytes follow the end of the pickle.")
+    try:
         big_endian = _check_small_records(archive)
         storages = _storage_records(archive, table, big_endian=big_endian)
-        known = {"data.pkl", *_SMALL_RECORDS, *(f"data/{key}" for key in table.found)}
-        strangers = [name for name in archive.entries if name not in known]
-        check_strangers(archive, strangers, limits)
         inspection = Inspection("torch-zip", "checkpoint", "tensors", source.size)
-        inspection.unknown_records = strangers
+        known = {"data.pkl", *_SMALL_RECORDS, *(f"data/{key}" for key in table.found)}
+        inspection.unknown_records = [name for name in archive.entries if name not in known]
+        check_strangers(archive, inspection.unknown_records, limits)
         return describe(inspection, pickled, storages, limits)
+    except MalformedArtifactError as error:
+        pickled.refuse_if_dangerous(error.detail)
+        raise
 
 
 def _check_small_records(archive: Archive) -> bool:
     """Check what torch writes beside the pickle; return whether the storages are big-endian."""
-    texts = {
-        name: archive.read(name, _SMALL_RECORD_BYTES) for name in _SMALL_RECORDS if name in archive.entries
-    }
+    texts = {name: archive.read(name, _SMALL_RECORD_BYTES) for name in _SMALL_RECORDS if name in archive.entries}
     order = texts.pop("byteorder", b"little")
     if order not in {b"little", b"big"}:
         raise MalformedArtifactError("The record `byteorder` says neither `little` nor `big`.")

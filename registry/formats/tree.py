@@ -126,20 +126,16 @@ class _Walk:
 
     def _visit(self, node: Node, place: Place) -> Iterator[tuple[Node, Place]] | None:
         """List what the node is; return its members with their places when it has any."""
-        if type(node) is Call:
-            facts = self._facts.get(id(node))
-            if facts is not None:
-                self._add_tensor(facts, place)
-                return None
-            if is_module(node):
-                return self._visit_module(node, place)
-        elif type(node) is StorageRef:
-            self._add_entry(node, place)
+        facts = self._facts.get(id(node)) if type(node) is Call else None
+        if facts is not None:
+            self._add_tensor(facts, place)
             return None
+        if type(node) is Call and is_module(node):
+            return self._visit_module(node, place)
         pairs = as_pairs(node)
         if pairs is not None:
             return self._visit_mapping(node, pairs, place)
-        if plain_value(node, self._limits) is not NO_VALUE:
+        if type(node) is StorageRef or plain_value(node, self._limits) is not NO_VALUE:
             self._add_value(node, place)
             return None
         items = as_items(node)
@@ -151,7 +147,7 @@ class _Walk:
         part = place.part
         if not place.path:
             self.tree.kind = "module"
-        elif part is None and place.role == "unknown":
+        elif place.listing != "nothing" and part is None and place.role == "unknown":
             part = self._add_part(place.name)
         for child in module_children(node):
             role = place.role if place.role in {"attribute", "optimizer"} else child.role
@@ -188,9 +184,7 @@ class _Walk:
         for _, value in pairs:
             if type(value) is Call and id(value) in self._facts:
                 tensors += 1
-            elif as_pairs(value) and self._holds_tensors(as_pairs(value) or []):
-                return False
-            elif type(value) is Call and is_module(value):
+            elif self._holds_tensors(as_pairs(value) or []) or (type(value) is Call and is_module(value)):
                 return False
         return bool(tensors) and 2 * tensors >= len(pairs)
 
@@ -230,7 +224,7 @@ class _Walk:
         self.tree.tensors.append(_record(facts, name, place.path, place.part, role))
 
     def _add_value(self, node: Node, place: Place) -> None:
-        if place.listing == "entries":
+        if place.listing == "entries" or type(node) is StorageRef:
             self._add_entry(node, place)
         elif place.listing == "scalars":
             self._add_scalar(place, plain_value(node, self._limits))
@@ -240,9 +234,7 @@ class _Walk:
             return
         value = json_value(node, self._limits)
         found = None if value is NO_VALUE else value
-        self.tree.entries.append(
-            EntryRecord(self._checked_name(place), place.path, place.part, type_name(node), found)
-        )
+        self.tree.entries.append(EntryRecord(self._checked_name(place), place.path, place.part, type_name(node), found))
 
     def _add_scalar(self, place: Place, value: Any) -> None:
         self.tree.scalars[self._checked_name(place)] = value

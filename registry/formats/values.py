@@ -21,6 +21,13 @@ _NUMPY_FORMATS = {
     "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "b1": "?",
 }  # fmt: skip
 _JSON_DEPTH = 16
+_TYPE_NAMES: tuple[tuple[type, str], ...] = (
+    (DictNode, "dict"),
+    (ListNode, "list"),
+    (TupleNode, "tuple"),
+    (StorageRef, "torch storage"),
+    (type(None), "None"),
+)
 
 
 def function_name(node: Node) -> str | None:
@@ -38,11 +45,11 @@ def as_pairs(node: Node) -> list[Pair] | None:
         return None
     name = function_name(node)
     if name in _DICTS:
-        initial = _initial_pairs(node.arguments[0]) if node.arguments else []
+        initial = _initial_pairs(node.arguments[0]) if node.arguments else list[Pair]()
     elif name == "collections.defaultdict":
-        initial = _initial_pairs(node.arguments[1]) if len(node.arguments) > 1 else []
+        initial = _initial_pairs(node.arguments[1]) if len(node.arguments) > 1 else list[Pair]()
     else:
-        initial = [] if node.pairs else None
+        initial = list[Pair]() if node.pairs else None
     return None if initial is None else _last_wins(initial + node.pairs)
 
 
@@ -79,10 +86,9 @@ class _Identity:
 
 def as_items(node: Node) -> list[Node] | tuple[Node, ...] | None:
     """Return what a sequence or set holds; None when it is neither."""
-    kind = type(node)
-    if kind is ListNode or kind is TupleNode or kind is SetNode:
+    if isinstance(node, ListNode | TupleNode | SetNode):
         return node.items
-    if kind is not Call:
+    if not isinstance(node, Call):
         return None
     if function_name(node) in _SEQUENCES:
         initial = as_literal_items(node.arguments[0]) if node.arguments else ()
@@ -111,12 +117,14 @@ def attribute(node: Call, name: str) -> Node:
 
 def type_name(node: Node) -> str:
     """Return what the value of a node would be an instance of, for people."""
-    names = {DictNode: "dict", ListNode: "list", TupleNode: "tuple", type(None): "None", StorageRef: "torch storage"}
-    if type(node) is SetNode:
+    if isinstance(node, SetNode):
         return "frozenset" if node.frozen else "set"
-    if type(node) is Global:
+    if isinstance(node, Global):
         return "torch.dtype" if node.module == "torch" and node.name[:1].islower() else "class or function"
-    return names.get(type(node)) or function_name(node) or type(node).__name__
+    for kind, name in _TYPE_NAMES:
+        if isinstance(node, kind):
+            return name
+    return function_name(node) or type(node).__name__
 
 
 def plain_value(node: Node, limits: Limits) -> Any:

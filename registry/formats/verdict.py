@@ -1,11 +1,12 @@
 """What a file's pickles make of it: tensors, code or unsafe, and the sentences that say why."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from registry.errors import MalformedArtifactError
 from registry.formats.allow_list import Standing, is_framework, standing
-from registry.formats.inert_names import COMPILER_CLASSES, OPTIMIZED_MODULE, TENSOR_CLASSES
+from registry.formats.inert_names import COMPILER_CLASSES, OPTIMIZED_MODULE, TENSOR_PAIRS
 from registry.formats.inspection import Trust
 from registry.formats.limits import Limits
 from registry.formats.nodes import Call, DictNode, Global, ListNode, Node, SetNode, TupleNode
@@ -14,13 +15,16 @@ from registry.formats.values import as_pairs, function_name
 DATA_CLASSES_ONLY = "data_classes_only"
 """The word that begins the reason of a file whose only code is data classes of the standard library."""
 
-_DANGEROUS_ATTRIBUTES = frozenset(
-    "__setstate__ __class__ __dict__ __reduce__ __reduce_ex__ __getattr__ __getattribute__ __init__ __new__ __call__ "
-    "__del__ __eq__ __hash__".split()
-)
+_SPECIAL = re.compile("__[a-z_]+__")
+_HARMLESS_SPECIAL = frozenset({"__doc__", "__module__", "__name__", "__qualname__", "__version__", "__annotations__"})
 _TAKES_STATE = frozenset({"collections.OrderedDict", "torch.nn.parameter.Parameter", "numpy.dtype"})
 _TAKES_PAIRS = frozenset({"collections.OrderedDict", "collections.Counter"})
 _TAKES_ITEMS = frozenset({"builtins.set", "__builtin__.set"})
+_NEVER_CALLED = frozenset(
+    pair
+    for pair in TENSOR_PAIRS
+    if pair[0] in {"torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse", "torch.storage"}
+) - {("torch", "Size"), ("torch", "device")}
 _MANY = 20
 
 
@@ -41,9 +45,7 @@ class Verdict:
     foreign_globals: list[str] = field(default_factory=list[str])
 
 
-def judge(
-    mentioned: Iterable[Global], calls: Sequence[Call], dangers: Sequence[str], limits: Limits
-) -> Verdict:
+def judge(mentioned: Iterable[Global], calls: Sequence[Call], dangers: Sequence[str], limits: Limits) -> Verdict:
     """Return what a pickle's mentions, calls and tricks make of its file.
 
     Raises:
@@ -73,9 +75,8 @@ def _code_reasons(by_standing: dict[Standing, list[str]], calls: Sequence[Call])
     data = sorted(by_standing.get("data", []))
     reasons: list[str] = []
     if classes:
-        strangers = [name for name in classes if not is_framework("", name[1:] if name[:1] == "." else name)]
         reasons.append(f"Loading it runs code of these classes and functions: {_listed(classes)}.")
-        if not strangers:
+        if all(map(is_framework, classes)):
             reasons.append("All of them belong to torch.nn or torch.optim.")
     objects = any(_holds_objects(call) for call in calls)
     if objects:
@@ -103,6 +104,8 @@ def _unsafe_changes(calls: Sequence[Call]) -> list[str]:
     """Return sentences on values of torch's own functions that are changed afterwards: how memory gets corrupted."""
     found: list[str] = []
     for call in calls:
+        if not (call.has_state or call.pairs or call.items):
+            continue
         pair = _pair(call)
         if pair is None or standing(*pair) != "tensors":
             continue
@@ -124,20 +127,16 @@ def _dangerous_attributes(calls: Sequence[Call]) -> list[str]:
         parts = call.state.items if type(call.state) is TupleNode else (call.state,)
         for part in parts:
             for key, _ in (as_pairs(part) or ()) if call.has_state else ():
-                if isinstance(key, str) and key in _DANGEROUS_ATTRIBUTES:
+                if isinstance(key, str) and _SPECIAL.fullmatch(key) and key not in _HARMLESS_SPECIAL:
                     return [f"It sets {key} of an instance."]
     return []
 
 
 def _check_calls(calls: Sequence[Call]) -> None:
-    """Refuse calls of torch's classes that are no functions: dtypes, storages, tensor types."""
-    for call in calls:
-        pair = _pair(call)
-        if pair is None or standing(*pair) != "tensors" or pair[0] not in {"torch", "torch.storage", "torch.cuda"}:
-            continue
-        called = pair in TENSOR_CLASSES or pair[1] not in {"Size", "device"}
-        if called:
-            raise MalformedArtifactError(f"The file calls {call.function}, which torch never writes.")
+    """Refuse calls of torch's names that are no functions: dtypes, storages, tensor types."""
+    for pair in {_pair(call) for call in calls}:
+        if pair in _NEVER_CALLED:
+            raise MalformedArtifactError(f"The file calls {pair[0]}.{pair[1]}, which torch never writes.")
 
 
 def _holds_objects(call: Call) -> bool:
@@ -149,7 +148,7 @@ def _holds_objects(call: Call) -> bool:
 
 
 def _getattr_is_the_compilers(calls: Sequence[Call], limits: Limits) -> bool:
-    """Return whether every getattr is called inside a compiled module's context, on its classes, with a literal name."""
+    """Return whether every getattr is of a compiled module's context, on its classes, with a literal name."""
     looked_up = [call for call in calls if function_name(call) in {"builtins.getattr", "__builtin__.getattr"}]
     inside: set[int] = set()
     for call in calls:
@@ -174,19 +173,15 @@ def _reachable(roots: Sequence[Node], limits: Limits) -> set[int]:
     waiting: list[Node] = list(roots)
     while waiting and len(seen) < limits.references:
         node = waiting.pop()
-        kind = type(node)
-        if kind not in _CONTAINERS or id(node) in seen:
+        if not isinstance(node, Call | DictNode | ListNode | TupleNode | SetNode) or id(node) in seen:
             continue
         seen.add(id(node))
-        if kind is Call:
+        if isinstance(node, Call):
             found.add(id(node))
             waiting += [node.function, *node.arguments, node.state, *node.items]
             waiting += [part for pair in (*node.pairs, *node.keywords) for part in pair]
-        elif kind is DictNode:
+        elif isinstance(node, DictNode):
             waiting += [part for pair in node.pairs for part in pair]
         else:
             waiting += node.items
     return found
-
-
-_CONTAINERS = frozenset({Call, DictNode, ListNode, TupleNode, SetNode})
