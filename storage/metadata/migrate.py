@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from registry.errors import ConfigurationError
 from storage.metadata.session import Database
 
 _SCRIPTS = Path(__file__).with_name("migrations")
@@ -22,6 +23,7 @@ def upgrade(url: str) -> None:
     """Migrate to the newest revision. Whoever comes second waits and finds nothing to do.
 
     Raises:
+        ConfigurationError: a newer version of Weighbridge migrated it already.
         CatalogUnavailableError: the database did not answer.
     """
     database = Database(url, pool_size=1)
@@ -33,7 +35,7 @@ def upgrade(url: str) -> None:
 
 def head_revision() -> str:
     """Return the revision that this version of the code needs."""
-    return ScriptDirectory(str(_SCRIPTS)).get_current_head() or ""
+    return _scripts().get_current_head() or ""
 
 
 def find_revision(connection: Connection) -> str | None:
@@ -41,10 +43,19 @@ def find_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(_SCRIPTS))
+
+
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    revision = find_revision(connection)
+    if revision is not None and revision not in {each.revision for each in _scripts().walk_revisions()}:
+        raise ConfigurationError(
+            f"The database has the schema {revision} of a newer Weighbridge. Run that, or restore an older copy."
+        )
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -12,7 +12,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoResultFound,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from registry.errors import (
@@ -30,6 +39,8 @@ OwnerT = TypeVar("OwnerT", bound="Transactional")
 Params = ParamSpec("Params")
 
 MAX_ATTEMPTS = 10
+MAX_CONTRADICTIONS = 3
+"""Rows that contradict each other are a lost race at first, and a mistake when they still do."""
 BUSY_TIMEOUT_SECONDS = 5
 _WRITE = "weighbridge_write"
 _POSTGRES_SETTINGS = {
@@ -37,12 +48,7 @@ _POSTGRES_SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
     "timezone": "UTC",
 }
-_REPEATABLE_SQLSTATES = {
-    "40001",  # serialization_failure
-    "40P01",  # deadlock_detected
-    "23503",  # foreign_key_violation: a collector and a publisher met at one object
-    "23505",  # unique_violation: two inserted the same row
-}
+_REPEATABLE_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _DISK_FULL_SQLSTATE = "53100"
 
 
@@ -96,7 +102,7 @@ class Database:
                     return work(session)
             except SQLAlchemyError as error:
                 attempt += 1
-                if attempt == MAX_ATTEMPTS or not _lost_a_race(error):
+                if attempt >= _attempts(error):
                     raise translate(error) from error
             time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311 - spreads rivals, keeps no secret
 
@@ -144,25 +150,29 @@ def insert_for(session: Session, row: type[Base]) -> postgresql.Insert | sqlite.
 
 def translate(error: SQLAlchemyError) -> WeighbridgeError:
     """Return the named error for what a database or driver raised."""
-    if isinstance(error, DBAPIError):
-        name = getattr(error.orig, "sqlite_errorname", None)
-        if name == "SQLITE_FULL" or _sqlstate(error) == _DISK_FULL_SQLSTATE:
-            return StorageFullError("The disk of the catalog is full; nothing was changed. Free some space and repeat.")
-        if isinstance(error, DataError):
-            return InvalidMetadataError("A text holds characters that cannot be kept (NUL). Remove them and repeat.")
-        if isinstance(error, IntegrityError):
-            return InternalError("Rows would contradict each other; nothing was changed. Please report this.")
+    if isinstance(error, IntegrityError) or not isinstance(error, DBAPIError | PoolTimeoutError):
+        return InternalError("Rows contradict each other; nothing was changed. Please report this.")
+    if isinstance(error, DataError):
+        return InvalidMetadataError("A text holds characters that cannot be kept (NUL). Remove them and repeat.")
+    full = isinstance(error, DBAPIError) and (
+        getattr(error.orig, "sqlite_errorname", None) == "SQLITE_FULL" or _sqlstate(error) == _DISK_FULL_SQLSTATE
+    )
+    if full:
+        return StorageFullError("The disk of the catalog is full; nothing was changed. Free some space and repeat.")
     return CatalogUnavailableError(
         "The catalog's database did not answer as expected; nothing was changed. Check that it runs, is reachable and "
         "migrated (`python -m api migrate`), then repeat."
     )
 
 
-def _lost_a_race(error: SQLAlchemyError) -> bool:
+def _attempts(error: SQLAlchemyError) -> int:
+    """Return how often a transaction that ended like this is worth trying."""
+    if isinstance(error, IntegrityError | NoResultFound):
+        return MAX_CONTRADICTIONS  # a collector and a publisher met at one object, or two inserted the same row
     if not isinstance(error, DBAPIError):
-        return False
-    name = str(getattr(error.orig, "sqlite_errorname", ""))
-    return name.startswith("SQLITE_BUSY") or _sqlstate(error) in _REPEATABLE_SQLSTATES
+        return 1
+    busy = str(getattr(error.orig, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+    return MAX_ATTEMPTS if busy or _sqlstate(error) in _REPEATABLE_SQLSTATES else 1
 
 
 def _sqlstate(error: DBAPIError) -> str | None:

@@ -107,7 +107,7 @@ MOVES = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(MOVES, max_size=12))
 def test_aliases_change_exactly_when_the_expectation_holds(catalog, push, moves):
     push("vision/fresh")

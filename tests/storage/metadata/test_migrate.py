@@ -3,7 +3,9 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
 
+from registry.errors import ConfigurationError
 from storage.metadata.catalog import Catalog
 from storage.metadata.migrate import find_revision, head_revision, upgrade
 from storage.metadata.session import Database
@@ -66,3 +68,11 @@ def test_every_registry_has_its_own_id(empty_url, database_url):
     assert first.registry_id() != second.registry_id()
     first.close()
     second.close()
+
+
+def test_the_schema_of_a_newer_version_is_refused(database_url):
+    database = Database(database_url)
+    database.write(lambda session: session.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+    database.close()
+    with pytest.raises(ConfigurationError, match="9999 of a newer"):
+        upgrade(database_url)

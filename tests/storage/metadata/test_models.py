@@ -9,6 +9,7 @@ from registry.errors import (
     NotDeletedError,
 )
 from registry.schema import ModelCreate, ModelUpdate
+from storage.metadata.catalog import Catalog
 from storage.metadata.records import ModelQuery
 
 
@@ -58,11 +59,11 @@ def test_a_model_never_gets_more_tags_than_the_limit(catalog):
         catalog.update_model("vision", "m", ModelUpdate(tags={"one more": ""}), "ada")
 
 
-def test_a_text_that_one_database_cannot_keep_is_refused_by_name(catalog, database_url):
-    if database_url.startswith("sqlite"):
-        pytest.skip("SQLite keeps NUL")
-    with pytest.raises(InvalidMetadataError):
+def test_a_text_that_postgresql_cannot_keep_is_refused_by_name(postgres_url):
+    catalog = Catalog.open(postgres_url)
+    with pytest.raises(InvalidMetadataError, match="NUL"):
         catalog.create_model("vision", "m", ModelCreate(description="\0"), "ada")
+    catalog.close()
 
 
 def test_the_longest_tags_are_kept_and_found(catalog):
