@@ -28,7 +28,10 @@ def annotate(
     deprecated: str | None,
     as_json: bool,
 ) -> None:
-    """Change metrics, tags or description of the version REF. What is not named stays."""
+    """Change metrics, tags or description of a version.
+
+    What is not named stays as it is.
+    """
     if not (metrics or tags or gone_metrics or gone_tags) and description is None and deprecated is None:
         raise click.UsageError("Say what to change: --metric, --tag, --description, --deprecated …")
     version = client.annotate(
@@ -57,7 +60,10 @@ class _AliasGroup(click.Group):
 
 @click.group(cls=_AliasGroup)
 def alias() -> None:
-    """Move names such as prod between versions: `alias vision/resnet50:3 prod`."""
+    """Move names such as prod between versions.
+
+    `weighbridge alias vision/resnet50:3 prod` is short for `alias set`.
+    """
 
 
 @alias.command("set")
@@ -120,7 +126,10 @@ def remove_alias(*, client: Client, ref: str, name: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @client_options
 def delete(*, client: Client, ref: str, yes: bool, as_json: bool) -> None:
-    """Delete the version REF, or a whole model when REF names no version. `restore` takes it back."""
+    """Delete a version or a whole model.
+
+    A whole model when REF names no version. `restore` takes it back.
+    """
     confirm(f"Delete {ref}?", yes=yes)
     client.delete(ref)
     if as_json:
@@ -133,7 +142,10 @@ def delete(*, client: Client, ref: str, yes: bool, as_json: bool) -> None:
 @click.argument("ref", metavar="REF")
 @client_options
 def restore(*, client: Client, ref: str, as_json: bool) -> None:
-    """Take back the deletion of the version REF (TEAM/MODEL:3) or of a model."""
+    """Take back a deletion.
+
+    REF is a version by its number (TEAM/MODEL:3), or a model.
+    """
     restored = client.restore(ref)
     if as_json:
         print_json(restored)

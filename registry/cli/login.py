@@ -15,7 +15,7 @@ from registry.schema import ModelInfo, Page, ServiceInfo
 @click.argument("url")
 @as_json_option
 def login(url: str, *, as_json: bool) -> None:
-    """Remember the service at URL and your token for it.
+    """Remember a service and your token for it.
 
     The token is asked for, or read from standard input; an empty one is for a service that needs none. It is tried
     before it is kept, in a file that only you can read.

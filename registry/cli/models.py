@@ -43,7 +43,7 @@ def list_(
 @limit_option
 @client_options
 def search(*, client: Client, text: str, limit: int | None, as_json: bool) -> None:
-    """Find models whose name, description or tags hold TEXT."""
+    """Find models by name, description or tags."""
     found = client.search(text, limit=limit)
     if as_json:
         print_json(found)
@@ -57,7 +57,10 @@ def search(*, client: Client, text: str, limit: int | None, as_json: bool) -> No
 @click.argument("ref", metavar="REF")
 @client_options
 def show(*, client: Client, ref: str, as_json: bool) -> None:
-    """Show the version REF (the latest one of a model): files, metrics, tags, aliases."""
+    """Show a version: files, metrics, tags, aliases.
+
+    Of a model, the latest one.
+    """
     version = client.show(ref)
     model = client.model(f"{version.team}/{version.model}")
     if as_json:
@@ -95,7 +98,10 @@ def versions(*, client: Client, ref: str, sort: str, limit: int | None, deleted:
 @click.option("--mode", type=click.Choice(["min", "max"]), default="max", show_default=True, help="Which end is good.")
 @client_options
 def best(*, client: Client, ref: str, metric: str, mode: Literal["min", "max"], as_json: bool) -> None:
-    """Show the version of a model with the best METRIC; prints its reference and value."""
+    """Show the version with the best METRIC.
+
+    Prints its reference and the value.
+    """
     found = client.best(ref, metric, mode=mode)
     if as_json:
         print_json(found)

@@ -19,9 +19,9 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--url`, `--token`, `--team` and `--json`; the command gets a `client` and `as_json`."""
 
-    @click.option("--url", metavar="URL", help="The service [env: WEIGHBRIDGE_URL; else the last login].")
-    @click.option("--token", metavar="TOKEN", help="Your token [env: WEIGHBRIDGE_TOKEN; else the last login].")
-    @click.option("--team", metavar="TEAM", help="Completes names without a team [env: WEIGHBRIDGE_TEAM].")
+    @click.option("--url", metavar="URL", help="The service [env: WEIGHBRIDGE_URL].")
+    @click.option("--token", metavar="TOKEN", help="Your token [env: WEIGHBRIDGE_TOKEN].")
+    @click.option("--team", metavar="TEAM", help="Of bare names [env: WEIGHBRIDGE_TEAM].")
     @as_json_option
     @functools.wraps(command)
     def run(*, url: str | None, token: str | None, team: str | None, **rest: Any) -> None:

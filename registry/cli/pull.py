@@ -19,9 +19,9 @@ from registry.client.pull import fetch_weights
 @click.option("--verify", is_flag=True, help="Read cached files again and compare their digests first.")
 @client_options
 def download(*, client: Client, ref: str, folder: str, verify: bool, as_json: bool) -> None:
-    """Write the very files of the version REF below a folder; with REF/FILE only that file.
+    """Write the very files of a version below a folder.
 
-    Prints their paths, one a line.
+    TEAM/MODEL:3/FILE writes that file only. Prints the paths, one a line.
     """
     paths = [str(path) for path in client.download(ref, folder, verify=verify)]
     if as_json:
@@ -55,9 +55,10 @@ def pull(
     exclude: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write the state_dict of the version or local file REF as one safetensors file.
+    """Write tensors of a version as a safetensors file.
 
-    No pickle is run and PyTorch is not needed. Prints the path.
+    The state_dict of the version (or local file) REF, or some of it. No pickle is run, and PyTorch is needed only for
+    tensors that are strided views. Prints the path.
     """
     files = fetch_weights(client.connection, ref)
     exported = export_safetensors(files, output, part=part, include=include or None, exclude=exclude or None)

@@ -31,9 +31,10 @@ def push(
     primary: str | None,
     as_json: bool,
 ) -> None:
-    """Publish files as a new version of the model REF, such as vision/resnet50.
+    """Publish files as a new version of a model.
 
-    Prints the new version's reference. Links and dot-files of a folder are left out.
+    REF is the model, such as vision/resnet50; it is made if it is new. Links and dot-files of a folder are left out.
+    Prints the new version's reference.
     """
     version = client.push(
         ref,

@@ -21,14 +21,14 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 @click.command(context_settings=_PASS_ON, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def serve(arguments: tuple[str, ...]) -> None:
-    """Run the service (needs weighbridge[server]); `serve --help` tells its options."""
+    """Run the service (needs weighbridge[server])."""
     become_server(["serve", *arguments])
 
 
 @click.command(context_settings=_PASS_ON, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def admin(arguments: tuple[str, ...]) -> None:
-    """Look after the service's data: migrate, gc, backup, restore; `admin --help` lists them."""
+    """Migrate, back up, collect garbage (needs weighbridge[server])."""
     become_server(list(arguments))
 
 

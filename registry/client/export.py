@@ -166,8 +166,8 @@ def _write(items: Sequence[_Item], described: Mapping[str, str], path: Path) -> 
 def _copy(item: _Item, target: BinaryIO) -> None:
     start, size = item.tensor.file_offset or 0, item.tensor.nbytes
     with FileSource(item.file) as source:
-        for done in range(0, size, PIECE_BYTES):
-            target.write(source.read_many([(start + done, min(PIECE_BYTES, size - done))])[0])
+        pieces = ((start + done, min(PIECE_BYTES, size - done)) for done in range(0, size, PIECE_BYTES))
+        target.writelines(source.read_many([piece])[0] for piece in pieces)
 
 
 def _write_by_torch(
