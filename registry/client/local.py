@@ -1,12 +1,10 @@
 """Local files and folders where a reference is read, and as what a push sends."""
 
-import json
 import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 from registry.client.cache import hash_file
 from registry.client.transfer import OutgoingFile
@@ -17,9 +15,12 @@ from registry.errors import (
     NotFoundError,
     NoWeightsError,
 )
+from registry.formats.sharded import parse_index
 from registry.names import check_paths
 from registry.weights import has_weights_name, is_index_name
 
+DCP_METADATA = ".metadata"
+"""The one dot-file that is no secret of the file system: the plan of a `torch.distributed.checkpoint` folder."""
 _LOCAL_STARTS = ("./", "../", "/", "~")
 
 
@@ -71,13 +72,11 @@ def find_weights(path: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        document: Any = json.loads(index.read_bytes())
-        names = cast("dict[str, str]", document["weight_map"]).values()
-        # Only the last part of a name counts: an index must not lead out of its folder.
-        return [index.with_name(Path(name).name) for name in sorted(set(names))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MalformedArtifactError(f"{str(index)!r} is no index of shards.") from error
+    shards = [index.with_name(name) for name in parse_index(index.read_bytes()).shards]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise MalformedArtifactError(f"{str(index)!r} names shards that are not beside it: {', '.join(missing[:5])}.")
+    return shards
 
 
 @dataclass(slots=True)
@@ -121,10 +120,12 @@ def _walk(folder: Path, notices: list[str]) -> list[tuple[str, Path]]:
     skipped: list[str] = []
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
+        checkpoint = any(name.endswith(".distcp") for name in files)
         for name in sorted([*folders, *files]):
             entry = here / name
             mode = entry.lstat().st_mode
-            if name.startswith(".") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            hidden = name.startswith(".") and not (name == DCP_METADATA and checkpoint)
+            if hidden or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 skipped.append(entry.relative_to(folder).as_posix())
             elif stat.S_ISREG(mode):
                 found.append((entry.relative_to(folder).as_posix(), entry))

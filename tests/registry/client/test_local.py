@@ -51,12 +51,17 @@ def test_the_weights_of_a_sharded_folder_are_what_its_index_lists(folder):
     weight_map = {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-2.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     (folder / "other.pt").write_bytes(b"x")
+    with pytest.raises(MalformedArtifactError, match=r"model-1\.safetensors"):
+        find_weights(folder)
+    (folder / "model-1.safetensors").write_bytes(b"x")
+    (folder / "model-2.safetensors").write_bytes(b"x")
     assert find_weights(folder) == [folder / "model-1.safetensors", folder / "model-2.safetensors"]
 
 
 def test_an_index_cannot_lead_out_of_its_folder(folder):
     (folder / "x.bin.index.json").write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
-    assert find_weights(folder) == [folder / "passwd"]
+    with pytest.raises(MalformedArtifactError):
+        find_weights(folder)
 
 
 def test_a_broken_index_and_a_folder_with_none_or_two_weight_files_are_named_errors(folder):
@@ -86,6 +91,14 @@ def test_a_pushed_folder_keeps_paths_and_leaves_out_links_and_dot_files(folder):
     assert [(each.path, each.size_bytes) for each in collected.files] == [("model.pt", 7), ("sub/config.json", 2)]
     assert collected.files[0].sha256 == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
     assert collected.notices == ["Skipped links, dot-files and special files: .git, .secret, link.pt, linked."]
+
+
+def test_a_distributed_checkpoint_keeps_its_dot_file(folder):
+    for name in (".metadata", "__0_0.distcp", ".other"):
+        (folder / name).write_bytes(b"x")
+    collected = collect([folder])
+    assert [each.path for each in collected.files] == [".metadata", "__0_0.distcp"]
+    assert collected.notices == ["Skipped links, dot-files and special files: .other."]
 
 
 def test_a_link_that_is_named_itself_is_followed(folder):
