@@ -1,0 +1,73 @@
+"""Where the weights are in the inert graph of a pickle: parts of checkpoints, names of pickled modules."""
+
+from collections.abc import Iterable, Iterator
+
+from registry.errors import MalformedArtifactError, NoWeightsError
+from registry.formats.inspection import Inspection, PathKey
+from registry.formats.modules import is_module, module_children
+from registry.formats.nodes import Call, Node
+from registry.formats.values import as_items, as_pairs, state_pairs
+
+
+def find_part(root: Node, inspection: Inspection, part: str) -> Node:
+    """Return the node of one part of a checkpoint.
+
+    Raises:
+        NoWeightsError: the part holds no tensors.
+    """
+    for record in inspection.tensors:
+        if record.part == part:
+            return _follow(root, _part_path(record.path, part))
+    raise NoWeightsError(f"The part {part!r} holds no tensors.")
+
+
+def _part_path(path: tuple[PathKey, ...], part: str) -> tuple[PathKey, ...]:
+    """Return the leading keys of a tensor's path that, joined by dots, are the part's name."""
+    for length in range(1, len(path) + 1):
+        if ".".join(str(key) for key in path[:length]) == part:
+            return path[:length]
+    raise MalformedArtifactError(f"The part {part!r} does not lead to its tensors.")
+
+
+def _follow(node: Node, path: tuple[PathKey, ...]) -> Node:
+    for key in path:
+        members = [value for name, value in _members(node) if isinstance(name, str | int) and str(name) == str(key)]
+        if not members:
+            raise MalformedArtifactError(f"The file holds nothing at {'.'.join(map(str, path))!r}.")
+        node = members[-1]
+    return node
+
+
+def _members(node: Node) -> Iterable[tuple[Node, Node]]:
+    pairs = as_pairs(node)
+    if pairs is None and isinstance(node, Call):
+        pairs = state_pairs(node)
+    return enumerate(as_items(node) or ()) if pairs is None else pairs
+
+
+def find_module(node: Node) -> Call | None:
+    """Return the node if it is a pickled `nn.Module`."""
+    return node if isinstance(node, Call) and is_module(node) else None
+
+
+def iter_module(root: Call) -> Iterator[tuple[str, Node]]:
+    """Yield the name and node of what `state_dict()` of a pickled module would hold, in its order.
+
+    What a class computes in `get_extra_state` is not there: that would be running it.
+
+    Raises:
+        MalformedArtifactError: the module contains itself.
+    """
+    pending: list[tuple[str, Call, frozenset[int]]] = [("", root, frozenset())]
+    while pending:
+        prefix, module, above = pending.pop()
+        if id(module) in above:
+            raise MalformedArtifactError("The pickled module contains itself.")
+        below: list[tuple[str, Call, frozenset[int]]] = []
+        for child in module_children(module):
+            name = prefix + ".".join(map(str, child.keys))
+            if child.role in {"parameter", "buffer"}:
+                yield name, child.node
+            elif child.role is None and isinstance(child.node, Call):
+                below.append((f"{name}.", child.node, above | {id(module)}))
+        pending.extend(reversed(below))

@@ -1,0 +1,259 @@
+"""From verified local files to tensors: memory-mapped, tied as they were, and without running anything."""
+
+import fnmatch
+import json
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from registry.errors import (
+    AmbiguousWeightsError,
+    InvalidRequestError,
+    MalformedArtifactError,
+    NoWeightsError,
+    UnsafeArtifactError,
+    UnsupportedValueError,
+)
+from registry.formats.inspection import Document, TensorRecord
+from registry.formats.nodes import Call, Node
+from registry.formats.reader import read
+from registry.formats.source import FileSource
+from registry.formats.values import as_items, as_pairs
+from registry.torch.graph import find_module, find_part, iter_module
+from registry.torch.restore import Restorer
+from registry.torch.safetensors_file import METADATA_KEY
+from registry.torch.storages import FileStorages, find_device, find_dtype
+from registry.torch.tensors import TensorMaker, View
+
+DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
+
+Patterns = str | Sequence[str] | None
+
+
+class EmaPartWarning(UserWarning):
+    """The only weights of a checkpoint are an exponential moving average, and the caller did not name them."""
+
+
+def load_state_dict(
+    files: Sequence[Path],
+    *,
+    part: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype | None = None,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    only: Literal["weights"] = "weights",
+) -> OrderedDict[str, Any]:
+    """Return the state_dict that local files hold, as `torch.load` would, with nothing unpickled.
+
+    On the CPU the tensors are private copy-on-write maps of the files: training on them never changes a file.
+    Tensors that shared memory share it again; `_metadata` and entries (`_extra_state`) are restored.
+
+    Args:
+        files: one weight file, or the shards of one state_dict.
+        part: which state_dict of a checkpoint; by default the only one, else the first of `DEFAULT_PARTS`.
+        device: where the tensors shall lie, as `map_location`; where they were saved does not matter.
+        dtype: what floating-point tensors are converted to; quantised tensors and entries stay.
+        include: fnmatch patterns of names to load; all by default.
+        exclude: fnmatch patterns of names to leave out.
+        only: `weights`, what a module loads: no optimizer state, no scalars.
+
+    Raises:
+        AmbiguousWeightsError: several parts could be meant; `extra["candidates"]` lists them.
+        NoWeightsError: there are no weights, or no such part.
+        UnsupportedValueError: an entry cannot be restored; the detail names it.
+        InvalidRequestError: an argument makes no sense, or a pattern matches no name.
+        MalformedArtifactError, UnsafeArtifactError: the file cannot be read, or must not.
+    """
+    if only != "weights":
+        raise InvalidRequestError(f"only={only!r} is not known; it is 'weights'.")
+    target = find_dtype(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
+    shards = [_Shard.open(file, part, find_device(device), target) for file in files]
+    names = [name for shard in shards for name in shard.contents]
+    if len(set(names)) != len(names):
+        raise MalformedArtifactError("Two shards hold a tensor of the same name.")
+    wanted = _select(names, _patterns(include), _patterns(exclude))
+    result: OrderedDict[str, Any] = OrderedDict()
+    for shard in shards:
+        for name in shard.contents:
+            if name in wanted:
+                result[name] = shard.restore(name)
+    for shard in shards:
+        _merge_attributes(result, shard.attributes())
+    return result
+
+
+def load_checkpoint(file: Path, *, device: str | torch.device = "cpu") -> Any:
+    """Return everything that a file holds: nested containers, plain values and tensors, with nothing unpickled.
+
+    Only data classes of an explicit table are made (those of collections, datetime, pathlib, numpy and the like).
+
+    Args:
+        file: a weight file.
+        device: where the tensors shall lie, as `map_location`.
+
+    Raises:
+        UnsupportedValueError: it holds anything else; the detail names it.
+        MalformedArtifactError, UnsafeArtifactError: the file cannot be read, or must not.
+    """
+    document = _read(file)
+    if document.inspection.format == "safetensors":
+        return load_state_dict([file], device=device)
+    storages = FileStorages(file, document.inspection, find_device(device))
+    return Restorer(TensorMaker(storages)).restore(document.root)
+
+
+def _read(file: Path) -> Document:
+    with FileSource(file) as source:
+        document = read(source)
+    inspection = document.inspection
+    if inspection.trust == "unsafe":
+        raise UnsafeArtifactError(
+            f"{file.name} would do harm when it is loaded, so nothing of it is: {' '.join(inspection.reasons)}",
+            globals=inspection.foreign_globals,
+        )
+    if inspection.format != "safetensors" and document.root is None:
+        raise UnsupportedValueError(
+            f"Tensors of the format {inspection.format} cannot be pulled yet. `download` gets the file, "
+            "`load_code(…, trust_code=True)` opens a TorchScript archive."
+        )
+    return document
+
+
+@dataclass(slots=True)
+class _Shard:
+    """One file of a state_dict: what it holds by name, not yet restored."""
+
+    contents: dict[str, Node | TensorRecord]
+    holder: Node
+    file_metadata: Mapping[str, str]
+    maker: TensorMaker
+    restorer: Restorer
+
+    @classmethod
+    def open(cls, file: Path, part: str | None, device: torch.device, dtype: torch.dtype | None) -> "_Shard":
+        document = _read(file)
+        inspection = document.inspection
+        maker = TensorMaker(FileStorages(file, inspection, device), dtype)
+        holder = document.root
+        chosen = _choose_part(document, part)
+        if chosen is not None:
+            holder = find_part(holder, inspection, chosen)
+        if inspection.format == "safetensors":
+            contents: dict[str, Any] = {record.name: record for record in inspection.tensors}
+        else:
+            contents = _contents(holder)
+        return cls(contents, holder, inspection.file_metadata, maker, Restorer(maker))
+
+    def restore(self, name: str) -> Any:
+        found = self.contents[name]
+        if isinstance(found, TensorRecord):
+            self.maker.casting = True
+            key, offset = found.storage_key or found.name, found.storage_offset
+            return self.maker.strided(View(key, find_dtype(found.dtype), offset, found.shape, found.stride))
+        try:
+            return self.restorer.restore(found)
+        except UnsupportedValueError as error:
+            raise UnsupportedValueError(
+                f"The entry {name!r} cannot be restored. {error.detail} Leave it out with exclude={name!r}.",
+                **error.extra,
+            ) from error
+
+    def attributes(self) -> dict[str, Any]:
+        """Return what was set on the state_dict itself: `_metadata`."""
+        if METADATA_KEY in self.file_metadata:
+            return {"_metadata": _parse_metadata(self.file_metadata[METADATA_KEY])}
+        if isinstance(self.holder, Call) and self.holder.has_state and find_module(self.holder) is None:
+            return dict(self.restorer.restore(self.holder.state))
+        return {}
+
+
+def _contents(holder: Node) -> dict[str, Node]:
+    module = find_module(holder)
+    if module is not None:
+        return dict(iter_module(module))
+    pairs = as_pairs(holder)
+    if pairs is None:
+        pairs = list(enumerate(as_items(holder) or ()))
+    if not pairs:
+        raise NoWeightsError("The file holds no tensors by name. `pull_checkpoint` gets what it holds.")
+    return {str(name): node for name, node in pairs}
+
+
+def _choose_part(document: Document, part: str | None) -> str | None:
+    """Return the part to load, None when the file is one state_dict or module."""
+    inspection = document.inspection
+    if part is not None:
+        if part not in inspection.parts:
+            known = ", ".join(inspection.parts) or "none, the file is one state_dict"
+            raise NoWeightsError(f"There is no part {part!r}. Parts: {known}.", candidates=inspection.parts)
+        return part
+    if inspection.kind != "checkpoint":
+        return None
+    return default_part(inspection.parts)
+
+
+def default_part(parts: Sequence[str]) -> str:
+    """Return the part that a checkpoint's weights are when the caller names none.
+
+    Raises:
+        NoWeightsError: there are no parts.
+        AmbiguousWeightsError: none is the obvious one; `extra["candidates"]` lists them.
+    """
+    if not parts:
+        raise NoWeightsError("The checkpoint holds no state_dict. `pull_checkpoint` gets what it holds.")
+    if len(parts) == 1:
+        if "ema" in parts[0].lower():
+            warnings.warn(
+                f"The only weights are the moving average {parts[0]!r}; say `part={parts[0]!r}`.",
+                EmaPartWarning,
+                stacklevel=2,
+            )
+        return parts[0]
+    for name in DEFAULT_PARTS:
+        if name in parts:
+            return name
+    raise AmbiguousWeightsError(
+        f"The checkpoint holds several state_dicts: {', '.join(parts)}. Say which, as in `part={parts[0]!r}`.",
+        candidates=list(parts),
+    )
+
+
+def _patterns(given: Patterns) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())
+
+
+def _select(names: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> set[str]:
+    def matching(pattern: str) -> set[str]:
+        found = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+        if not found:
+            shown = ", ".join(names[:5])
+            raise InvalidRequestError(f"The pattern {pattern!r} matches no name. Names are: {shown}, …")
+        return found
+
+    wanted: set[str] = set(names) if not include else set[str]().union(*(matching(each) for each in include))
+    return wanted.difference(*(matching(each) for each in exclude))
+
+
+def _parse_metadata(text: str) -> OrderedDict[str, Any]:
+    try:
+        parsed: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedArtifactError(f"{METADATA_KEY!r} of the safetensors header is no JSON.") from error
+    if not isinstance(parsed, dict):
+        raise MalformedArtifactError(f"{METADATA_KEY!r} of the safetensors header is no object.")
+    return OrderedDict(cast("dict[str, Any]", parsed))
+
+
+def _merge_attributes(result: OrderedDict[str, Any], attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        present = vars(result).get(name)
+        if isinstance(present, dict) and isinstance(value, dict):
+            cast("dict[str, Any]", present).update(cast("dict[str, Any]", value))
+        else:
+            vars(result)[name] = value

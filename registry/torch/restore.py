@@ -1,0 +1,196 @@
+"""From the inert graph of a pickle to live values: the tables say what may be made, and nothing else is."""
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import Any, TypeAlias, cast
+
+import torch
+
+from registry.errors import UnsupportedValueError, WeighbridgeError
+from registry.formats.nodes import (
+    BigInt,
+    Call,
+    DictNode,
+    Global,
+    ListNode,
+    Node,
+    SetNode,
+    StorageRef,
+    TupleNode,
+)
+from registry.torch.plain import CONTAINERS, VALUES, check_key, find_constant, refused
+from registry.torch.rebuild import REBUILDS, is_convertible, is_rebuild
+from registry.torch.storages import find_dtype
+from registry.torch.tensors import TensorMaker
+
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+
+class _Stage(Enum):
+    ENTER = auto()
+    MAKE = auto()
+    FILL = auto()
+
+
+_Step: TypeAlias = tuple[_Stage, Node]
+
+
+class Restorer:
+    """Makes the values of one file's nodes; what the file shares stays shared, and cycles through lists and dicts too.
+
+    Args:
+        maker: of the file's tensors.
+    """
+
+    def __init__(self, maker: TensorMaker) -> None:
+        self._maker = maker
+        self._made: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def restore(self, node: Node) -> Any:
+        """Return the value that a node describes. A tensor is converted to the maker's dtype, tensors in others not.
+
+        Raises:
+            UnsupportedValueError: it holds anything that is not in the tables; the detail names it.
+            MalformedArtifactError: a tensor does not fit its bytes.
+        """
+        self._open.clear()
+        self._maker.casting = is_rebuild(node) and is_convertible(node)
+        pending: list[_Step] = [(_Stage.ENTER, node)]
+        # No recursion: a pickle of some kilobytes nests deeper than any stack of calls.
+        while pending:
+            stage, current = pending.pop()
+            if stage is _Stage.ENTER:
+                pending.extend(self._enter(current))
+            elif stage is _Stage.MAKE:
+                pending.extend(self._make(current))
+            else:
+                self._fill(current)
+        return self._value(node)
+
+    def _enter(self, node: Node) -> Iterator[_Step]:
+        if isinstance(node, (*_PLAIN, StorageRef)) or id(node) in self._made:
+            return
+        if id(node) in self._open:
+            raise UnsupportedValueError("The file holds a tuple that contains itself, which cannot be restored.")
+        self._open.add(id(node))
+        yield _Stage.MAKE, node
+        yield from ((_Stage.ENTER, each) for each in _needed(node))
+
+    def _make(self, node: Node) -> Iterator[_Step]:
+        self._made[id(node)] = self._new(node)
+        self._open.discard(id(node))
+        if _is_container(node):
+            yield _Stage.FILL, node
+            yield from ((_Stage.ENTER, each) for each in _contents(node))
+
+    def _new(self, node: Node) -> Any:  # noqa: PLR0911 - one a class of node
+        match node:
+            case ListNode():
+                return []
+            case DictNode():
+                return {}
+            case TupleNode(items=items):
+                return tuple(self._value(each) for each in items)
+            case SetNode(items=items, frozen=frozen):
+                members = [check_key(self._value(each)) for each in items]
+                return frozenset(members) if frozen else set(members)
+            case BigInt(data=data):
+                return int.from_bytes(data, "little", signed=True)
+            case Global():
+                return find_constant(node)
+            case Call(function=Global()):
+                return self._call(node)
+            case _:
+                raise refused("computed function" if isinstance(node, Call) else "class definition")
+
+    def _call(self, node: Call) -> Any:
+        pair = _pair(cast("Global", node.function))
+        if node.keywords or not (pair in REBUILDS or pair in CONTAINERS or pair in VALUES):
+            raise refused(node.function)
+        with _naming(node.function):
+            if pair in REBUILDS:
+                return REBUILDS[pair](self._maker, [self._argument(each) for each in node.arguments])
+            arguments = [self._value(each) for each in node.arguments]
+            if pair in CONTAINERS:
+                return CONTAINERS[pair](*arguments)
+            state = {"state": self._value(node.state)} if node.has_state else {}
+            return VALUES[pair](*arguments, **state)
+
+    def _argument(self, node: Node) -> Any:
+        return node if isinstance(node, StorageRef) or _is_rebuild_function(node) else self._value(node)
+
+    def _value(self, node: Node) -> Any:
+        if isinstance(node, _PLAIN):
+            return node
+        if not isinstance(node, StorageRef):
+            return self._made[id(node)]
+        storage = self._maker.storages.get(node.key)
+        if node.untyped:
+            return storage
+        # Storages themselves are rare in files, and torch has no public class for typed ones any more.
+        return torch.storage.TypedStorage(wrap_storage=storage, dtype=find_dtype(node.dtype), _internal=True)
+
+    def _fill(self, node: Node) -> None:
+        value = self._made[id(node)]
+        if isinstance(node, ListNode):
+            value.extend(self._value(each) for each in node.items)
+            return
+        for key, each in node.pairs:
+            value[check_key(self._value(key))] = self._value(each)
+        if isinstance(node, Call):
+            with _naming(node.function):
+                if node.items:
+                    value.extend(self._value(each) for each in node.items)
+                if node.has_state:
+                    cast("dict[str, Any]", vars(value)).update(self._value(node.state))
+
+
+@contextmanager
+def _naming(function: Node) -> Generator[None]:
+    try:
+        yield
+    except WeighbridgeError:
+        raise
+    except Exception as error:
+        # The constructors of a dozen libraries raise what they like over arguments from a file.
+        raise UnsupportedValueError(f"A {function} of the file cannot be restored: {error}") from error
+
+
+def _is_container(node: Node) -> bool:
+    if isinstance(node, ListNode | DictNode):
+        return True
+    return isinstance(node, Call) and isinstance(node.function, Global) and _pair(node.function) in CONTAINERS
+
+
+def _pair(given: Global) -> tuple[str, str]:
+    return given.module, given.name
+
+
+def _is_rebuild_function(node: Node) -> bool:
+    return isinstance(node, Global) and _pair(node) in REBUILDS
+
+
+def _needed(node: Node) -> Iterable[Node]:
+    """Return the nodes whose values must be there before a node's own can be made."""
+    match node:
+        case TupleNode(items=items) | SetNode(items=items):
+            return items
+        case Call(arguments=arguments):
+            wanted = [each for each in arguments if not _is_rebuild_function(each)]
+            return [*wanted, node.state] if node.has_state and not _is_container(node) else wanted
+        case _:
+            return ()
+
+
+def _contents(node: ListNode | DictNode | Call) -> Iterator[Node]:
+    """Yield the nodes that a container is filled with after it was made."""
+    if not isinstance(node, DictNode):
+        yield from node.items
+    if not isinstance(node, ListNode):
+        for key, value in node.pairs:
+            yield key
+            yield value
+    if isinstance(node, Call) and node.has_state:
+        yield node.state

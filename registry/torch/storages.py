@@ -1,0 +1,171 @@
+"""The storages of a local weight file as private copy-on-write memory: mapped where possible, else copied."""
+
+import ctypes
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from registry.errors import InvalidRequestError, MalformedArtifactError, UnsupportedValueError
+from registry.formats.archive import Archive, Entry
+from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
+from registry.formats.limits import DEFAULT_LIMITS
+from registry.formats.source import FileSource
+
+_PIECE_BYTES = 1 << 20
+_STRICTEST_ALIGNMENT_BYTES = 8
+"""The most that any dtype asks for: `complex128` is a pair of float64."""
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """Return the dtype called `name` (`float32`).
+
+    Raises:
+        UnsupportedValueError: this PyTorch has none of that name.
+    """
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise UnsupportedValueError(f"PyTorch {torch.__version__} has no dtype {name!r}. A newer PyTorch may have it.")
+    return found
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Return a device that works here.
+
+    Raises:
+        InvalidRequestError: there is none of that name, or it cannot be used on this machine.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidRequestError(
+            f'The device {str(device)!r} cannot be used here: {reason} Use device="cpu".'
+        ) from error
+    return found
+
+
+class FileStorages:
+    """The storages of one file, each made once, so that tensors that shared memory share it again.
+
+    Training on them in place changes private pages, never the file. The file may be read-only.
+
+    Args:
+        path: a regular file; it stays in use as long as a tensor of it lives, even when it is unlinked.
+        inspection: what the reader says of the file.
+        device: where the storages shall lie; other than on the CPU they are copied one by one.
+    """
+
+    def __init__(self, path: Path, inspection: Inspection, device: torch.device) -> None:
+        self._path = path
+        self._size = inspection.size
+        self._records = {record.key: record for record in inspection.storages}
+        self._viewing = {record.storage_key: record.dtype for record in _iter_viewing(inspection.tensors)}
+        self._aligned = inspection.format == "safetensors"
+        self._device = device
+        self._entries: dict[str, Entry] | None = None
+        self._whole: Any = None
+        self._made: dict[str, torch.UntypedStorage] = {}
+        self._cast: dict[tuple[str, torch.dtype, torch.dtype], torch.UntypedStorage] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the storages lie."""
+        return self._device
+
+    def get(self, key: str) -> torch.UntypedStorage:
+        """Return the storage that the file calls `key`.
+
+        Raises:
+            MalformedArtifactError: the file has no such storage, or became shorter since it was read.
+        """
+        if key not in self._made:
+            record = self._records.get(key)
+            if record is None:
+                raise MalformedArtifactError(f"The file refers to a storage {key!r} that it does not hold.")
+            self._made[key] = self._make(record)
+        return self._made[key]
+
+    def get_cast(self, key: str, source: torch.dtype, target: torch.dtype) -> torch.UntypedStorage:
+        """Return a copy of the storage with each of its `source` elements converted to `target`; made once.
+
+        Raises:
+            UnsupportedValueError: PyTorch cannot convert one to the other.
+        """
+        if (key, source, target) not in self._cast:
+            storage = self.get(key)
+            count = storage.nbytes() // source.itemsize
+            flat = torch.empty(0, dtype=source, device=self._device).set_(storage, 0, (count,), (1,))
+            try:
+                self._cast[key, source, target] = flat.to(target).untyped_storage()
+            except (RuntimeError, NotImplementedError) as error:
+                raise UnsupportedValueError(f"{source} values cannot be converted to {target}: {error}") from error
+        return self._cast[key, source, target]
+
+    def _make(self, record: StorageRecord) -> torch.UntypedStorage:
+        if self._device.type == "meta":
+            return torch.UntypedStorage(record.nbytes, device="meta")
+        storage = self._load(record)
+        if record.big_endian:
+            cast("Any", storage).byteswap(find_dtype(self._viewing.get(record.key, "uint8")))
+        if self._device.type == "cpu":
+            return storage
+        return torch.empty(0, dtype=torch.uint8).set_(storage).to(self._device).untyped_storage()
+
+    def _load(self, record: StorageRecord) -> torch.UntypedStorage:
+        if not record.nbytes:
+            return torch.UntypedStorage(0)
+        if record.file_offset is None:
+            return self._inflate(record)
+        part: Any = self._map()[record.file_offset : record.file_offset + record.nbytes]
+        return part if record.file_offset % self._alignment(record.key) == 0 else part.clone()
+
+    def _alignment(self, key: str) -> int:
+        # torch's archives are aligned as a whole; a safetensors file only as well as its writer did it.
+        if not self._aligned:
+            return _STRICTEST_ALIGNMENT_BYTES
+        return min(find_dtype(self._viewing[key]).itemsize, _STRICTEST_ALIGNMENT_BYTES)
+
+    def _map(self) -> Any:
+        if self._whole is None:
+            if self._path.stat().st_size != self._size:
+                raise MalformedArtifactError(f"{self._path.name} changed its size while it was read.")
+            untyped: Any = torch.UntypedStorage
+            self._whole = untyped.from_file(str(self._path), shared=False, nbytes=self._size)
+        return self._whole
+
+    def _inflate(self, record: StorageRecord) -> torch.UntypedStorage:
+        storage = torch.UntypedStorage(record.nbytes)
+        filled = 0
+        with FileSource(self._path) as source:
+            for piece in self._iter_inflated(source, record):
+                if filled + len(piece) > record.nbytes:
+                    break
+                ctypes.memmove(storage.data_ptr() + filled, piece, len(piece))
+                filled += len(piece)
+            else:
+                if filled == record.nbytes:
+                    return storage
+        raise MalformedArtifactError(f"The record {record.record!r} does not inflate to {record.nbytes} bytes.")
+
+    def _iter_inflated(self, source: FileSource, record: StorageRecord) -> Iterator[bytes]:
+        if self._entries is None:
+            self._entries = {each.name: each for each in Archive.open(source, DEFAULT_LIMITS).entries.values()}
+        entry = self._entries[record.record or ""]
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        for start in range(0, entry.compressed_size, _PIECE_BYTES):
+            length = min(_PIECE_BYTES, entry.compressed_size - start)
+            (packed,) = source.read_many([(entry.data_offset + start, length)])
+            while packed:
+                yield inflater.decompress(packed, _PIECE_BYTES)
+                packed = inflater.unconsumed_tail
+        yield inflater.flush()
+
+
+def _iter_viewing(tensors: Iterable[TensorRecord]) -> Iterator[TensorRecord]:
+    for tensor in tensors:
+        yield tensor
+        yield from tensor.components.values()
