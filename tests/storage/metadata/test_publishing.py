@@ -2,7 +2,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from registry.digest import blake3_digest
 from registry.errors import (
@@ -187,3 +187,12 @@ def test_publishes_to_many_models_at_once_do_not_disturb_each_other(catalog, pre
     results = at_once(30, lambda n: catalog.publish(new[n]))
     assert [result for result in results if isinstance(result, Exception)] == []
     assert {result.number for result in results} == {1, 2}
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_publishes_of_the_same_files_in_different_orders_never_deadlock(catalog, prepare, at_once):
+    files = {f"{n}.pt": b"file %d" % n for n in range(12)}
+    new = [prepare(f"vision/m{n}", files=dict(sorted(files.items(), reverse=n % 2 == 0))) for n in range(8)]
+    at_once(8, lambda n: catalog.publish(new[n]))
+    count = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    assert catalog.database.read(lambda session: session.scalar(count)) == 0

@@ -181,6 +181,19 @@ def test_a_version_of_a_deleted_model_can_be_purged(catalog, push, rows):
     assert (restored.latest, restored.version_count) == (2, 1)
 
 
+def test_deletes_and_pushes_at_once_leave_the_counts_right(catalog, push, prepare, at_once):
+    for _ in range(8):
+        push()
+    new = [prepare(files={"model.pt": b"%d" % n}) for n in range(4)]
+
+    def act(n):
+        return catalog.publish(new[n - 8]) if n >= 8 else catalog.delete_version(*MODEL, n + 1, "ada")
+
+    assert [result for result in at_once(12, act) if isinstance(result, Exception)] == []
+    model = catalog.get_model(*MODEL)
+    assert (model.version_count, model.latest) == (4, 12)
+
+
 @pytest.mark.parametrize("sort", ["number", "created"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
 def test_pages_walk_every_version_once_in_order(catalog, push, sort, limit):
