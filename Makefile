@@ -8,7 +8,9 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 PINS := pyproject.toml constraints.txt
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
+# Python compiles what it imports, and keeps it; compiling all of torch beforehand would double the set-up's time.
+unexport PYTHONDONTWRITEBYTECODE
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-slow check format bench image constraints clean
@@ -70,7 +72,7 @@ clean: ## remove everything that can be made again; data folders stay
 .venv/.demo: .venv/.torch
 	@echo "Installing Weighbridge and the demo's libraries into .venv"
 	$(PIP) --editable '.[torch,server]' timm safetensors
-	$(BIN)/python -m pip --quiet download --no-deps --dest .venv/weights lpips==0.1.4
+	$(BIN)/python -m pip --disable-pip-version-check --quiet download --no-deps --dest .venv/weights lpips==0.1.4
 	@touch $@
 
 .venv/.dev: .venv/.demo
