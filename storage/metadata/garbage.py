@@ -32,9 +32,13 @@ class Garbage(Transactional):
         return doom_objects(session, ObjectRow.id.in_(unused), now + DOOM_DELAY)
 
     @reads
-    def list_doomed(self, session: Session, now: datetime, limit: int) -> list[str]:
-        """Return locations whose bytes may go now."""
+    def list_doomed(
+        self, session: Session, now: datetime, limit: int, *, among: Sequence[str] | None = None
+    ) -> list[str]:
+        """Return locations whose bytes may go now; with `among`, only those of them."""
         due = select(DoomedRow.location).where(DoomedRow.not_before <= now)
+        if among is not None:
+            due = due.where(DoomedRow.location.in_(among))
         return list(session.scalars(due.order_by(DoomedRow.not_before).limit(limit)))
 
     @writes

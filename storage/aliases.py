@@ -1,0 +1,68 @@
+"""Aliases: names that move between versions, every move recorded, no move lost."""
+
+from registry.names import check_alias
+from registry.schema import AliasInfo, AliasMove, Page
+from storage.access import Action, Caller, Resource, require
+from storage.metadata.aliases import Expected
+from storage.stores import Stores
+
+
+def list_aliases(stores: Stores, caller: Caller, team: str, model: str) -> list[AliasInfo]:
+    """Return the aliases of a model, by name.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    return stores.catalog.list_aliases(team, model)
+
+
+def get_alias(stores: Stores, caller: Caller, team: str, model: str, alias: str) -> AliasInfo:
+    """Return where an alias points.
+
+    Raises:
+        ModelNotFoundError, AliasNotFoundError: there is no such model or alias.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    return stores.catalog.get_alias(team, model, alias)
+
+
+def move_alias(
+    stores: Stores, caller: Caller, team: str, model: str, alias: str, version: int, *, expected: Expected, reason: str
+) -> AliasInfo:
+    """Point an alias at a version if it is still what the caller expects: a revision, or not there.
+
+    Raises:
+        InvalidNameError: no alias may be called that.
+        ModelNotFoundError, VersionNotFoundError: there is no such live model or version.
+        PreconditionFailedError: somebody moved it since; the detail says who and when.
+    """
+    check_alias(alias)
+    require(caller, Action.MOVE_ALIAS, Resource(team, model))
+    return stores.catalog.move_alias(team, model, alias, version, expected=expected, by=caller.name, reason=reason)
+
+
+def remove_alias(
+    stores: Stores, caller: Caller, team: str, model: str, alias: str, *, expected: Expected, reason: str
+) -> None:
+    """Remove an alias if it is still what the caller expects.
+
+    Raises:
+        ModelNotFoundError, AliasNotFoundError: there is no such model or alias.
+        PreconditionFailedError: somebody moved it since.
+    """
+    require(caller, Action.MOVE_ALIAS, Resource(team, model))
+    stores.catalog.remove_alias(team, model, alias, expected=expected, by=caller.name, reason=reason)
+
+
+def alias_history(
+    stores: Stores, caller: Caller, team: str, model: str, alias: str, cursor: str | None, limit: int
+) -> Page[AliasMove]:
+    """Return a page of the moves of an alias, the newest first.
+
+    Raises:
+        ModelNotFoundError, AliasNotFoundError: there is no such model, or it never had such an alias.
+        InvalidCursorError: the cursor is not of this list.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    return stores.catalog.alias_history(team, model, alias, cursor, limit)

@@ -1,0 +1,95 @@
+"""Garbage: what rows say may go, goes. Nothing is ever found by listing the blob store."""
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from storage.access import Action, Caller, Resource, require
+from storage.stores import Stores
+
+COLLECTOR_LEASE = "collector"
+LEASE = timedelta(minutes=5)
+_BATCH = 500
+
+log = logging.getLogger("weighbridge.garbage")
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What one collection did, or would do.
+
+    Attributes:
+        ran: False when another process is collecting.
+        expired_writes: uploads that never finished.
+        unused_objects: objects that no version refers to any more; their bytes go after a delay.
+        removed_locations: locations whose bytes went, or would go.
+        forgotten_keys: `Idempotency-Key`s that nobody may repeat any more.
+    """
+
+    ran: bool = True
+    expired_writes: int = 0
+    unused_objects: int = 0
+    removed_locations: int = 0
+    forgotten_keys: int = 0
+
+
+def collect(stores: Stores, caller: Caller, *, dry_run: bool = False) -> Collection:
+    """Doom what has expired and what nothing refers to, and delete bytes that were doomed long enough ago.
+
+    One process at a time does it, by a lease row.
+    """
+    require(caller, Action.ADMINISTER, Resource())
+    if dry_run:
+        return Collection(removed_locations=len(stores.catalog.list_doomed(_now(), 1_000_000)))
+    holder = secrets.token_hex(8)
+    if not stores.catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
+        return Collection(ran=False)
+    try:
+        return _collect(stores, holder)
+    finally:
+        stores.catalog.release_lease(COLLECTOR_LEASE, holder)
+
+
+def _collect(stores: Stores, holder: str) -> Collection:
+    catalog = stores.catalog
+    expired = unused = removed = forgotten = 0
+    while batch := catalog.doom_expired_writes(_now(), _BATCH):
+        expired += batch
+    while batch := catalog.doom_unused_objects(_now(), _BATCH).object_count:
+        unused += batch
+    while batch := catalog.forget_expired_keys(_now(), _BATCH):
+        forgotten += batch
+    while locations := catalog.list_doomed(_now(), _BATCH):
+        _remove(stores, locations)
+        removed += len(locations)
+        if not catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
+            break
+    return Collection(True, expired, unused, removed, forgotten)
+
+
+def sweep_locations(stores: Stores, locations: Sequence[str], *, cancel: bool) -> None:
+    """Delete those of the locations that are doomed, with their rows. Others are left alone: a version has them.
+
+    Args:
+        stores: where they are.
+        locations: of one push.
+        cancel: end the writes to them first: the push failed.
+    """
+    if cancel:
+        for location in locations:
+            stores.catalog.cancel_write(location)
+    if locations:
+        _remove(stores, stores.catalog.list_doomed(_now(), len(locations), among=locations))
+
+
+def _remove(stores: Stores, locations: Sequence[str]) -> None:
+    for location in locations:
+        stores.blobs.clear(location)
+    if locations:
+        stores.catalog.forget_doomed(locations)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

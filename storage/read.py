@@ -1,0 +1,74 @@
+"""Reading what is published: where an artifact's bytes are, and streaming any range of it."""
+
+from collections.abc import Iterator, Sequence
+
+from registry.schema import ArtifactManifest, VersionInfo, VersionManifest
+from storage.access import Action, Caller, Resource, require
+from storage.blobs.base import BlobStore
+from storage.metadata.records import Extent, StoredArtifact
+from storage.stores import Stores
+
+
+def get_artifact(stores: Stores, caller: Caller, team: str, model: str, selector: str, path: str) -> StoredArtifact:
+    """Return an artifact and where its bytes are.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, ArtifactNotFoundError: it is not there.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    return stores.catalog.get_artifact(team, model, selector, path)
+
+
+def get_manifest(
+    stores: Stores, caller: Caller, team: str, model: str, selector: str, path: str | None
+) -> VersionManifest:
+    """Return the tensor manifests of one artifact, or of those that make up the version's state_dict.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, ArtifactNotFoundError: it is not there.
+        NoWeightsError, AmbiguousWeightsError: none, or several, could be meant.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    version = stores.catalog.get_version(team, model, selector)
+    number = str(version.number)  # an alias may move between the two questions
+    manifests: list[ArtifactManifest] = stores.catalog.get_manifests(team, model, number, path)
+    return VersionManifest(team=team, model=model, number=version.number, artifacts=manifests)
+
+
+def get_version(
+    stores: Stores, caller: Caller, team: str, model: str, selector: str, *, include_deleted: bool = False
+) -> VersionInfo:
+    """Return the version that `3`, `v3`, `latest`, an alias or `sha256:…` means.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: nothing is meant.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    return stores.catalog.get_version(team, model, selector, include_deleted=include_deleted)
+
+
+def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length: int) -> Iterator[bytes]:
+    """Yield a byte range of an artifact in pieces of at most 1 MiB, one read a run of neighbouring extents.
+
+    Raises:
+        BlobNotFoundError: its bytes are gone. BlobStoreUnavailableError: the store does not answer.
+    """
+    for run in _runs(extents, offset, length):
+        yield from blobs.stream(run.location, run.offset, run.length)
+
+
+def _runs(extents: Sequence[Extent], offset: int, length: int) -> list[Extent]:
+    """Return the extents that cover a range, cut to it, neighbours in one object joined."""
+    runs: list[Extent] = []
+    start, end = 0, offset + length
+    for extent in extents:
+        first, last = max(offset, start), min(end, start + extent.length)
+        if first < last:
+            piece = Extent(extent.location, extent.offset + first - start, last - first)
+            previous = runs[-1] if runs else None
+            if previous and (previous.location, previous.offset + previous.length) == (piece.location, piece.offset):
+                runs[-1] = Extent(previous.location, previous.offset, previous.length + piece.length)
+            else:
+                runs.append(piece)
+        start += extent.length
+    return runs

@@ -1,0 +1,31 @@
+"""The parts that every use case works on, bound together once at start."""
+
+from dataclasses import dataclass
+
+from registry.schema import Limits
+from storage.blobs.base import BlobStore
+from storage.metadata.catalog import Catalog
+from storage.scanner import Scanner
+
+DEFAULT_LIMITS = Limits(max_artifact_bytes=1 << 40, max_artifacts=1_000, max_metadata_bytes=1 << 20, max_page=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The catalog, the blob store, the scanner of weight files and the rules of this installation.
+
+    Attributes:
+        limits: what a push or a page may hold at most.
+        allow_code: whether artifacts of trust `code` are taken.
+    """
+
+    catalog: Catalog
+    blobs: BlobStore
+    scanner: Scanner
+    limits: Limits = DEFAULT_LIMITS
+    allow_code: bool = True
+
+    def close(self) -> None:
+        """Let go of connections and worker processes."""
+        self.scanner.close()
+        self.catalog.close()

@@ -1,0 +1,227 @@
+"""Verifying what was received: read strictly, judged, digested in one pass, chosen as a state_dict.
+
+Nothing here touches the catalog: verification takes as long as the bytes need, and no connection waits for it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from registry.digest import StreamDigests
+from registry.errors import (
+    AmbiguousWeightsError,
+    MalformedArtifactError,
+    NoWeightsError,
+    UnsafeArtifactError,
+    WeighbridgeError,
+)
+from registry.formats.inspection import Inspection, Kind, TensorRecord, Trust
+from registry.formats.limits import DEFAULT_LIMITS
+from registry.formats.reader import looks_like_weights
+from registry.formats.sharded import check_index, is_distributed_checkpoint, parse_index
+from registry.manifest import build_manifest, encode_manifest, iter_digested_ranges
+from registry.schema import ArtifactInfo
+from registry.weights import Group, choose_weights, has_weights_name, is_index_name
+from storage.draft import Received
+from storage.metadata.records import NewArtifact, NewStorage
+from storage.sources import BlobSource
+from storage.stores import Stores
+
+MIN_REUSABLE_BYTES = 2048
+"""Smaller storages are sent again rather than looked up (DESIGN section 4)."""
+DISTRIBUTED_FORMAT = "dcp"
+_DISTRIBUTED_REASON = "A distributed checkpoint is opened by unpickling; what is in it is not read yet."
+_TRUST_ORDER: tuple[Trust, ...] = ("tensors", "code", "unsafe")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What all artifacts of a version turned out to be together."""
+
+    artifacts: tuple[NewArtifact, ...]
+    kind: Kind
+    trust: Trust
+    weights: tuple[str, ...]
+    weights_problem: str | None
+    notices: tuple[str, ...]
+
+
+def verify(stores: Stores, received: Sequence[Received], primary: str | None, beat: Callable[[], None]) -> Verified:
+    """Return what was received as the artifacts of a version.
+
+    Args:
+        primary: the path of the artifact that is to be the state_dict.
+        beat: called now and then, for whoever must say that this push is alive.
+
+    Raises:
+        MalformedArtifactError: weights that cannot be read strictly.
+        UnsafeArtifactError: loading one would do harm, or runs code and this installation takes none.
+        NoWeightsError: `primary` holds no weights.
+    """
+    distributed = _distributed_paths([each.path for each in received])
+    inspections = {
+        each.path: inspection
+        for each in received
+        if each.path not in distributed
+        and (inspection := _inspect(stores, each, is_only=len(received) == 1)) is not None
+    }
+    groups = _find_groups(stores, received, inspections)
+    artifacts: list[NewArtifact] = []
+    for each in received:
+        beat()
+        artifacts.append(_digest(stores, each, inspections.get(each.path), beat, is_dcp=each.path in distributed))
+    infos = [artifact.info for artifact in artifacts]
+    weights, problem = _choose(infos, groups, primary)
+    return Verified(
+        artifacts=tuple(artifacts),
+        kind=_version_kind(infos, weights),
+        trust=max((info.trust for info in infos), key=_TRUST_ORDER.index),
+        weights=weights,
+        weights_problem=problem,
+        notices=tuple(_notices(inspections)),
+    )
+
+
+def _inspect(stores: Stores, received: Received, *, is_only: bool) -> Inspection | None:
+    """Return what a weight file holds, None for a file that is no weights."""
+    if not (is_only or has_weights_name(received.path) or looks_like_weights(received.head)):
+        return None
+    try:
+        inspection = stores.scanner.scan(BlobSource(stores.blobs, received.location, received.size_bytes))
+    except (MalformedArtifactError, UnsafeArtifactError) as error:
+        raise _named(error, received.path) from error
+    if inspection.trust == "unsafe":
+        raise UnsafeArtifactError(
+            f"{received.path}: loading this file would do harm, so nothing was stored. It refers to "
+            f"{', '.join(inspection.foreign_globals) or 'what no weights need'}. Do not open it anywhere.",
+            path=received.path,
+            globals=inspection.foreign_globals,
+            reasons=inspection.reasons,
+        )
+    if inspection.trust == "code" and not stores.allow_code:
+        raise UnsafeArtifactError(
+            f"{received.path} runs code when it is loaded, and this installation takes tensors only. Push its "
+            "state_dict instead, best as safetensors.",
+            path=received.path,
+            globals=inspection.foreign_globals,
+            reasons=inspection.reasons,
+        )
+    return inspection
+
+
+def _named(error: WeighbridgeError, path: str) -> WeighbridgeError:
+    return type(error)(f"{path}: {error.detail} Nothing was stored.", **{"path": path, **error.extra})
+
+
+def _digest(
+    stores: Stores, received: Received, inspection: Inspection | None, beat: Callable[[], None], *, is_dcp: bool
+) -> NewArtifact:
+    """Return the artifact with all its digests; weights are read once more, for those of their storages."""
+    common = {
+        "path": received.path,
+        "size_bytes": received.size_bytes,
+        "sha256": received.sha256,
+        "blake3": received.blake3,
+    }
+    if inspection is None:
+        known = {"format": DISTRIBUTED_FORMAT, "trust": "code", "reasons": [_DISTRIBUTED_REASON]} if is_dcp else {}
+        return NewArtifact(ArtifactInfo.model_validate({**common, **known}), received.location)
+    digests = StreamDigests(list(iter_digested_ranges(inspection)), received.size_bytes, sha256=False)
+    for piece in stores.blobs.stream(received.location):
+        digests.update(piece)
+        beat()
+    digest, manifest = encode_manifest(build_manifest(inspection, digests))
+    info = ArtifactInfo.model_validate(
+        {
+            **common,
+            "format": inspection.format,
+            "kind": inspection.kind,
+            "trust": inspection.trust,
+            "reasons": inspection.reasons,
+            "globals": inspection.foreign_globals,
+            "manifest": digest,
+            "tensor_count": len(inspection.tensors),
+            "parameter_count": count_parameters(inspection.tensors),
+        }
+    )
+    return NewArtifact(info, received.location, tuple(_storages(inspection, digests)), manifest)
+
+
+def count_parameters(tensors: Sequence[TensorRecord]) -> int:
+    """Return the number of elements of distinct tensors that are no optimizer state."""
+    distinct = {
+        (each.storage_key or each.name, each.storage_offset, each.shape, each.stride): math.prod(each.shape)
+        for each in tensors
+        if each.role != "optimizer"
+    }
+    return sum(distinct.values())
+
+
+def _storages(inspection: Inspection, digests: StreamDigests) -> Iterator[NewStorage]:
+    for storage in inspection.storages:
+        if storage.file_offset is None or storage.big_endian or storage.nbytes < MIN_REUSABLE_BYTES:
+            continue
+        digest = digests.find_range(storage.file_offset, storage.nbytes)
+        if digest is not None:
+            yield NewStorage(digest, storage.file_offset, storage.nbytes)
+
+
+def _find_groups(stores: Stores, received: Sequence[Received], inspections: Mapping[str, Inspection]) -> list[Group]:
+    """Return the sharded state_dicts, each index checked against its shards."""
+    groups: list[Group] = []
+    for each in received:
+        if not is_index_name(each.path):
+            continue
+        folder = each.path[: each.path.rfind("/") + 1]
+        beside = {
+            path.removeprefix(folder): inspection for path, inspection in inspections.items() if path.startswith(folder)
+        }
+        try:
+            if each.size_bytes > DEFAULT_LIMITS.json_bytes:
+                raise MalformedArtifactError(f"The index is larger than {DEFAULT_LIMITS.json_bytes} bytes.")
+            (data,) = stores.blobs.read_many(each.location, [(0, each.size_bytes)])
+            index = parse_index(data)
+            check_index(index, beside)
+        except MalformedArtifactError as error:
+            raise _named(error, each.path) from error
+        groups.append(Group(each.path, tuple(folder + shard for shard in index.shards)))
+    return groups
+
+
+def _distributed_paths(paths: Sequence[str]) -> set[str]:
+    """Return the paths that belong to folders of `torch.distributed.checkpoint`."""
+    by_folder: dict[str, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+    return {
+        path
+        for beside in by_folder.values()
+        if is_distributed_checkpoint(beside)
+        for path in beside
+        if path.rpartition("/")[2] == ".metadata" or path.endswith(".distcp")
+    }
+
+
+def _choose(
+    infos: Sequence[ArtifactInfo], groups: Sequence[Group], primary: str | None
+) -> tuple[tuple[str, ...], str | None]:
+    try:
+        return tuple(choose_weights(infos, groups, primary)), None
+    except (NoWeightsError, AmbiguousWeightsError) as error:
+        if primary is not None:
+            raise
+        return (), error.code
+
+
+def _version_kind(infos: Sequence[ArtifactInfo], weights: Sequence[str]) -> Kind:
+    kinds: dict[str, Kind] = {info.path: info.kind for info in infos}
+    if weights:
+        return kinds[weights[0]]
+    return next((kind for kind in kinds.values() if kind != "opaque"), "opaque")
+
+
+def _notices(inspections: Mapping[str, Inspection]) -> Iterator[str]:
+    for path, inspection in inspections.items():
+        if inspection.unknown_records:
+            shown = ", ".join(inspection.unknown_records[:5])
+            yield f"{path} holds records that no reader knows ({shown}); they are kept as they are."

@@ -1,0 +1,90 @@
+"""Versions after their publication: list, annotate, delete, restore, purge."""
+
+from collections.abc import Mapping
+
+from registry.schema import AnnotationsUpdate, Page, VersionInfo
+from storage.access import Action, Caller, Resource, require
+from storage.metadata.records import Purged
+from storage.stores import Stores
+
+
+def list_versions(
+    stores: Stores,
+    caller: Caller,
+    team: str,
+    model: str,
+    *,
+    sort: str,
+    cursor: str | None,
+    limit: int,
+    include_deleted: bool,
+    tags: Mapping[str, str],
+) -> Page[VersionInfo]:
+    """Return a page of versions.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        InvalidRequestError, InvalidCursorError: no such sort, limit or cursor.
+    """
+    require(caller, Action.READ, Resource(team, model))
+    return stores.catalog.list_versions(
+        team, model, sort=sort, cursor=cursor, limit=limit, include_deleted=include_deleted, tags=tags
+    )
+
+
+def annotate(
+    stores: Stores,
+    caller: Caller,
+    team: str,
+    model: str,
+    selector: str,
+    update: AnnotationsUpdate,
+    expected_revision: int | None,
+) -> VersionInfo:
+    """Change the annotations of a version if they are still what the caller expects (None: whatever they are).
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: there is no such live version.
+        PreconditionFailedError: somebody changed them since.
+        InvalidMetadataError: there would be too many.
+    """
+    require(caller, Action.ANNOTATE, Resource(team, model))
+    number = _number(stores, team, model, selector)
+    return stores.catalog.annotate(team, model, number, update, expected_revision, caller.name)
+
+
+def delete_version(stores: Stores, caller: Caller, team: str, model: str, selector: str) -> VersionInfo:
+    """Hide a version and keep its bytes.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: there is no such live version.
+        VersionInUseError: an alias points at it.
+    """
+    require(caller, Action.DELETE, Resource(team, model))
+    return stores.catalog.delete_version(team, model, _number(stores, team, model, selector), caller.name)
+
+
+def restore_version(stores: Stores, caller: Caller, team: str, model: str, number: int) -> VersionInfo:
+    """Show a deleted version again.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError: there never was one.
+        NotDeletedError: it is live, or purged.
+    """
+    require(caller, Action.DELETE, Resource(team, model))
+    return stores.catalog.restore_version(team, model, number, caller.name)
+
+
+def purge_version(stores: Stores, caller: Caller, team: str, model: str, number: int, reason: str) -> Purged:
+    """Remove the content of a deleted version for good; the collector deletes the bytes that nothing else holds.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError: there never was one.
+        NotDeletedError: it is live, or purged already.
+    """
+    require(caller, Action.PURGE, Resource(team, model))
+    return stores.catalog.purge_version(team, model, number, caller.name, reason)
+
+
+def _number(stores: Stores, team: str, model: str, selector: str) -> int:
+    return stores.catalog.get_version(team, model, selector).number
