@@ -1,7 +1,7 @@
 """One safetensors file out of a state_dict's files, whatever their format: byte ranges are copied."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,34 +11,13 @@ from registry.client.glue import import_load, import_safetensors_writer
 from registry.client.pull import writing_to
 from registry.errors import ConfigurationError, NoWeightsError, UnsupportedValueError
 from registry.formats.inspection import Inspection, TensorRecord
+from registry.formats.safetensors import WritePlan, plan
 from registry.formats.source import FileSource
 from registry.manifest import is_contiguous
 from registry.state_dict import METADATA_KEY, choose_part, select_names
 
 PIECE_BYTES = 1 << 20
 _LEFT_OUT_ROLES = frozenset({"optimizer", "non_persistent_buffer", "attribute"})
-_SAFETENSORS = {
-    "float64": ("F64", 8),
-    "complex64": ("C64", 8),
-    "int64": ("I64", 8),
-    "uint64": ("U64", 8),
-    "float32": ("F32", 4),
-    "int32": ("I32", 4),
-    "uint32": ("U32", 4),
-    "bfloat16": ("BF16", 2),
-    "float16": ("F16", 2),
-    "int16": ("I16", 2),
-    "uint16": ("U16", 2),
-    "float8_e4m3fn": ("F8_E4M3", 1),
-    "float8_e5m2": ("F8_E5M2", 1),
-    "float8_e4m3fnuz": ("F8_E4M3FNUZ", 1),
-    "float8_e5m2fnuz": ("F8_E5M2FNUZ", 1),
-    "float8_e8m0fnu": ("F8_E8M0", 1),
-    "int8": ("I8", 1),
-    "uint8": ("U8", 1),
-    "bool": ("BOOL", 1),
-}
-"""torch's dtypes as the safetensors format calls them, with bytes per element."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +75,12 @@ def export_safetensors(
         raise NoWeightsError("No tensor is left to write. `weighbridge inspect` lists the names that there are.")
     notices = [f"Left out, as it is no tensor: {name}." for name in entries]
     described = {"format": "pt"} | ({METADATA_KEY: json.dumps(kept)} if kept else {})
+    planned = plan([_describe(item) for item in items], described)
     with writing_to(output) as temporary:
-        indirect = [item.name for item in items if not _is_plain(item)]
-        if indirect:
-            _write_by_torch(files, part, items, described, temporary)
+        if all(_is_plain(item) for item in items):
+            _write(items, planned, temporary)
         else:
-            _write(items, described, temporary)
+            _write_by_torch(files, part, items, planned, temporary)
     return Exported(len(items), notices)
 
 
@@ -127,40 +106,26 @@ def _name_in_part(tensor: TensorRecord) -> str:
 def _is_plain(item: _Item) -> bool:
     """Return whether the tensor's values lie in the file as safetensors wants them."""
     tensor = item.tensor
-    return (
-        _has_plain_values(tensor)
-        and tensor.file_offset is not None
-        and is_contiguous(tensor)
-        and not (tensor.conj or tensor.neg or item.swapped)
-    )
+    copied = tensor.file_offset is not None and is_contiguous(tensor)
+    return copied and not (tensor.conj or tensor.neg or item.swapped)
 
 
-def _has_plain_values(tensor: TensorRecord) -> bool:
-    """Return whether safetensors can say what the tensor is."""
-    return (
-        tensor.dtype in _SAFETENSORS and tensor.layout == "strided" and not (tensor.quantisation or tensor.components)
-    )
+def _describe(item: _Item) -> tuple[str, str, tuple[int, ...], int]:
+    tensor = item.tensor
+    if tensor.layout != "strided" or tensor.quantisation or tensor.components:
+        raise UnsupportedValueError(
+            f"safetensors cannot hold {item.name!r}, which is no plain tensor. Leave it out, or `download` the file "
+            "as it is."
+        )
+    return item.name, tensor.dtype, tensor.shape, tensor.nbytes
 
 
-def _write(items: Sequence[_Item], described: Mapping[str, str], path: Path) -> None:
-    # Wide elements first keeps every tensor aligned, as the format's own writer does.
-    ordered = sorted(items, key=lambda item: (-_SAFETENSORS[item.tensor.dtype][1], item.name))
-    header: dict[str, object] = {"__metadata__": described}
-    offset = 0
-    for item in ordered:
-        end = offset + item.tensor.nbytes
-        header[item.name] = {
-            "dtype": _SAFETENSORS[item.tensor.dtype][0],
-            "shape": list(item.tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+def _write(items: Sequence[_Item], planned: WritePlan, path: Path) -> None:
+    by_name = {item.name: item for item in items}
     with path.open("wb") as target:
-        target.write(len(text).to_bytes(8, "little") + text)
-        for item in ordered:
-            _copy(item, target)
+        target.write(planned.header)
+        for name in planned.offsets:
+            _copy(by_name[name], target)
 
 
 def _copy(item: _Item, target: BinaryIO) -> None:
@@ -171,20 +136,16 @@ def _copy(item: _Item, target: BinaryIO) -> None:
 
 
 def _write_by_torch(
-    files: Sequence[Path], part: str | None, items: Sequence[_Item], described: Mapping[str, str], target: Path
+    files: Sequence[Path], part: str | None, items: Sequence[_Item], planned: WritePlan, target: Path
 ) -> None:
     """Let PyTorch gather the values, one tensor at a time, where some do not lie in the file as they are."""
-    indirect = ", ".join([item.name for item in items if not _is_plain(item)][:10])
-    if any(not _has_plain_values(item.tensor) for item in items):
-        raise UnsupportedValueError(
-            f"safetensors cannot hold all of {indirect}. Leave such tensors out, or `download` the file as it is."
-        )
     try:
         load, writer = import_load(), import_safetensors_writer()
     except ConfigurationError as error:
+        indirect = ", ".join([item.name for item in items if not _is_plain(item)][:10])
         raise UnsupportedValueError(
             f"These tensors do not lie in the file as plain bytes: {indirect}. Leave them out, or install PyTorch: "
             "`pip install 'weighbridge[torch]'`."
         ) from error
     values = load.load_state_dict(files, part=part)
-    writer.write(target, {item.name: values[item.name].resolve_conj().resolve_neg() for item in items}, described)
+    writer.write(target, planned, {item.name: values[item.name].resolve_conj().resolve_neg() for item in items})

@@ -13,6 +13,7 @@ from torch import nn
 
 from registry.errors import NoWeightsError, UnsupportedValueError
 from registry.schema import Builder
+from registry.state_dict import METADATA_KEY
 from registry.torch import safetensors_file
 from registry.torch.builders import infer_builder
 from registry.torch.containers import iter_values, plain_mapping, replace_tensors
@@ -151,7 +152,7 @@ def _file_metadata(mapping: Mapping[Any, Any]) -> dict[str, str] | None:
         text = json.dumps(metadata)
     except (TypeError, ValueError, RecursionError):
         return None
-    return {**written, safetensors_file.METADATA_KEY: text} if json.loads(text) == metadata else None
+    return {**written, METADATA_KEY: text} if json.loads(text) == metadata else None
 
 
 def _write_code(module: nn.Module, stem: Path) -> Path:

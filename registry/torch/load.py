@@ -1,8 +1,6 @@
 """From verified local files to tensors: memory-mapped, tied as they were, and without running anything."""
 
-import fnmatch
 import json
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,6 @@ from typing import Any, Literal, cast
 import torch
 
 from registry.errors import (
-    AmbiguousWeightsError,
     InvalidRequestError,
     MalformedArtifactError,
     NoWeightsError,
@@ -24,19 +21,13 @@ from registry.formats.nodes import Call, Node
 from registry.formats.reader import read
 from registry.formats.source import FileSource
 from registry.formats.values import as_items, as_pairs
-from registry.torch.graph import find_module, find_part, iter_module
+from registry.state_dict import METADATA_KEY, choose_part, select_names
+from registry.torch.graph import find_module, find_part, module_state, module_versions
 from registry.torch.restore import Restorer
-from registry.torch.safetensors_file import METADATA_KEY
 from registry.torch.storages import FileStorages, find_device, find_dtype
 from registry.torch.tensors import TensorMaker, View
 
-DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
-
 Patterns = str | Sequence[str] | None
-
-
-class EmaPartWarning(UserWarning):
-    """The only weights of a checkpoint are an exponential moving average, and the caller did not name them."""
 
 
 def load_state_dict(
@@ -77,7 +68,7 @@ def load_state_dict(
     names = [name for shard in shards for name in shard.contents]
     if len(set(names)) != len(names):
         raise MalformedArtifactError("Two shards hold a tensor of the same name.")
-    wanted = _select(names, _patterns(include), _patterns(exclude))
+    wanted = select_names(names, _patterns(include), _patterns(exclude))
     result: OrderedDict[str, Any] = OrderedDict()
     for shard in shards:
         for name in shard.contents:
@@ -141,7 +132,7 @@ class _Shard:
         inspection = document.inspection
         maker = TensorMaker(FileStorages(file, inspection, device), dtype)
         holder = document.root
-        chosen = _choose_part(document, part)
+        chosen = choose_part(inspection, part)
         if chosen is not None:
             holder = find_part(holder, inspection, chosen)
         if inspection.format == "safetensors":
@@ -157,18 +148,23 @@ class _Shard:
             key, offset = found.storage_key or found.name, found.storage_offset
             return self.maker.strided(View(key, find_dtype(found.dtype), offset, found.shape, found.stride))
         try:
-            return self.restorer.restore(found)
+            value = self.restorer.restore(found)
         except UnsupportedValueError as error:
             raise UnsupportedValueError(
                 f"The entry {name!r} cannot be restored. {error.detail} Leave it out with exclude={name!r}.",
                 **error.extra,
             ) from error
+        # `state_dict()` gives out no parameters, and here it is what a pickled module is asked for.
+        return value.detach() if find_module(self.holder) is not None else value
 
     def attributes(self) -> dict[str, Any]:
         """Return what was set on the state_dict itself: `_metadata`."""
         if METADATA_KEY in self.file_metadata:
             return {"_metadata": _parse_metadata(self.file_metadata[METADATA_KEY])}
-        if isinstance(self.holder, Call) and self.holder.has_state and find_module(self.holder) is None:
+        module = find_module(self.holder)
+        if module is not None:
+            return {"_metadata": module_versions(module)}
+        if isinstance(self.holder, Call) and self.holder.has_state:
             return dict(self.restorer.restore(self.holder.state))
         return {}
 
@@ -176,7 +172,7 @@ class _Shard:
 def _contents(holder: Node) -> dict[str, Node]:
     module = find_module(holder)
     if module is not None:
-        return dict(iter_module(module))
+        return module_state(module)
     pairs = as_pairs(holder)
     if pairs is None:
         pairs = list(enumerate(as_items(holder) or ()))
@@ -185,59 +181,8 @@ def _contents(holder: Node) -> dict[str, Node]:
     return {str(name): node for name, node in pairs}
 
 
-def _choose_part(document: Document, part: str | None) -> str | None:
-    """Return the part to load, None when the file is one state_dict or module."""
-    inspection = document.inspection
-    if part is not None:
-        if part not in inspection.parts:
-            known = ", ".join(inspection.parts) or "none, the file is one state_dict"
-            raise NoWeightsError(f"There is no part {part!r}. Parts: {known}.", candidates=inspection.parts)
-        return part
-    if inspection.kind != "checkpoint":
-        return None
-    return default_part(inspection.parts)
-
-
-def default_part(parts: Sequence[str]) -> str:
-    """Return the part that a checkpoint's weights are when the caller names none.
-
-    Raises:
-        NoWeightsError: there are no parts.
-        AmbiguousWeightsError: none is the obvious one; `extra["candidates"]` lists them.
-    """
-    if not parts:
-        raise NoWeightsError("The checkpoint holds no state_dict. `pull_checkpoint` gets what it holds.")
-    if len(parts) == 1:
-        if "ema" in parts[0].lower():
-            warnings.warn(
-                f"The only weights are the moving average {parts[0]!r}; say `part={parts[0]!r}`.",
-                EmaPartWarning,
-                stacklevel=2,
-            )
-        return parts[0]
-    for name in DEFAULT_PARTS:
-        if name in parts:
-            return name
-    raise AmbiguousWeightsError(
-        f"The checkpoint holds several state_dicts: {', '.join(parts)}. Say which, as in `part={parts[0]!r}`.",
-        candidates=list(parts),
-    )
-
-
 def _patterns(given: Patterns) -> list[str]:
     return [given] if isinstance(given, str) else list(given or ())
-
-
-def _select(names: Sequence[str], include: Sequence[str], exclude: Sequence[str]) -> set[str]:
-    def matching(pattern: str) -> set[str]:
-        found = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
-        if not found:
-            shown = ", ".join(names[:5])
-            raise InvalidRequestError(f"The pattern {pattern!r} matches no name. Names are: {shown}, …")
-        return found
-
-    wanted: set[str] = set(names) if not include else set[str]().union(*(matching(each) for each in include))
-    return wanted.difference(*(matching(each) for each in exclude))
 
 
 def _parse_metadata(text: str) -> OrderedDict[str, Any]:

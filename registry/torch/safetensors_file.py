@@ -9,8 +9,6 @@ import torch
 from registry.errors import UnsupportedValueError
 from registry.formats.safetensors import WritePlan, plan
 
-METADATA_KEY = "weighbridge.state_dict_metadata"
-"""Where `__metadata__` keeps `state_dict._metadata`, as JSON."""
 _PIECE_BYTES = 64 << 20
 """How much is copied from a device at a time."""
 
