@@ -119,6 +119,9 @@ class Restorer:
             return VALUES[pair](*arguments, **state)
 
     def _argument(self, node: Node) -> Any:
+        """Return an argument of a rebuild function: storages stay references, also in the arguments of another one."""
+        if isinstance(node, TupleNode) and any(isinstance(each, StorageRef) for each in node.items):
+            return tuple(each if isinstance(each, StorageRef) else self._value(each) for each in node.items)
         return node if isinstance(node, StorageRef) or _is_rebuild_function(node) else self._value(node)
 
     def _value(self, node: Node) -> Any:
