@@ -1,0 +1,80 @@
+"""JSON out of files that nobody trusts: bounded in size, depth and number of values, and meaning one thing only."""
+
+import json
+import re
+from typing import Any, NoReturn
+
+from registry.errors import MalformedArtifactError
+from registry.formats.limits import Limits
+
+_VALUES_PER_NAME = 64
+_TOKENS = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+"""Texts and brackets. Possessive, and a text may lack its end, so that no input makes it slow."""
+
+
+def parse_json(data: bytes, limits: Limits, what: str) -> Any:
+    """Return the value that `data` holds.
+
+    Args:
+        data: UTF-8 without a byte order mark.
+        limits: `json_bytes`, `json_depth`, `integer_digits`, and `names` for the number of values.
+        what: how to call it in an error (`the header`).
+
+    Raises:
+        MalformedArtifactError: it is no JSON; or repeats a key, holds NaN, lone surrogates, or exceeds a limit.
+    """
+    if len(data) > limits.json_bytes:
+        _refuse(what, f"is longer than {limits.json_bytes} bytes")
+    if data.count(b",") > _VALUES_PER_NAME * limits.names:
+        _refuse(what, "holds too many values")
+    _check_depth(data, limits, what)
+
+    try:
+        value = _decode(data, limits)
+        if b"\\ud" in data or b"\\uD" in data:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
+        _refuse(what, "is not valid UTF-8")
+    except _NotOneMeaningError as error:
+        _refuse(what, str(error))
+    except ValueError:
+        _refuse(what, "is not valid JSON")
+    return value
+
+
+class _NotOneMeaningError(Exception):
+    """JSON that parsers disagree about; the message says what it does."""
+
+
+def _decode(data: bytes, limits: Limits) -> Any:
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) != len(members):
+            raise _NotOneMeaningError("repeats a key")
+        return found
+
+    def integer(digits: str) -> int:
+        if len(digits.removeprefix("-")) > limits.integer_digits:
+            raise _NotOneMeaningError(f"holds an integer of more than {limits.integer_digits} digits")
+        return int(digits)
+
+    def constant(word: str) -> NoReturn:
+        raise _NotOneMeaningError(f"holds {word}, which JSON lacks")
+
+    return json.loads(data.decode(), object_pairs_hook=pairs, parse_int=integer, parse_constant=constant)
+
+
+def _check_depth(data: bytes, limits: Limits, what: str) -> None:
+    depth = 0
+    for token in _TOKENS.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > limits.json_depth:
+                _refuse(what, f"is nested more than {limits.json_depth} deep")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _refuse(what: str, problem: str) -> NoReturn:
+    raise MalformedArtifactError(f"{what[0].upper()}{what[1:]} {problem}.")

@@ -1,0 +1,56 @@
+"""The one way into a weight file: its format told by its content, then that format's strict reader."""
+
+from registry.errors import MalformedArtifactError
+from registry.formats.archive import Archive
+from registry.formats.containers import read_export, read_package
+from registry.formats.detection import HEAD_BYTES, Family, detect, explain_unknown, looks_like_weights
+from registry.formats.inspection import Document
+from registry.formats.legacy import read_legacy
+from registry.formats.limits import DEFAULT_LIMITS, Limits
+from registry.formats.safetensors import read_safetensors
+from registry.formats.source import ByteSource
+from registry.formats.tar import read_tar
+from registry.formats.torch_zip import read_torch_zip
+from registry.formats.torchscript import read_torchscript
+
+__all__ = ["HEAD_BYTES", "Family", "detect", "looks_like_weights", "read"]
+
+
+def read(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
+    """Return what a weight file holds, without running or loading any of it.
+
+    Raises:
+        MalformedArtifactError: it is no weight file, or cannot be read strictly.
+        UnsafeArtifactError: likewise, and it mentions something that does harm before it fails.
+    """
+    (head,) = source.read_many([(0, min(HEAD_BYTES, source.size))])
+    family = detect(head, source.size)
+    if family is None:
+        raise explain_unknown(head, source.size)
+    if family == "safetensors":
+        return read_safetensors(source, limits)
+    if family == "tar":
+        return read_tar(source, limits)
+    if family == "legacy":
+        return _read_legacy(source, head, limits)
+    return _read_archive(Archive.open(source, limits), source, limits)
+
+
+def _read_legacy(source: ByteSource, head: bytes, limits: Limits) -> Document:
+    """Read a pickle stream; a text that only begins like one is called a text."""
+    if not looks_like_weights(head):
+        raise explain_unknown(head, source.size)
+    return read_legacy(source, limits)
+
+
+def _read_archive(archive: Archive, source: ByteSource, limits: Limits) -> Document:
+    names = archive.entries
+    if ".data/extern_modules" in names:
+        return read_package(archive, source, limits)
+    if "archive_format" in names:
+        return read_export(archive, source, limits)
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        return read_torchscript(archive, source, limits)
+    if "data.pkl" in names:
+        return read_torch_zip(archive, source, limits)
+    raise MalformedArtifactError("It is a zip archive, but none that torch wrote: it has no record `data.pkl`.")
