@@ -166,6 +166,7 @@ COMPILER_CONTEXT = COMPILER_CLASSES | _pairs("contextlib", "nullcontext")
 OTHER_STANDARD_MODULES = _words(
     "__builtin__ _aix_support _android_support _apple_support _bootsubprocess _distutils_hack _interpchannels "
     "_interpqueues _interpreters _osx_support _pyrepl _suggestions _sysconfig _testcapi _testinternalcapi _types "
+    "_xxinterpchannels _xxinterpqueues _xxlimited _xxsubinterpreters _xxtestfuzz "
     "annotationlib asynchat asyncore aifc audioop binhex cgi cgitb chunk commands compression copy_reg cPickle "
     "cProfile crypt cStringIO dircache distutils dl dummy_thread dummy_threading easy_install ensurepip exceptions "
     "formatter fpectl gdbm hotshot htmlentitydefs httplib idlelib imghdr imp imputil ihooks lib2to3 mailcap mhlib "

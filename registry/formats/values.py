@@ -159,6 +159,8 @@ def text_bytes(node: Node) -> bytes | None:
     """Return bytes, which protocol 2 writes as `_codecs.encode(text, "latin1")`."""
     if isinstance(node, bytes):
         return node
+    if function_name(node) in {"builtins.bytes", "__builtin__.bytes"} and not node.arguments:
+        return b""
     if function_name(node) == "_codecs.encode" and len(node.arguments) == 2:  # noqa: PLR2004 - text and encoding
         text, encoding = node.arguments
         if isinstance(text, str) and encoding == "latin1":

@@ -107,7 +107,7 @@ def test_every_dtype_is_read(dtype, zipped, save, inspect, assert_same_tensor):
     assert_same_tensor(inspection.tensors[0], tensor[1:], inspection, data)
 
 
-@pytest.mark.parametrize("make", [lambda: torchvision.models.resnet18(), lambda: timm.create_model("test_vit")])
+@pytest.mark.parametrize("make", [torchvision.models.resnet18, lambda: timm.create_model("test_vit")])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_real_state_dict_is_one(make, zipped, save, inspect, assert_same_tensor):
     state_dict = make().state_dict()
@@ -177,6 +177,7 @@ def test_roles_within_a_module_are_told_apart(save, inspect):
     assert records["module.first.weight"].storage_key == records["module.second.weight"].storage_key
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised within torch's compiler
 def test_a_compiled_module_is_code_and_keeps_its_wrapper_in_the_names(save, inspect):
     inspection = inspect(save(torch.compile(torch.nn.Linear(2, 2))))
     assert (inspection.kind, inspection.trust) == ("module", "code")
