@@ -186,3 +186,12 @@ def take_step(catalog, push, first, step, *arguments):
         case ("delete_model",):
             catalog.delete_model("vision", "fresh", "ada")
             push("vision/fresh")
+
+
+def test_doomed_locations_can_be_asked_for_among_some(catalog):
+    for location in ("a", "b", "c"):
+        catalog.begin_write(location, "vision", "ada", now() + timedelta(hours=1))
+    catalog.cancel_write("a")
+    catalog.cancel_write("b")
+    assert catalog.list_doomed(now(), 9, among=["b", "c"]) == ["b"]
+    assert catalog.list_doomed(now(), 9, among=[]) == []
