@@ -44,7 +44,9 @@ def _reconstruct(kind: type, _shape: object, _code: object, *, state: Sequence[A
     if kind is not np.ndarray or state is None:
         raise TypeError("subclasses of numpy arrays are no plain values")
     _version, shape, dtype, fortran, data = state
-    return _array(data, dtype, shape, "F" if fortran else "C")
+    found = _array(data, dtype, shape, "F" if fortran else "C")
+    # As numpy does when it unpickles: such arrays come back in the machine's byte order.
+    return found.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _array(data: bytes | bytearray, dtype: np.dtype[Any], shape: Sequence[int], order: Any) -> Any:

@@ -27,6 +27,8 @@ from registry.torch.restore import Restorer
 from registry.torch.storages import FileStorages, find_device, find_dtype
 from registry.torch.tensors import TensorMaker, View
 
+_READABLE = ("torch-zip", "torch-legacy", "safetensors")
+
 Patterns = str | Sequence[str] | None
 
 
@@ -108,7 +110,7 @@ def _read(file: Path) -> Document:
             f"{file.name} would do harm when it is loaded, so nothing of it is: {' '.join(inspection.reasons)}",
             globals=inspection.foreign_globals,
         )
-    if inspection.format != "safetensors" and document.root is None:
+    if inspection.format not in _READABLE:
         raise UnsupportedValueError(
             f"Tensors of the format {inspection.format} cannot be pulled yet. `download` gets the file, "
             "`load_code(…, trust_code=True)` opens a TorchScript archive."

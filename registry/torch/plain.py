@@ -137,10 +137,11 @@ def _without_counts(given: tuple[Any, ...]) -> bytes | bytearray:
     return content
 
 
-def _fraction(text: str) -> fractions.Fraction:
-    if _FRACTION.fullmatch(text) is None:
+def _fraction(*given: str | int) -> fractions.Fraction:
+    # As a text it could be `1e999999999`, a number of a billion digits.
+    if any(isinstance(each, str) and _FRACTION.fullmatch(each) is None for each in given):
         raise ValueError("not a fraction of decimal integers")
-    return fractions.Fraction(text)
+    return fractions.Fraction(*given)
 
 
 def _layout(name: str) -> torch.layout:

@@ -130,9 +130,7 @@ class Restorer:
         if not isinstance(node, StorageRef):
             return self._made[id(node)]
         storage = self._maker.storages.get(node.key)
-        if node.untyped:
-            return storage
-        # Storages themselves are rare in files, and torch has no public class for typed ones any more.
+        # Storages themselves are rare in files. torch.load gives typed ones, also of those that were saved untyped.
         return torch.storage.TypedStorage(wrap_storage=storage, dtype=find_dtype(node.dtype), _internal=True)
 
     def _fill(self, node: Node) -> None:
