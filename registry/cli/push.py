@@ -1,11 +1,14 @@
 """`weighbridge push`: files and folders become a new version."""
 
+import warnings
+
 import click
 
 from registry.cli.options import client_options, parse_metrics, parse_pairs
 from registry.cli.tables import print_json
 from registry.client.client import Client
 from registry.client.notebook import format_size
+from registry.client.push import SkippedFilesWarning
 
 
 @click.command()
@@ -36,6 +39,7 @@ def push(
     REF is the model, such as vision/resnet50; it is made if it is new. Links and dot-files of a folder are left out.
     Prints the new version's reference.
     """
+    warnings.simplefilter("ignore", SkippedFilesWarning)  # said below, among the version's notices
     version = client.push(
         ref,
         list(files),

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -42,10 +43,13 @@ class CacheEntry:
 class CacheWriter:
     """A file on its way into the cache: hashed as it is written, under its name only after `commit`."""
 
-    def __init__(self, cache: "Cache", file: FileIO, temporary: Path) -> None:
+    def __init__(self, cache: "Cache", file: FileIO, temporary: Path, hasher: Executor) -> None:
         self._cache = cache
         self._file = file
         self._temporary = temporary
+        # SHA-256 takes longer than everything else here; beside the writing and receiving it costs little.
+        self._hasher = hasher
+        self._hashing: Future[None] | None = None
         self._hash = hashlib.sha256()
         self.size_bytes = 0
 
@@ -55,19 +59,26 @@ class CacheWriter:
         Raises:
             StorageFullError: there is no room for them.
         """
+        self._finish_hashing()
+        self._hashing = self._hasher.submit(self._hash.update, data)
         view = memoryview(data)
         with self._cache.translated_errors():
             while view:  # an unbuffered file may take less than it is given
                 view = view[self._file.write(view) :]
-        self._hash.update(data)
         self.size_bytes += len(data)
 
     def restart(self) -> None:
         """Forget what was written."""
+        self._finish_hashing()
         self._file.seek(0)
         self._file.truncate()
         self._hash = hashlib.sha256()
         self.size_bytes = 0
+
+    def _finish_hashing(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
     def commit(self, sha256: str, size_bytes: int) -> Path:
         """Give the file its name if it is what was expected.
@@ -78,6 +89,7 @@ class CacheWriter:
         """
         if self.size_bytes != size_bytes:
             raise SizeMismatchError(f"Expected {size_bytes} bytes, received {self.size_bytes}. Try again.")
+        self._finish_hashing()
         found = f"sha256:{self._hash.hexdigest()}"
         if found != sha256:
             raise DigestMismatchError(
@@ -139,8 +151,8 @@ class Cache:
         temporary = Path(name)
         try:
             # Unbuffered: a buffer would try to write again, and fail again, when the file is closed on a full disk.
-            with FileIO(descriptor, "w") as file:
-                yield CacheWriter(self, file, temporary)
+            with FileIO(descriptor, "w") as file, ThreadPoolExecutor(1, "weighbridge-hash") as hasher:
+                yield CacheWriter(self, file, temporary, hasher)
         finally:
             temporary.unlink(missing_ok=True)
 
