@@ -32,7 +32,14 @@ Listing: TypeAlias = Literal["entries", "scalars", "nothing"]
 
 _BUFFER_NAMES = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 _DATA_OBJECTS = frozenset({"argparse.Namespace", "types.SimpleNamespace"})
-_EXIT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Exit:
+    """Waits below the members of a container: how much was listed before them, and how."""
+
+    listed: int
+    listing: Listing
 
 
 @dataclass(slots=True)
@@ -95,34 +102,50 @@ def read_tree(root: Node, facts: Mapping[int, TensorFacts], limits: Limits) -> T
 
 
 class _Walk:
-    """One walk, depth first, with a stack of its own: what waits, and which nodes lead to the present one."""
+    """One walk, depth first, with a stack of its own: what waits, and which nodes lead to the present one.
+
+    A container below which nothing was listed is not walked again: that is how tuples of tuples of nothing,
+    each twice in the next, would take forever.
+    """
 
     def __init__(self, facts: Mapping[int, TensorFacts], limits: Limits) -> None:
         self._facts = facts
         self._limits = limits
         self._ancestors: set[int] = set()
+        self._barren: set[tuple[int, Listing]] = set()
         self._references = 0
         self.tree = Tree()
 
     def run(self, root: Node) -> None:
         """Visit everything below `root`."""
-        waiting: list[tuple[Node, Place | object]] = [(root, Place())]
+        waiting: list[tuple[Node, Place | _Exit]] = [(root, Place())]
         while waiting:
             node, place = waiting.pop()
-            if not isinstance(place, Place):
+            if isinstance(place, _Exit):
                 self._ancestors.discard(id(node))
+                if place.listed == self._listed():
+                    self._barren.add((id(node), place.listing))
                 continue
-            self._references += 1
-            if self._references > self._limits.references:
-                raise MalformedArtifactError(f"The file refers to more than {self._limits.references} values.")
+            if id(node) in self._ancestors or (id(node), place.listing) in self._barren:
+                continue
+            self._count(1)
             children = self._visit(node, place)
-            if children is None or id(node) in self._ancestors:
+            if children is None:
                 continue
             if len(place.path) > self._limits.nesting:
                 raise MalformedArtifactError(f"The file nests more than {self._limits.nesting} containers.")
             self._ancestors.add(id(node))
-            waiting.append((node, _EXIT))
+            waiting.append((node, _Exit(self._listed(), place.listing)))
             waiting += list(children)[::-1]
+
+    def _count(self, references: int) -> None:
+        self._references += references
+        if self._references > self._limits.references:
+            raise MalformedArtifactError(f"The file refers to more than {self._limits.references} values.")
+
+    def _listed(self) -> int:
+        tree = self.tree
+        return len(tree.tensors) + len(tree.entries) + len(tree.scalars) + len(tree.parts)
 
     def _visit(self, node: Node, place: Place) -> Iterator[tuple[Node, Place]] | None:
         """List what the node is; return its members with their places when it has any."""
@@ -252,11 +275,11 @@ class _Walk:
             self.tree.metadata[place.name] = {k: v for k, v in plain.items() if v is not NO_VALUE}
 
     def _checked_name(self, place: Place) -> str:
+        self._count(len(place.path))
         name = place.name
         if len(name.encode("utf-8", "surrogatepass")) > self._limits.name_bytes:
             raise MalformedArtifactError(f"A name of the file is longer than {self._limits.name_bytes} bytes.")
-        listed = len(self.tree.tensors) + len(self.tree.entries) + len(self.tree.scalars)
-        if listed > self._limits.names:
+        if self._listed() > self._limits.names:
             raise MalformedArtifactError(f"The file names more than {self._limits.names} values.")
         return name
 

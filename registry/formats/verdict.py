@@ -1,6 +1,5 @@
 """What a file's pickles make of it: tensors, code or unsafe, and the sentences that say why."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,8 +14,9 @@ from registry.formats.values import as_pairs, function_name
 DATA_CLASSES_ONLY = "data_classes_only"
 """The word that begins the reason of a file whose only code is data classes of the standard library."""
 
-_SPECIAL = re.compile("__[a-z_]+__")
-_HARMLESS_SPECIAL = frozenset({"__doc__", "__module__", "__name__", "__qualname__", "__version__", "__annotations__"})
+_DANGEROUS_ATTRIBUTES = frozenset(
+    {"__setstate__", "__getstate__", "__reduce__", "__reduce_ex__", "__class__", "__dict__", "__getattr__", "__call__"}
+)
 _TAKES_STATE = frozenset({"collections.OrderedDict", "torch.nn.parameter.Parameter", "numpy.dtype"})
 _TAKES_PAIRS = frozenset({"collections.OrderedDict", "collections.Counter"})
 _TAKES_ITEMS = frozenset({"builtins.set", "__builtin__.set"})
@@ -127,7 +127,7 @@ def _dangerous_attributes(calls: Sequence[Call]) -> list[str]:
         parts = call.state.items if type(call.state) is TupleNode else (call.state,)
         for part in parts:
             for key, _ in (as_pairs(part) or ()) if call.has_state else ():
-                if isinstance(key, str) and _SPECIAL.fullmatch(key) and key not in _HARMLESS_SPECIAL:
+                if isinstance(key, str) and key in _DANGEROUS_ATTRIBUTES:
                     return [f"It sets {key} of an instance."]
     return []
 

@@ -337,16 +337,16 @@ def test_calls_of_names_that_are_no_functions_are_refused(inspect):
         inspect(torch_zip(b"\x80\x02ctorch\nfloat32\n)R."))
 
 
-@pytest.mark.parametrize(
-    "pickled",
-    [
-        b"\x80\x02]" + b"".join(b"q%c0]h%cah%ca" % (i, i, i) for i in range(40)) + b".",
-        b"\x80\x02)" + b"2\x86" * 200 + b".",
-        b"\x80\x02)" + b"\x85" * 5000 + b".",
-    ],
-    ids=["laughs", "doubled tuples", "deep tuples"],
-)  # fmt: skip
-def test_graphs_that_explode_when_they_are_walked_end_at_a_limit(pickled, inspect):
+LAUGHS = b"\x80\x02(K\1%s2t" + b"2\x86" * 200 + b"."
+
+
+def test_shared_containers_of_nothing_are_walked_once(inspect):
+    inspection = inspect(torch_zip(b"\x80\x02U\x01\xff" + b"2\x86" * 200 + b"."))
+    assert (inspection.trust, inspection.tensors, inspection.scalars) == ("tensors", [], {})
+
+
+@pytest.mark.parametrize("pickled", [LAUGHS % text(b"w"), b"\x80\x02)" + b"\x85" * 5000 + b"."], ids=["laughs", "deep"])
+def test_graphs_that_explode_when_they_are_listed_end_at_a_limit(pickled, inspect):
     with pytest.raises(MalformedArtifactError):
         inspect(torch_zip(pickled))
 
