@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from storage.stores import Stores
 
 LEASE = timedelta(minutes=10)
 """How long a push that gives no sign of life keeps its intents and its key; `Draft.beat` renews them."""
+BEAT_SECONDS = 60.0
 
 log = logging.getLogger("weighbridge.publish")
 
@@ -128,6 +130,7 @@ class Draft:
         self.received: list[Received] = []
         self._incoming: list[Incoming] = []
         self._paths: dict[str, str] = {}
+        self._next_beat = time.monotonic() + BEAT_SECONDS
 
     def open_file(self, path: str, *, sha256: str | None = None) -> Incoming:
         """Return where the bytes of one file go.
@@ -184,6 +187,12 @@ class Draft:
             self.stores.catalog.extend_write(locations, _lease_end())
         if self.key is not None and self.replay is None:
             self.stores.catalog.extend_push(self.caller.name, self.team, self.model, self.key, _lease_end())
+
+    def beat_when_due(self) -> None:
+        """Beat once a minute, however often this is called."""
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + BEAT_SECONDS
+            self.beat()
 
     def abandon(self) -> None:
         """Leave nothing behind: no bytes, no rows, the key free again. What is away now is collected later."""

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from registry.errors import (
     DigestMismatchError,
@@ -20,8 +19,6 @@ from storage.draft import Draft, Received
 from storage.metadata.records import NewVersion
 from storage.stores import Stores
 from storage.verify import Verified, verify
-
-BEAT_SECONDS = 60.0
 
 
 def check_metadata(stores: Stores, caller: Caller, team: str, metadata: VersionCreate) -> tuple[str, str, int] | None:
@@ -65,8 +62,7 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
     if draft.replay is not None:
         return _replay(draft, draft.replay.number, draft.replay.fingerprint, fingerprint)
     base = check_metadata(draft.stores, draft.caller, draft.team, metadata)
-    beat = _throttled(draft.beat)
-    verified = verify(draft.stores, draft.received, metadata.primary, beat)
+    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due)
     draft.beat()
     version = draft.stores.catalog.publish(_new_version(draft, metadata, verified, base, fingerprint))
     draft.finish()
@@ -145,15 +141,3 @@ def _same_content(draft: Draft) -> list[str]:
         return []
     return [f"{same.reference} has the same content; its bytes are stored once."]
 
-
-def _throttled(beat: Callable[[], None]) -> Callable[[], None]:
-    """Return `beat` as something that may be called for every piece."""
-    due = time.monotonic() + BEAT_SECONDS
-
-    def maybe_beat() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + BEAT_SECONDS
-            beat()
-
-    return maybe_beat

@@ -72,3 +72,9 @@ def _runs(extents: Sequence[Extent], offset: int, length: int) -> list[Extent]:
                 runs.append(piece)
         start += extent.length
     return runs
+
+
+def get_registry_id(stores: Stores, caller: Caller) -> str:
+    """Return the id of this registry."""
+    require(caller, Action.READ, Resource())
+    return stores.catalog.registry_id()

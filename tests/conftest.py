@@ -1,9 +1,21 @@
 """What every test needs before anything imports torchvision."""
 
+import sys
+from collections.abc import Iterator
+
+import pytest
 import torch
+from support.service import Service, running
 
 if torch.version.cuda is None:
     # The only torchvision wheel that fits keeps its operators in a library that needs CUDA; declared, never run.
     _TORCHVISION_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
     _TORCHVISION_OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _TORCHVISION_OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A real server process on SQLite and a folder, open on loopback, shared by the tests of one worker."""
+    with running(tmp_path_factory.mktemp("service"), [sys.executable, "-m", "api", "serve"]) as service:
+        yield service

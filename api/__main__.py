@@ -1,0 +1,76 @@
+"""`python -m api`: run the service, and look after what it keeps."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from api.collector import COLLECTOR
+from api.serving import serve as serve_settings
+from api.service import open_settings
+from api.settings import read_settings
+from registry.errors import WeighbridgeError
+from storage.garbage import collect
+from storage.installation import migrate as migrate_database
+
+
+class SayingGroup(click.Group):
+    """Says a named failure in one sentence, and ends with status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except WeighbridgeError as error:
+            raise click.ClickException(error.detail) from error
+
+
+@click.group(cls=SayingGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Weighbridge's service. Settings are WEIGHBRIDGE_… variables; see docs/operating.md."""
+
+
+@main.command()
+@click.option("--host", help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port to listen on.")
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes; more than one needs PostgreSQL.")
+def serve(host: str | None, port: int | None, data: Path | None, workers: int | None) -> None:
+    """Serve until a signal says stop; running requests finish first."""
+    serve_settings(read_settings(host=host, port=port, data=data, workers=workers))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    done = migrate_database(read_settings().catalog_url)
+    click.echo("The database was migrated." if done else "The database is up to date.", err=True)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go.")
+def gc(*, dry_run: bool) -> None:
+    """Delete the bytes of purged versions and of uploads that never finished."""
+    stores = open_settings(read_settings())
+    try:
+        done = collect(stores, COLLECTOR, dry_run=dry_run)
+    finally:
+        stores.close()
+    if not done.ran:
+        raise click.ClickException("Another process is collecting. Nothing was done.")
+    click.echo(json.dumps({name: getattr(done, name) for name in done.__slots__ if name != "ran"}))
+
+
+@main.command()
+def openapi() -> None:
+    """Print the description of the HTTP API (docs/api/openapi.json)."""
+    from api.openapi import describe
+
+    click.echo(describe(), nl=False)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m api")

@@ -1,0 +1,89 @@
+"""The app: routes, failures, and what goes around every request."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import fastapi_offline
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from api import health
+from api.collector import collecting
+from api.errors import add_error_handlers
+from api.measures import Measures
+from api.middleware import OpenHostMiddleware, RequestMiddleware
+from api.routes import aliases, artifacts, info, models, uploads, versions
+from api.service import Service
+from api.settings import Settings, check_exposure
+from api.version import VERSION
+
+PREFIX = "/api/v1"
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """Return the service as an ASGI app; it opens its stores when it starts, and closes them when it stops.
+
+    Args:
+        settings: of the installation.
+        service: already open; else the app opens it.
+
+    Raises:
+        ConfigurationError: the settings would let everybody in.
+    """
+    check_exposure(settings)
+    app = FastAPI(
+        title="Weighbridge",
+        version=VERSION,
+        summary="A PyTorch model registry that looks into every weight file without running it.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.service = service
+    app.state.measures = Measures()
+    app.include_router(info.router)
+    for module in (models, uploads, versions, artifacts, aliases):
+        app.include_router(module.router, prefix=PREFIX)
+    app.include_router(health.router)
+    _add_docs(app)
+    add_error_handlers(app)
+    if settings.token is None:
+        further = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+        app.add_middleware(OpenHostMiddleware, hosts=_LOOPBACK_NAMES | further)
+    app.add_middleware(RequestMiddleware, measures=app.state.measures)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    given: Service | None = app.state.service
+    service = given or await run_in_threadpool(Service.open, app.state.settings)
+    app.state.service = service
+    try:
+        async with collecting(service):
+            yield
+    finally:
+        app.state.service = given
+        await run_in_threadpool(service.close)
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Serve the interactive documentation from files of this machine: it works without the internet."""
+    files = Path(fastapi_offline.__file__).parent / "static"
+    app.mount("/docs/files", StaticFiles(directory=files), name="docs-files")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:  # pyright: ignore[reportUnusedFunction] - the app calls it
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Weighbridge",
+            swagger_js_url="/docs/files/swagger-ui-bundle.js",
+            swagger_css_url="/docs/files/swagger-ui.css",
+            swagger_favicon_url="/docs/files/favicon.png",
+        )

@@ -1,0 +1,54 @@
+"""The bytes of artifacts: whole or in part, as they were uploaded."""
+
+import base64
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from api.deps import CallerDep, ServiceDep
+from api.ranges import read_ahead, select
+from storage.metadata.records import StoredArtifact
+from storage.read import get_artifact, iter_range
+
+router = APIRouter(tags=["artifacts"])
+_PATH = "/models/{team}/{model}/versions/{version}/artifacts/{path:path}"
+_BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+_ANSWERS = {206: {"description": "The range that was asked for", **_BYTES}, 304: {"description": "Not modified"}}
+
+
+@router.get(_PATH, operation_id="download_artifact", response_class=StreamingResponse, responses={200: _BYTES, **_ANSWERS})
+@router.head(_PATH, operation_id="head_artifact", response_class=Response, responses={304: _ANSWERS[304]})
+async def download_artifact(
+    request: Request, service: ServiceDep, caller: CallerDep, team: str, model: str, version: str, path: str
+) -> Response:
+    """Return the bytes of an artifact; honours `Range`, `If-Range` and `If-None-Match`."""
+    artifact = await run_in_threadpool(get_artifact, service.stores, caller, team, model, version, path)
+    headers = _headers(artifact, f"{team}/{model}:{artifact.version_number}")
+    size_bytes = artifact.info.size_bytes
+    chosen = select(request.headers, headers["ETag"], size_bytes)
+    if chosen.status == 304:  # noqa: PLR2004 - Not Modified
+        return Response(status_code=304, headers=headers)
+    headers["Content-Length"] = str(chosen.length)
+    if chosen.status == 206:  # noqa: PLR2004 - Partial Content
+        headers["Content-Range"] = f"bytes {chosen.offset}-{chosen.offset + chosen.length - 1}/{size_bytes}"
+    if request.method == "HEAD":
+        return Response(status_code=chosen.status, headers=headers, media_type="application/octet-stream")
+    pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
+    body = read_ahead(pieces, service.downloads)
+    return StreamingResponse(body, chosen.status, headers, media_type="application/octet-stream")
+
+
+def _headers(artifact: StoredArtifact, reference: str) -> dict[str, str]:
+    sha256 = artifact.info.sha256.removeprefix("sha256:")
+    name = artifact.info.path.rpartition("/")[2]
+    return {
+        "ETag": f'"{sha256}"',
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "X-Weighbridge-Version": reference,
+    }

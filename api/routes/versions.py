@@ -1,0 +1,119 @@
+"""Versions: look up, list, annotate, delete, restore, purge; their tensor manifests."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, Field
+
+from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep, TagsDep
+from registry.errors import PreconditionFailedError
+from registry.schema import AnnotationsUpdate, Page, VersionInfo, VersionManifest, WireModel
+from storage import read, versions
+
+router = APIRouter(tags=["versions"])
+_VERSIONS = "/models/{team}/{model}/versions"
+_VERSION = _VERSIONS + "/{version}"
+_NUMBER = _VERSIONS + "/{number}"
+Selector = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
+Number = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
+
+
+class PurgeCreate(WireModel):
+    """Why a version's content goes for good."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=2_000)]
+
+
+class PurgeInfo(BaseModel):
+    """What a purge freed, and what other versions still hold, in bytes."""
+
+    freed_bytes: int
+    still_held_bytes: int
+
+
+@router.get(_VERSIONS, operation_id="list_versions")
+def list_versions(
+    stores: StoresDep,
+    caller: CallerDep,
+    tags: TagsDep,
+    team: str,
+    model: str,
+    sort: Annotated[str, Query(max_length=300)] = "-number",
+    deleted: Annotated[bool, Query(description="deleted versions too")] = False,  # noqa: FBT002 - a query parameter
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Page[VersionInfo]:
+    """List versions, sorted by `number`, `created` or `metrics.NAME`; a `-` turns the order round."""
+    return versions.list_versions(
+        stores, caller, team, model, sort=sort, cursor=cursor, limit=limit, include_deleted=deleted, tags=tags
+    )
+
+
+@router.get(_VERSION, operation_id="get_version")
+def get_version(
+    stores: StoresDep,
+    caller: CallerDep,
+    response: Response,
+    team: str,
+    model: str,
+    version: Selector,
+    deleted: Annotated[bool, Query(description="also when it is deleted")] = False,  # noqa: FBT002 - a query parameter
+) -> VersionInfo:
+    """Return a version; the ETag is the revision of its annotations."""
+    found = read.get_version(stores, caller, team, model, version, include_deleted=deleted)
+    response.headers["ETag"] = f'"{found.annotations.revision}"'
+    return found
+
+
+@router.patch(_VERSION, operation_id="annotate_version")
+def annotate_version(
+    stores: StoresDep,
+    caller: CallerDep,
+    response: Response,
+    expected: ExpectedDep,
+    team: str,
+    model: str,
+    version: Selector,
+    update: AnnotationsUpdate,
+) -> VersionInfo:
+    """Change annotations; needs `If-Match: "REVISION"`. What is left out stays, null removes."""
+    if expected == "absent":
+        raise PreconditionFailedError("The version is there. Say which revision you saw: `If-Match`.")
+    revision = expected if isinstance(expected, int) else None
+    changed = versions.annotate(stores, caller, team, model, version, update, revision)
+    response.headers["ETag"] = f'"{changed.annotations.revision}"'
+    return changed
+
+
+@router.delete(_VERSION, operation_id="delete_version")
+def delete_version(stores: StoresDep, caller: CallerDep, team: str, model: str, version: Selector) -> VersionInfo:
+    """Hide a version and keep its bytes; `restore` brings it back."""
+    return versions.delete_version(stores, caller, team, model, version)
+
+
+@router.post(_NUMBER + "/restore", operation_id="restore_version")
+def restore_version(stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number) -> VersionInfo:
+    """Show a deleted version again."""
+    return versions.restore_version(stores, caller, team, model, number)
+
+
+@router.post(_NUMBER + "/purge", operation_id="purge_version")
+def purge_version(
+    stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number, purge: PurgeCreate
+) -> PurgeInfo:
+    """Remove the content of a deleted version for good; its number stays taken."""
+    purged = versions.purge_version(stores, caller, team, model, number, purge.reason)
+    return PurgeInfo(freed_bytes=purged.freed_bytes, still_held_bytes=purged.still_held_bytes)
+
+
+@router.get(_VERSION + "/manifest", operation_id="get_manifest")
+def get_manifest(
+    stores: StoresDep,
+    caller: CallerDep,
+    team: str,
+    model: str,
+    version: Selector,
+    path: Annotated[str | None, Query(max_length=1000, description="an artifact; else the state_dict's")] = None,
+) -> VersionManifest:
+    """Return every tensor of the version's state_dict, or of one artifact."""
+    return read.get_manifest(stores, caller, team, model, version, path)

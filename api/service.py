@@ -1,0 +1,87 @@
+"""What a running service holds: its settings, its stores, and how many threads each kind of work may take."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+
+from api.settings import Settings
+from registry.schema import Limits
+from storage.installation import open_stores
+from storage.stores import Stores
+
+Params = ParamSpec("Params")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class Service:
+    """One process's share of an installation.
+
+    Attributes:
+        uploads: threads that write received bytes; one is held while a piece is written, never while it is awaited.
+        verifications: threads that verify what was received.
+        downloads: threads that read what is sent.
+        is_draining: set when the process was told to stop: no new work, please.
+    """
+
+    settings: Settings
+    stores: Stores
+    uploads: CapacityLimiter
+    verifications: CapacityLimiter
+    downloads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(32))
+    is_draining: bool = False
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Service":
+        """Return the service that the settings describe.
+
+        Raises:
+            ConfigurationError: they contradict each other, or what they find.
+            CatalogUnavailableError, BlobStoreUnavailableError: something does not answer.
+        """
+        stores = open_settings(settings)
+        return cls(settings, stores, CapacityLimiter(settings.uploads), CapacityLimiter(settings.verifications))
+
+    async def in_upload(
+        self, work: Callable[Params, ResultT], /, *args: Params.args, **kwargs: Params.kwargs
+    ) -> ResultT:
+        """Return what `work` returns in a thread for uploads."""
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.uploads)
+
+    async def in_verification(
+        self, work: Callable[Params, ResultT], /, *args: Params.args, **kwargs: Params.kwargs
+    ) -> ResultT:
+        """Return what `work` returns in a thread for verification."""
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.verifications)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.stores.close()
+
+
+def open_settings(settings: Settings) -> Stores:
+    """Return the stores that the settings name."""
+    return open_stores(
+        settings.catalog_url,
+        settings.blobs,
+        access_key=settings.blobs_access_key,
+        secret_key=settings.blobs_secret_key,
+        reserve_bytes=settings.reserve_bytes,
+        pool_size=settings.database_pool,
+        limits=limits_of(settings),
+        allow_code=settings.allow_code,
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what pushes and pages may hold."""
+    return Limits(
+        max_artifact_bytes=settings.max_artifact_bytes,
+        max_artifacts=settings.max_artifacts,
+        max_metadata_bytes=settings.max_metadata_bytes,
+        max_page=1000,
+    )

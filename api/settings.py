@@ -1,0 +1,127 @@
+"""Every setting of the service, read from `WEIGHBRIDGE_…` variables when the service starts, never at import."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from registry.errors import ConfigurationError
+
+_MIN_TOKEN_LENGTH = 16
+
+
+class Settings(BaseSettings):
+    """What an installation may choose. Without any of it: embedded, on loopback, in `weighbridge-data`."""
+
+    model_config = SettingsConfigDict(env_prefix="WEIGHBRIDGE_", env_ignore_empty=True, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="The address to listen on. Elsewhere than on loopback a token is needed.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="The port to listen on; 0 takes a free one.")
+    token: SecretStr | None = Field(
+        None, description="Who sends it as `Authorization: Bearer …` may do everything; at least 16 characters."
+    )
+    data: Path = Field(Path("weighbridge-data"), description="The folder for everything that has no URL of its own.")
+    database_url: str | None = Field(
+        None, description="`postgresql+psycopg://…`, or `sqlite:///PATH`; without it, SQLite in the data folder."
+    )
+    database_pool: Annotated[int, Field(ge=1, le=1000)] = Field(10, description="Database connections of one process.")
+    blobs_url: str | None = Field(
+        None, description="`s3://BUCKET?…`, `minio://HOST/BUCKET?…` or a folder; without it, in the data folder."
+    )
+    blobs_access_key: str | None = Field(None, description="The access key of the bucket.")
+    blobs_secret_key: SecretStr | None = Field(None, description="The secret key of the bucket.")
+    reserve_bytes: Annotated[int, Field(ge=0)] = Field(
+        64 << 20, description="For a folder: what stays free on its disk, so that deleting still works; in bytes."
+    )
+    max_artifact_bytes: Annotated[int, Field(ge=1)] = Field(1 << 40, description="The largest file taken, in bytes.")
+    max_artifacts: Annotated[int, Field(ge=1, le=100_000)] = Field(1000, description="Files of one version at most.")
+    max_metadata_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = Field(
+        1 << 20, description="The largest JSON body or form fields taken, in bytes."
+    )
+    allow_code: bool = Field(
+        default=True, description="Whether files are taken that run code when they are opened (full pickled modules)."
+    )
+    default_team: str | None = Field(
+        None, description="The team of names without one; `shared` where no token is needed."
+    )
+    allowed_hosts: str = Field(
+        "", description="Without a token: further `Host` names, separated by commas, under which browsers may call."
+    )
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes; more than one needs PostgreSQL.")
+    uploads: Annotated[int, Field(ge=1, le=1000)] = Field(
+        16, description="Threads that write received bytes; slow uploads hold one only while they write."
+    )
+    verifications: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Files verified at the same time.")
+    drain_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
+        110, description="How long running requests may take to finish after SIGTERM."
+    )
+    collect_seconds: Annotated[int, Field(ge=1)] = Field(300, description="How often garbage is collected.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged at least.")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the rows are in SQLite: this process owns them and migrates them itself."""
+        return self.catalog_url.startswith("sqlite")
+
+    @property
+    def catalog_url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{self.data.absolute() / 'catalog.sqlite'}"
+
+    @property
+    def blobs(self) -> str | Path:
+        """The blob store's URL, or its folder."""
+        return self.blobs_url or self.data.absolute() / "blobs"
+
+    @property
+    def open_team(self) -> str | None:
+        """The team that a name without one belongs to."""
+        return self.default_team or ("shared" if self.token is None else None)
+
+
+def read_settings(**given: object) -> Settings:
+    """Return the settings of the environment; `given` ones (not None) count more.
+
+    Raises:
+        ConfigurationError: a variable is wrong; the detail names it.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = [f"WEIGHBRIDGE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
+        raise ConfigurationError("; ".join(wrong) + ".") from error
+
+
+def check_exposure(settings: Settings) -> None:
+    """Return when what listens is either on loopback or guarded by a token.
+
+    Raises:
+        ConfigurationError: it is neither, or the token is easily guessed.
+    """
+    token = settings.token.get_secret_value() if settings.token is not None else None
+    if token is None and not is_loopback(settings.host):
+        raise ConfigurationError(
+            f"Listening on {settings.host} without a token would let everybody in. Set WEIGHBRIDGE_TOKEN (for example "
+            "to the output of `openssl rand -hex 32`), or listen on 127.0.0.1."
+        )
+    if token is not None and len(token) < _MIN_TOKEN_LENGTH:
+        raise ConfigurationError(
+            f"WEIGHBRIDGE_TOKEN has fewer than {_MIN_TOKEN_LENGTH} characters and can be guessed. Use the output of "
+            "`openssl rand -hex 32`."
+        )
+    if settings.is_embedded and settings.workers > 1:
+        raise ConfigurationError(
+            "SQLite serves one process: set WEIGHBRIDGE_WORKERS=1, or WEIGHBRIDGE_DATABASE_URL to a PostgreSQL server."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address to listen on can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
