@@ -32,7 +32,9 @@ async def get_caller(request: Request, service: Annotated[Service, Depends(get_s
     return authenticate(request, service.settings)
 
 
-async def get_tags(tag: Annotated[list[str] | None, Query(description="`key=value`; may repeat")] = None) -> dict[str, str]:
+async def get_tags(
+    tag: Annotated[list[str] | None, Query(description="`key=value`; may repeat")] = None,
+) -> dict[str, str]:
     """Return the tags to filter by.
 
     Raises:

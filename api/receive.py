@@ -33,7 +33,9 @@ async def receiving(service: Service, caller: Caller, team: str, model: str, key
         with CancelScope(shield=True):
             await service.in_upload(draft.abandon)
         if isinstance(error, ClientDisconnect):
-            raise IncompleteUploadError("The upload broke off before its end. Nothing was stored; send it again.") from error
+            raise IncompleteUploadError(
+                "The upload broke off before its end. Nothing was stored; send it again."
+            ) from error
         raise
 
 

@@ -17,7 +17,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WEIGHBRIDGE_", env_ignore_empty=True, extra="ignore", frozen=True)
 
-    host: str = Field("127.0.0.1", description="The address to listen on. Elsewhere than on loopback a token is needed.")
+    host: str = Field(
+        "127.0.0.1", description="The address to listen on. Elsewhere than on loopback a token is needed."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="The port to listen on; 0 takes a free one.")
     token: SecretStr | None = Field(
         None, description="Who sends it as `Authorization: Bearer …` may do everything; at least 16 characters."

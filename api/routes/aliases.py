@@ -20,9 +20,7 @@ def list_aliases(stores: StoresDep, caller: CallerDep, team: str, model: str) ->
 
 
 @router.get(_ALIAS, operation_id="get_alias")
-def get_alias(
-    stores: StoresDep, caller: CallerDep, response: Response, team: str, model: str, alias: str
-) -> AliasInfo:
+def get_alias(stores: StoresDep, caller: CallerDep, response: Response, team: str, model: str, alias: str) -> AliasInfo:
     """Return where an alias points; the ETag is its revision."""
     found = aliases.get_alias(stores, caller, team, model, alias)
     response.headers["ETag"] = f'"{found.revision}"'

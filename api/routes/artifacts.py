@@ -18,7 +18,9 @@ _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", 
 _ANSWERS = {206: {"description": "The range that was asked for", **_BYTES}, 304: {"description": "Not modified"}}
 
 
-@router.get(_PATH, operation_id="download_artifact", response_class=StreamingResponse, responses={200: _BYTES, **_ANSWERS})
+@router.get(
+    _PATH, operation_id="download_artifact", response_class=StreamingResponse, responses={200: _BYTES, **_ANSWERS}
+)
 @router.head(_PATH, operation_id="head_artifact", response_class=Response, responses={304: _ANSWERS[304]})
 async def download_artifact(
     request: Request, service: ServiceDep, caller: CallerDep, team: str, model: str, version: str, path: str
