@@ -84,6 +84,14 @@ class Scanner:
                     continue
         raise ScannerUnavailableError("The process that reads weight files dies: is the machine out of memory?")
 
+    def check(self) -> None:
+        """Return when a process is there to read files.
+
+        Raises:
+            ScannerUnavailableError: none could be started.
+        """
+        self._process()
+
     def close(self) -> None:
         """End all processes. Scans that are running fail."""
         with self._lock:
