@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 INDENT = "    "
+WIDTH = 100
 
 
 class ProofFailedError(Exception):
@@ -21,7 +22,7 @@ def chapter(title: str) -> None:
 
 def say(text: str) -> None:
     """Print a paragraph."""
-    print(textwrap.fill(" ".join(text.split()), 100), flush=True)
+    print(textwrap.fill(" ".join(text.split()), WIDTH), flush=True)
 
 
 def show(text: str) -> None:
@@ -46,18 +47,21 @@ def refused(attempt: Callable[[], object], expected: type[Exception]) -> Excepti
     try:
         attempt()
     except expected as error:
-        show(f"{type(error).__name__}: {error}")
+        show(textwrap.fill(f"{type(error).__name__}: {error}", WIDTH))
         return error
     raise ProofFailedError(f"{expected.__name__} was expected, and nothing was raised")
 
 
-def shell(*command: str, cwd: Path, url: str, expected_status: int = 0) -> str:
-    """Run a command as a user types it, print it and what it prints, and return its standard output."""
+def shell(*command: str, cwd: Path, url: str, expected_status: int = 0, most_lines: int = 100) -> str:
+    """Run a command as a user types it, print it and the beginning of what it prints, and return all of that."""
     show("$ " + " ".join(f"'{word}'" if "?" in word or "*" in word else word for word in command))
     folder = str(Path(sys.executable).parent)
     variables = {**os.environ, "WEIGHBRIDGE_URL": url, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
     ran = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
-    show(ran.stdout + ran.stderr)
+    lines = (ran.stdout + ran.stderr).splitlines()
+    show("\n".join(lines[:most_lines]))
+    if len(lines) > most_lines:
+        show(f"… and {len(lines) - most_lines} more lines")
     if ran.returncode != expected_status:
         raise ProofFailedError(f"`{' '.join(command)}` ended with {ran.returncode} instead of {expected_status}")
     return ran.stdout
