@@ -5,6 +5,7 @@ by identity (`eq=False`): hashing by value is how a small forged pickle takes fo
 recursion either: they may be 500,000 deep, shared, or cyclic.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -76,12 +77,24 @@ class Call:
 
     function: Node
     arguments: tuple[Node, ...]
-    keywords: list[tuple[Node, Node]] = field(default_factory=list[tuple[Node, Node]])
+    keywords: list[tuple[Node, Node]] | tuple[()] = ()
     construct: bool = False
     state: Node = None
     has_state: bool = False
-    items: list[Node] = field(default_factory=list[Node])
-    pairs: list[tuple[Node, Node]] = field(default_factory=list[tuple[Node, Node]])
+    items: list[Node] | tuple[()] = ()
+    pairs: list[tuple[Node, Node]] | tuple[()] = ()
+
+    def add_items(self, items: Sequence[Node]) -> None:
+        """Add what APPEND(S) or ADDITEMS adds."""
+        if isinstance(self.items, tuple):
+            self.items = []
+        self.items.extend(items)
+
+    def add_pairs(self, pairs: Sequence[tuple[Node, Node]]) -> None:
+        """Add what SETITEM(S) sets."""
+        if isinstance(self.pairs, tuple):
+            self.pairs = []
+        self.pairs.extend(pairs)
 
 
 @dataclass(eq=False, slots=True)

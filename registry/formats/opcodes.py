@@ -186,8 +186,10 @@ def _dict(m: Machine, pos: int) -> int:
 
 
 def _extend(m: Machine, target: Node, items: Sequence[Node]) -> None:
-    if isinstance(target, ListNode | Call):
+    if isinstance(target, ListNode):
         target.items.extend(items)
+    elif isinstance(target, Call):
+        target.add_items(items)
     else:
         _confused(m, "appends to", target)
 
@@ -207,16 +209,20 @@ def _appends(m: Machine, pos: int) -> int:
 def _additems(m: Machine, pos: int) -> int:
     items = m.pop_mark()
     target = m.stack[-1]
-    if isinstance(target, Call) or (isinstance(target, SetNode) and not target.frozen):
+    if isinstance(target, SetNode) and not target.frozen:
         target.items.extend(items)
+    elif isinstance(target, Call):
+        target.add_items(items)
     else:
         _confused(m, "adds items to", target)
     return pos
 
 
 def _set_pairs(m: Machine, target: Node, pairs: list[tuple[Node, Node]]) -> None:
-    if isinstance(target, DictNode | Call):
+    if isinstance(target, DictNode):
         target.pairs.extend(pairs)
+    elif isinstance(target, Call):
+        target.add_pairs(pairs)
     else:
         _confused(m, "sets items of", target)
 
@@ -377,7 +383,7 @@ def _unknown(_m: Machine, _pos: int) -> int:
     raise BrokenPickleError("an opcode is unknown")
 
 
-_VALUE, _SMALL, _STRING, _NODE, _CALL = 8, 40, 72, 112, 288
+_VALUE, _SMALL, _STRING, _NODE, _CALL = 8, 40, 72, 112, 128
 """Estimated bytes of what an opcode makes, its place on the stack included."""
 
 _OPCODES: dict[bytes, tuple[Handler, int]] = {

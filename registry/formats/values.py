@@ -50,7 +50,7 @@ def as_pairs(node: Node) -> list[Pair] | None:
         initial = _initial_pairs(node.arguments[1]) if len(node.arguments) > 1 else list[Pair]()
     else:
         initial = list[Pair]() if node.pairs else None
-    return None if initial is None else _last_wins(initial + node.pairs)
+    return None if initial is None else _last_wins([*initial, *node.pairs])
 
 
 def _initial_pairs(node: Node) -> list[Pair] | None:
