@@ -6,8 +6,8 @@ from registry.cli.options import as_json_option, confirm
 from registry.cli.tables import print_json, print_table
 from registry.client.cache import Cache
 from registry.client.config import default_cache_folder
-from registry.client.notebook import format_size
 from registry.errors import DigestMismatchError
+from registry.sizes import format_size
 
 
 @click.group()

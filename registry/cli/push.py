@@ -7,8 +7,8 @@ import click
 from registry.cli.options import client_options, parse_metrics, parse_pairs
 from registry.cli.tables import print_json
 from registry.client.client import Client
-from registry.client.notebook import format_size
 from registry.client.push import SkippedFilesWarning
+from registry.sizes import format_size
 
 
 @click.command()

@@ -15,8 +15,8 @@ import click
 from pydantic import BaseModel
 from rich.cells import cell_len, set_cell_size
 
-from registry.client.notebook import format_size
 from registry.schema import AliasInfo, AliasMove, ModelInfo, VersionInfo
+from registry.sizes import format_size
 
 MAX_METRIC_COLUMNS = 4
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")

@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from registry.client.notebook import format_size
 from registry.client.results import Listing, Model, Version
+from registry.sizes import format_size
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 HOSTILE = "<script>alert('x')</script>"

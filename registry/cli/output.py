@@ -1,0 +1,31 @@
+"""Other people's text on a terminal: names and values with nothing in them that could drive it."""
+
+import json
+from typing import Any
+
+import click
+
+
+def escape_name(text: str) -> str:
+    r"""Return a text on one line: newlines, NUL, right-to-left overrides and the like as `\x0a` or `\u202e`."""
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if character.isprintable():
+        return character
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"  # noqa: PLR2004 - what \x can say
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text of at most `width` characters: its middle gives way, since names differ at their ends."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 3
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def print_document(document: Any) -> None:
+    """Print a value as one line of JSON, in ASCII: any terminal, pipe and parser takes it."""
+    click.echo(json.dumps(document, ensure_ascii=True, allow_nan=False))
