@@ -59,7 +59,8 @@ def shell(*command: str, cwd: Path, url: str, expected_status: int = 0, most_lin
     variables = {**os.environ, "WEIGHBRIDGE_URL": url, "PATH": os.pathsep.join([folder, os.environ.get("PATH", "")])}
     ran = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
     lines = (ran.stdout + ran.stderr).splitlines()
-    show("\n".join(lines[:most_lines]))
+    if lines:
+        show("\n".join(lines[:most_lines]))
     if len(lines) > most_lines:
         show(f"… and {len(lines) - most_lines} more lines")
     if ran.returncode != expected_status:
