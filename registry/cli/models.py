@@ -68,7 +68,7 @@ def show(*, client: Client, ref: str, as_json: bool) -> None:
         return
     facts = {"model": model.full_name, "about": model.description}
     facts["tagged"] = "  ".join(f"{name}={value}" for name, value in model.tags.items())
-    facts["latest"] = f"{model.latest or 'none'} of {model.version_count}"
+    facts["latest"] = f"{model.latest or 'none'}, of {model.version_count}"
     print_facts(facts)
     print_version(version)
 

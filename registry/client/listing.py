@@ -72,14 +72,14 @@ def best_version(connection: Connection, ref: str, metric: str, mode: Literal["m
         VersionNotFoundError: no version has the metric; the detail names the metrics that there are.
     """
     sort = f"metrics.{metric}" if mode == "min" else f"-metrics.{metric}"
-    others: set[str] = set()
     for version in _iter_versions(connection, ref, sort, None, deleted=False):
-        others.update(version.annotations.metrics)
         if metric not in version.annotations.metrics:
-            break
+            break  # those without the metric come last
         if version.annotations.deprecated is None:
             return version
-    known = f"Metrics there: {', '.join(sorted(others))}." if others else "Its versions have no metrics."
+    recent = _iter_versions(connection, ref, "-number", PAGE_ITEMS, deleted=False)
+    others = sorted({name for version in recent for name in version.annotations.metrics})
+    known = f"Metrics there: {', '.join(others)}." if others else "Its versions have no metrics."
     raise VersionNotFoundError(f"No version of {ref} in use has the metric {metric!r}. {known}")
 
 

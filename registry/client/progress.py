@@ -5,6 +5,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
+from registry.sizes import format_size
+
+SHOWN_BYTES = 4 << 20
+"""Smaller transfers are over before a bar can be read."""
+
 
 class Bar(Protocol):
     """Takes note of bytes that have moved."""
@@ -33,9 +38,9 @@ def progress_bar(what: str, total_bytes: int, *, wanted: bool | None) -> Generat
     Args:
         what: a few words beside the bar (`push vision/resnet50`).
         total_bytes: what is to move.
-        wanted: None shows the bar on a terminal only.
+        wanted: None shows the bar on a terminal, for what takes long enough to be seen.
     """
-    if not (sys.stderr.isatty() if wanted is None else wanted):
+    if not (sys.stderr.isatty() and total_bytes >= SHOWN_BYTES if wanted is None else wanted):
         yield _Silence()
         return
     from rich.console import Console
@@ -43,16 +48,26 @@ def progress_bar(what: str, total_bytes: int, *, wanted: bool | None) -> Generat
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """The rate in the units of the sizes; rich's own column counts in others."""
+
+        def render(self, task: Task) -> Text:
+            """Return the rate once there is one."""
+            rate = task.finished_speed or task.speed
+            return Text(f"{format_size(int(rate))}/s" if rate else "", style="progress.data.speed")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        RateColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -1,0 +1,145 @@
+"""The commands against a real server process."""
+
+import hashlib
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from registry.client.config import SavedLogins
+
+SCRIPT = str(Path(sys.executable).with_name("weighbridge"))
+
+
+@pytest.fixture
+def name(request, live_server, monkeypatch):
+    """A model of this test's own, on a server that tests share."""
+    monkeypatch.setenv("WEIGHBRIDGE_URL", live_server.url)
+    return "vision/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"fc.weight": torch.ones(3, 2), "body.weight": torch.zeros(2)}, path)
+    return path
+
+
+def test_push_prints_the_new_reference_and_download_the_paths(run, name, file, tmp_path):
+    pushed = run("push", name, str(file), "--metric", "top1=0.5", "--tag", "data=noise", "--alias", "prod")
+    assert (pushed.code, pushed.out) == (0, f"{name}:1\n")
+    assert "Pushed 1 file" in pushed.err
+
+    loaded = run("download", f"{name}@prod", "-o", str(tmp_path / "out"))
+    assert (loaded.code, loaded.out) == (0, f"{tmp_path / 'out' / 'model.pt'}\n")
+    assert (tmp_path / "out" / "model.pt").read_bytes() == file.read_bytes()
+
+
+def test_pull_writes_the_tensors_asked_for(run, name, file, tmp_path):
+    run("push", name, str(file))
+    ran = run("pull", name, "-o", str(tmp_path / "out.safetensors"), "--include", "fc.*", "--json")
+    assert (ran.code, ran.json["tensors"]) == (0, 1)
+    assert safetensors.torch.load_file(tmp_path / "out.safetensors").keys() == {"fc.weight"}
+
+
+def test_a_folder_is_pushed_and_what_was_skipped_is_said_once(run, name, file, tmp_path):
+    (tmp_path / "folder").mkdir()
+    file.rename(tmp_path / "folder" / "model.pt")
+    (tmp_path / "folder" / ".hidden").write_text("x")
+
+    ran = run("push", name, str(tmp_path / "folder"))
+
+    assert ran.code == 0
+    assert ran.err.count(".hidden") == 1
+
+
+def test_every_answer_comes_as_json_too(run, name, file):
+    assert run("push", name, str(file), "--metric", "loss=0.5", "--json").json["number"] == 1
+    assert name.partition("/")[2] in [each["name"] for each in run("list", "--json").json]
+    assert [each["name"] for each in run("search", name.partition("/")[2], "--json").json] == [name.partition("/")[2]]
+    assert run("show", name, "--json").json["model_info"]["latest"] == 1
+    assert [each["number"] for each in run("versions", name, "--json").json] == [1]
+    assert run("best", name, "loss", "--mode", "min", "--json").json["number"] == 1
+    assert run("annotate", name, "--tag", "a=b", "--json").json["annotations"]["tags"] == {"a": "b"}
+    assert run("alias", name, "prod", "--json").json["version"] == 1
+    assert [each["name"] for each in run("alias", "ls", name, "--json").json] == ["prod"]
+    assert [each["to_version"] for each in run("alias", "history", name, "prod", "--json").json] == [1]
+    assert run("alias", "rm", name, "prod", "--json").json == {"removed": "prod"}
+    assert run("delete", f"{name}:1", "--yes", "--json").json == {"deleted": f"{name}:1"}
+    assert run("restore", f"{name}:1", "--json").json["number"] == 1
+
+
+def test_the_tables_show_what_counts(run, name, file):
+    run("push", name, str(file), "--metric", "loss=0.5", "--tag", "data=noise", "--description", "the first")
+    run("alias", f"{name}:1", "prod", "--reason", "passed the review")
+
+    shown = run("show", f"{name}@prod").out
+    for part in (f"{name}:1", "loss=0.5", "data=noise", "prod", "model.pt", "torch-zip", "the first"):
+        assert part in shown
+    assert "@prod" in run("versions", name).out
+    assert "passed the review" in run("alias", "history", name, "prod").out
+    assert run("best", name, "loss").out == f"{name}:1\t0.5\n"
+
+
+def test_a_deprecated_version_is_used_with_a_warning(run, name, file, tmp_path):
+    run("push", name, str(file))
+    run("annotate", name, "--deprecated", "trained on the test set")
+    ran = run("download", f"{name}:1", "-o", str(tmp_path / "out"))
+    assert ran.code == 0
+    assert "warning:" in ran.err
+    assert "trained on the test set" in ran.err
+
+
+def test_failures_have_the_exit_codes_that_scripts_gate_on(run, name, file, tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    (tmp_path / "gift.pt").write_bytes(pickle.dumps({"weight": Harm()}))
+    run("push", name, str(file), "--alias", "prod")
+
+    assert run("show", name[:-1]).code == 4
+    assert run("show", f"{name}@best").code == 4
+    assert run("delete", f"{name}:1", "--yes").code == 5
+    refused = run("push", name, str(tmp_path / "gift.pt"), "--json")
+    assert (refused.code, refused.json["code"]) == (6, "unsafe_artifact")
+    assert run("versions", name, "--json").json[0]["number"] == 1
+
+
+def test_login_tries_the_service_and_remembers_it(run, live_server, monkeypatch):
+    monkeypatch.delenv("WEIGHBRIDGE_URL", raising=False)
+
+    ran = run("login", live_server.url, stdin="a-token\n")
+
+    assert ran.code == 0
+    assert SavedLogins.load() == SavedLogins(live_server.url, {live_server.url: "a-token"})
+    assert run("list", "--limit", "1", "--json").code == 0
+
+
+def test_login_to_nobody_remembers_nothing(run):
+    assert run("login", "http://127.0.0.1:9", stdin="a-token\n").code == 1
+    assert SavedLogins.load() == SavedLogins(None, {})
+
+
+def test_the_installed_command_does_it_all_in_its_own_process(name, file, tmp_path):
+    def weighbridge(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    pushed = weighbridge("push", name, str(file))
+    assert (pushed.returncode, pushed.stdout) == (0, f"{name}:1\n")
+    assert weighbridge("download", name, "-o", "out").returncode == 0
+    assert (tmp_path / "out" / "model.pt").read_bytes() == file.read_bytes()
+    wrong = weighbridge("show", f"{name}:2")
+    assert (wrong.returncode, wrong.stdout) == (4, "")
+    assert "Traceback" not in wrong.stderr
+
+
+def test_the_service_is_started_whatever_lies_in_the_working_folder(tmp_path):
+    (tmp_path / "api.py").write_text("raise SystemExit('not ours')")
+    done = subprocess.run([SCRIPT, "serve", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--port" in done.stdout) == (0, True)
