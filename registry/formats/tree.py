@@ -13,7 +13,7 @@ from registry.errors import MalformedArtifactError
 from registry.formats.inspection import EntryRecord, Kind, PathKey, Role, TensorRecord
 from registry.formats.limits import Limits
 from registry.formats.modules import is_module, module_children
-from registry.formats.nodes import Call, Node, StorageRef
+from registry.formats.nodes import Call, ListNode, Node, SetNode, StorageRef
 from registry.formats.tensors import TensorFacts
 from registry.formats.values import (
     NO_VALUE,
@@ -285,9 +285,22 @@ class _Walk:
 
 
 def _path_key(key: Node) -> PathKey:
+    """Return a dict's key as a path names it: strings and integers as they are, others in words.
+
+    Raises:
+        MalformedArtifactError: no dict can have that key.
+    """
     if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
         return key
-    return str(key) if key is None or isinstance(key, bool | float | bytes) else f"<{type_name(key)}>"
+    if key is None or isinstance(key, bool | float | bytes):
+        return str(key)
+    if isinstance(key, ListNode | SetNode) or as_pairs(key) is not None:
+        raise MalformedArtifactError(
+            f"The file has a dict with a key of type {type_name(key)}, which no dict can have."
+        )
+    items = as_items(key) or ()
+    plain = items and all(isinstance(item, str | int | float) for item in items)
+    return f"({', '.join(map(repr, items))})" if plain else f"<{type_name(key)}>"
 
 
 def _stored_metadata(node: Node) -> Node:

@@ -351,6 +351,16 @@ def test_graphs_that_explode_when_they_are_listed_end_at_a_limit(pickled, inspec
         inspect(torch_zip(pickled))
 
 
+def test_a_key_that_no_dict_can_have_is_refused(inspect):
+    with pytest.raises(MalformedArtifactError, match="no dict can have"):
+        inspect(torch_zip(b"\x80\x02}]K\1s."))
+
+
+def test_keys_that_are_neither_text_nor_integers_are_named_in_words(save, inspect):
+    value = {("a", 1): torch.zeros(1), None: torch.zeros(1), True: torch.zeros(1), 2.5: torch.zeros(1)}
+    assert [record.path for record in inspect(save(value)).tensors] == [("('a', 1)",), ("None",), ("True",), ("2.5",)]
+
+
 def test_a_cyclic_container_is_walked_once(save, inspect):
     cycle = {"w": torch.zeros(1), "epoch": 1, "sub": {"n": 2}}
     cycle["sub"]["self"] = cycle
