@@ -81,10 +81,12 @@ class TensorMaker:
 
     def _empty_per_channel(self, view: View, parameters: Sequence[Any]) -> torch.Tensor:
         scheme, scales, zero_points, axis = parameters
-        exact = scheme == torch.per_channel_affine
         device = self.storages.device
-        scales = torch.as_tensor(scales, dtype=torch.float64 if exact else torch.float32, device=device)
-        zero_points = torch.as_tensor(zero_points, dtype=torch.int64 if exact else torch.float32, device=device)
+        if not isinstance(scales, torch.Tensor):
+            # Tensors keep their dtypes: torch writes `per_channel_affine` of float parameters too and tells by these.
+            exact = scheme == torch.per_channel_affine
+            scales = torch.as_tensor(scales, dtype=torch.float64 if exact else torch.float32, device=device)
+            zero_points = torch.as_tensor(zero_points, dtype=torch.int64 if exact else torch.float32, device=device)
         # torch itself checks neither, and would read beyond the end of the scales.
         if not 0 <= axis < len(view.shape) or {scales.numel(), zero_points.numel()} != {view.shape[axis]}:
             raise MalformedArtifactError("The scales of a quantised tensor do not fit its shape.")
