@@ -44,6 +44,9 @@ DTYPE_BYTES: dict[str, int] = {
 }
 """torch's dtypes and the size of an element in bytes."""
 
+PACKED_ELEMENTS: dict[str, int] = {"quint4x2": 2, "quint2x4": 4}
+"""Dtypes of less than a byte, and how many elements share one."""
+
 QUANTISED_DTYPES = _words("qint8 quint8 qint32 quint4x2 quint2x4")
 QSCHEMES = _words(
     "per_tensor_affine per_channel_affine per_tensor_symmetric per_channel_symmetric per_channel_affine_float_qparams"

@@ -10,6 +10,7 @@ from registry.formats.allow_list import standing
 from registry.formats.inert_names import (
     DTYPE_BYTES,
     LAYOUTS,
+    PACKED_ELEMENTS,
     QUANTISED_DTYPES,
     REBUILD_FROM_TYPE,
     REBUILD_FUNCTIONS,
@@ -112,23 +113,23 @@ class TensorDecoder:
             refuse_tensor("its storage is none")
         shape, strides = self._integers(size), self._integers(stride)
         start = _count(offset)
-        itemsize = DTYPE_BYTES[dtype]
+        itemsize, packed = DTYPE_BYTES[dtype], PACKED_ELEMENTS.get(dtype, 1)
         record = self._storages[storage.key]
         first, available = 0, record.nbytes
         if storage.view is not None:
-            first = storage.view[1] * itemsize
-            available = storage.view[2] * itemsize
+            first, available = storage.view[1], storage.view[2] * itemsize
         if len(shape) != len(strides):
             refuse_tensor("it has not as many strides as dimensions")
         elements = self._elements(shape)
-        last = sum((length - 1) * step for length, step in zip(shape, strides, strict=True)) if elements else -1
-        if (start + last + 1) * itemsize > available and elements:
+        last = sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
+        if elements and _bytes_of(start + last + 1, itemsize, packed) > available:
             refuse_tensor("it reaches beyond the end of its storage")
-        start += first // itemsize
-        position = None if record.file_offset is None else record.file_offset + start * itemsize
-        return TensorFacts(
-            dtype, shape, strides, start, storage.key, position, elements * itemsize, device=storage.location
-        )
+        start += first
+        position = None
+        if record.file_offset is not None and start % packed == 0:
+            position = record.file_offset + start // packed * itemsize
+        nbytes = _bytes_of(elements, itemsize, packed)
+        return TensorFacts(dtype, shape, strides, start, storage.key, position, nbytes, device=storage.location)
 
     def _integers(self, node: Node) -> tuple[int, ...]:
         """Return the integers of a tuple or `torch.Size`."""
@@ -301,6 +302,11 @@ def _exactly(values: Sequence[Node], *counts: int) -> Sequence[Node]:
     if len(values) not in counts:
         refuse_tensor("it is rebuilt from a wrong number of values")
     return values
+
+
+def _bytes_of(elements: int, itemsize: int, packed: int) -> int:
+    """Return the size of elements of which `packed` share `itemsize` bytes."""
+    return -(-elements // packed) * itemsize
 
 
 def _count(node: Node) -> int:

@@ -234,8 +234,12 @@ class _Walk:
         role: Role = "attribute" if place.role == "unknown" and name not in _DATA_OBJECTS else place.role
         for position, argument in enumerate(node.arguments):
             yield argument, place.at(position, listing="nothing", role=role)
-        for key, value in state_pairs(node):
+        attributes = state_pairs(node)
+        for key, value in attributes:
             yield value, place.at(_path_key(key), listing=listing, role=role)
+        if not attributes:
+            for position, value in enumerate(as_items(node.state) or ()):
+                yield value, place.at(position, listing="nothing", role=role)
 
     def _add_tensor(self, facts: TensorFacts, place: Place) -> None:
         role = place.role

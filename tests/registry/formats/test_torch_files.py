@@ -268,6 +268,26 @@ def test_quantised_tensors_keep_their_parameters(save, inspect):
     assert second.components["scales"].dtype == "float64"
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_elements_of_half_a_byte_are_read(save, inspect):
+    scales, zeros = torch.tensor([0.1, 0.2]), torch.tensor([0.0, 0.0])
+    packed = torch.quantize_per_channel(torch.rand(2, 5), scales, zeros, 0, torch.quint4x2)
+    (record,) = inspect(save({"x": packed})).tensors
+    assert (record.dtype, record.shape, record.nbytes) == ("quint4x2", (2, 5), 5)
+    assert record.quantisation == {"scheme": "per_channel_affine", "axis": 0}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
+def test_the_packed_weights_of_a_quantised_module_are_found(save, inspect):
+    module = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(4, 3)), dtype=torch.qint8)
+    whole, state_dict = inspect(save(module)), inspect(save(module.state_dict()))
+    assert (whole.trust, state_dict.trust, state_dict.kind) == ("code", "tensors", "state_dict")
+    packed = "0._packed_params._packed_params"
+    assert [t.dtype for t in state_dict.tensors if t.name.startswith(packed)] == ["qint8", "float32"]
+    assert [record.name for record in whole.tensors] == [f"{packed}.0.0", f"{packed}.0.1"]  # its ScriptObject's state
+    assert {packed, "0._packed_params.dtype"} == {entry.name for entry in state_dict.entries}
+
+
 @pytest.mark.parametrize("layout", ["coo", "csr", "csc", "bsr", "bsc"])
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_sparse_tensors_are_read_to_their_components(layout, save, inspect):
