@@ -21,6 +21,10 @@ _TEXT_PICKLE = re.compile(
 )
 """How pickles of protocol 0 begin that refer to or hold something."""
 
+_IMPORTABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+
+_EXTENSION = "copyreg._extension_registry"
+
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "This is a Git LFS pointer, not the file: run `git lfs pull` and take the real one"),
     (b"7z\xbc\xaf\x27\x1c", "It is a 7z archive: unpack it and take the weight file in it"),
@@ -55,18 +59,32 @@ def detect(head: bytes, size: int) -> Family | None:
 
 
 def looks_like_weights(head: bytes) -> bool:
-    """Return whether a file whose name says nothing holds weights: it is of a family that torch reads.
+    """Return whether a file whose name says nothing holds weights: it is of a family that torch reads, or a pickle.
 
-    Texts may begin as pickles of protocol 0 do (`(c) 2024 …`); what counts is whether a pickle machine would get
-    anywhere with them.
+    Texts may begin as pickles of protocol 0 do (`(c) 2024 …`), and pickles may leave out what says that they are
+    some; what counts is whether a pickle machine gets anywhere with them.
 
     Args:
         head: its first `HEAD_BYTES` bytes, or all of it.
     """
     family = detect(head, _MAX_HEADER_BYTES * 2)
-    if family != "legacy" or _says_pickle(head):
-        return family is not None
-    return _is_text_pickle(head)
+    if family is not None and (family != "legacy" or _says_pickle(head)):
+        return True
+    text = _is_text(head)
+    if text and not _TEXT_PICKLE.match(head):
+        return False
+    try:
+        result = run_prefix(head, DEFAULT_LIMITS, persistent_load=lambda _: None)
+    except UnsafeArtifactError as error:
+        names: list[str] = error.extra["globals"]
+    except MalformedArtifactError:
+        return False
+    else:
+        if text:
+            return True
+        names = [str(each) for each in result.globals] if result else []
+    # Random bytes mention things too: what is no name, or extensions by number.
+    return any(_IMPORTABLE.fullmatch(name) for name in names if name != _EXTENSION)
 
 
 def explain_unknown(head: bytes, size: int) -> MalformedArtifactError:
@@ -91,18 +109,6 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 def _says_pickle(head: bytes) -> bool:
     return len(head) > 1 and head[0] == _PROTO and head[1] <= _HIGHEST_PROTOCOL
-
-
-def _is_text_pickle(head: bytes) -> bool:
-    if not _TEXT_PICKLE.match(head):
-        return False
-    try:
-        run_prefix(head, DEFAULT_LIMITS, persistent_load=lambda _: None)
-    except UnsafeArtifactError:
-        return True
-    except MalformedArtifactError:
-        return False
-    return True
 
 
 def _is_text(head: bytes) -> bool:

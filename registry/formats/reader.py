@@ -25,22 +25,15 @@ def read(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
     """
     (head,) = source.read_many([(0, min(HEAD_BYTES, source.size))])
     family = detect(head, source.size)
-    if family is None:
-        raise explain_unknown(head, source.size)
+    if family in {None, "legacy"}:
+        if not looks_like_weights(head):
+            raise explain_unknown(head, source.size)
+        return read_legacy(source, limits)
     if family == "safetensors":
         return read_safetensors(source, limits)
     if family == "tar":
         return read_tar(source, limits)
-    if family == "legacy":
-        return _read_legacy(source, head, limits)
     return _read_archive(Archive.open(source, limits), source, limits)
-
-
-def _read_legacy(source: ByteSource, head: bytes, limits: Limits) -> Document:
-    """Read a pickle stream; a text that only begins like one is called a text."""
-    if not looks_like_weights(head):
-        raise explain_unknown(head, source.size)
-    return read_legacy(source, limits)
 
 
 def _read_archive(archive: Archive, source: ByteSource, limits: Limits) -> Document:

@@ -38,9 +38,11 @@ def parse_index(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ShardIndex:
     if not isinstance(weight_map, dict) or not weight_map:
         raise MalformedArtifactError("The index has no `weight_map` from tensor names to shards.")
     found = cast("dict[str, Any]", weight_map)
-    for shard in set(map(str, found.values())):
+    if not all(isinstance(shard, str) for shard in found.values()):
+        raise MalformedArtifactError("The index has a `weight_map` whose shards are no names.")
+    for shard in set(found.values()):
         _check_shard_path(shard)
-    return ShardIndex({name: str(shard) for name, shard in found.items()})
+    return ShardIndex(found)
 
 
 def check_index(index: ShardIndex, shards: Mapping[str, Inspection]) -> None:
