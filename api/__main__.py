@@ -1,16 +1,14 @@
 """`python -m api`: run the service, and look after what it keeps."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from api.collector import COLLECTOR
-from api.serving import serve as serve_settings
 from api.service import open_settings
+from api.serving import serve as serve_settings
 from api.settings import read_settings
 from registry.errors import WeighbridgeError
 from storage.garbage import collect

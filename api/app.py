@@ -1,11 +1,12 @@
 """The app: routes, failures, and what goes around every request."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import fastapi_offline
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
@@ -13,9 +14,11 @@ from fastapi.staticfiles import StaticFiles
 
 from api import health
 from api.collector import collecting
+from api.deps import get_caller
 from api.errors import add_error_handlers
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
+from api.responses import COMMON_FAILURES, document, problems
 from api.routes import aliases, artifacts, info, models, uploads, versions
 from api.service import Service
 from api.settings import Settings, check_exposure
@@ -47,21 +50,25 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.service = service
     app.state.measures = Measures()
-    app.include_router(info.router)
+    app.state.is_draining = False
+    # Every route asks who calls; here too, so that none can forget.
+    common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
+    app.include_router(info.router, **common)
     for module in (models, uploads, versions, artifacts, aliases):
-        app.include_router(module.router, prefix=PREFIX)
+        app.include_router(module.router, prefix=PREFIX, **common)
     app.include_router(health.router)
     _add_docs(app)
+    document(app)
     add_error_handlers(app)
     if settings.token is None:
         further = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
-        app.add_middleware(OpenHostMiddleware, hosts=_LOOPBACK_NAMES | further)
+        app.add_middleware(OpenHostMiddleware, hosts=_LOOPBACK_NAMES | further | {settings.host.lower()})
     app.add_middleware(RequestMiddleware, measures=app.state.measures)
     return app
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     given: Service | None = app.state.service
     service = given or await run_in_threadpool(Service.open, app.state.settings)
     app.state.service = service

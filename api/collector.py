@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync
@@ -18,7 +18,7 @@ log = logging.getLogger("weighbridge.garbage")
 
 
 @asynccontextmanager
-async def collecting(service: Service) -> AsyncIterator[None]:
+async def collecting(service: Service) -> AsyncGenerator[None]:
     """Collect garbage while the block runs; a collection that fails is tried again."""
     task = asyncio.create_task(_collect_forever(service))
     try:

@@ -26,15 +26,19 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", operation_id="readyz", responses={503: {"model": Readiness}})
-def readyz(service: ServiceDep, response: Response) -> Readiness:
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    responses={503: {"model": Readiness, "description": "Something is away; the checks say what."}},
+)
+def readyz(request: Request, service: ServiceDep, response: Response) -> Readiness:
     """Say whether database, blob store and scanner answer, and that the process is not about to stop."""
     stores = service.stores
     checks = {
         "catalog": _complaint(stores.catalog.check),
         "blobs": _complaint(stores.blobs.check),
         "scanner": _complaint(stores.scanner.check),
-        "draining": "The process is stopping; its running requests finish." if service.is_draining else None,
+        "draining": "The process is stopping; its running requests finish." if request.app.state.is_draining else None,
     }
     if any(checks.values()):
         response.status_code = 503

@@ -1,4 +1,4 @@
-"""What a query or form says of a new version: `metric.top1=0.8`, `tag.data=imagenet`, `alias=prod` …"""
+"""What a query or form says of a new version: `metric.top1=0.8`, `tag.data=imagenet`, `alias=prod` and so on."""
 
 import base64
 import binascii
@@ -88,8 +88,8 @@ def _take(found: dict[str, Any], name: str, value: str, path: str | None) -> Non
         found["artifacts"][name.removeprefix("sha256.")] = {"sha256": value}
     else:
         raise InvalidRequestError(
-            f"{name[:100]!r} is unknown here. Use metric.NAME, tag.NAME, description, base, alias, primary or sha256; a "
-            "file is a form field with a filename."
+            f"{name[:100]!r} is unknown here. Use metric.NAME, tag.NAME, description, base, alias, primary or sha256; "
+            "a file is a form field with a filename."
         )
 
 

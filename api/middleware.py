@@ -1,10 +1,12 @@
 """Around every request: its id, its log line, its figures, and what happens to an error that nobody named."""
 
+import contextvars
 import logging
 import re
 import secrets
 import time
-from typing import Any
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,10 +15,24 @@ from api.measures import Measures
 from registry.errors import InternalError, PermissionDeniedError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SERVER_ERROR = 500
+
+current_request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("current_request_id", default=None)
+"""The id of the request that is being answered here, for log lines."""
 
 access_log = logging.getLogger("weighbridge.access")
 log = logging.getLogger("weighbridge.errors")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What passed of one request."""
+
+    status: int | None = None
+    received_bytes: int = 0
+    sent_bytes: int = 0
 
 
 class RequestMiddleware:
@@ -27,46 +43,59 @@ class RequestMiddleware:
         self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        started = time.perf_counter()
-        seen: dict[str, Any] = {"status": None, "bytes": 0}
+        token = current_request_id.set(request_id)
+        started, seen = time.perf_counter(), _Seen()
+        self._measures.running += 1
+        try:
+            await self._answer(scope, receive, send, seen, request_id)
+        finally:
+            self._measures.running -= 1
+            self._record(scope, seen, time.perf_counter() - started)
+            current_request_id.reset(token)
 
-        async def observed(message: Message) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, seen: _Seen, request_id: str) -> None:
+        async def receive_counted() -> Message:
+            message = await receive()
+            seen.received_bytes += len(message.get("body", b""))
+            return message
+
+        async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
+                seen.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            elif message["type"] == "http.response.body":
-                seen["bytes"] += len(message.get("body", b""))
+            seen.sent_bytes += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self._app(scope, receive, observed)
+            await self._app(scope, receive_counted, send_counted)
         except Exception:
-            log.exception("A request failed for no reason that has a name", extra={"request_id": request_id})
-            if seen["status"] is not None:
-                raise  # the answer has begun: only a broken connection says that it is not whole
+            log.exception("A request failed for no reason that has a name")
+            if seen.status is not None:
+                return  # an answer that ends too early makes the server break the connection: the client notices
             error = InternalError("Something is wrong in the service. Its log tells more under this request id.")
-            await problem(error, request_id)(scope, receive, observed)
-        finally:
-            self._record(scope, seen, time.perf_counter() - started, request_id)
+            await problem(error, request_id)(scope, receive, send_counted)
 
-    def _record(self, scope: Scope, seen: dict[str, Any], seconds: float, request_id: str) -> None:
+    def _record(self, scope: Scope, seen: _Seen, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         route = getattr(scope.get("route"), "path", "unknown")
-        self._measures.observe(scope["method"], route, seen["status"], seconds)
+        self._measures.observe(method, route, seen.status, seconds)
+        self._measures.count_bytes(seen.received_bytes, seen.sent_bytes)
         access_log.info(
             "%s %s",
             scope["method"],
             scope["path"],
             extra={
-                "request_id": request_id,
                 "method": scope["method"],
                 "path": scope["path"],
-                "status": seen["status"],
-                "sent_bytes": seen["bytes"],
+                "status": seen.status,
+                "received_bytes": seen.received_bytes,
+                "sent_bytes": seen.sent_bytes,
                 "seconds": round(seconds, 4),
                 "client": (scope.get("client") or [None])[0],
             },
@@ -85,26 +114,32 @@ class OpenHostMiddleware:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         if scope["type"] == "http":
-            headers = dict(scope["headers"])
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             refused = self._refusal(scope["method"], headers)
             if refused is not None:
                 await problem(PermissionDeniedError(refused), scope["state"].get("request_id"))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, method: str, headers: dict[bytes, bytes]) -> str | None:
-        host = headers.get(b"host", b"").decode("latin-1")
-        name = host if host.endswith("]") else host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
-        if name.lower() not in self._hosts:
+    def _refusal(self, method: str, headers: dict[str, str]) -> str | None:
+        host = headers.get("host", "")
+        if _without_port(host) not in self._hosts:
             return (
                 f"This service is open to this machine only and does not answer as {host[:100]!r}. Use localhost, add "
                 "the name to WEIGHBRIDGE_ALLOWED_HOSTS, or set a token."
             )
-        site = headers.get(b"sec-fetch-site", b"none").decode("latin-1")
-        if method not in _SAFE_METHODS and site not in {"none", "same-origin"}:
+        site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
+        foreign = site not in {"none", "same-origin"} or (origin is not None and urlsplit(origin).netloc != host)
+        if method not in _SAFE_METHODS and foreign:
             return "A web page of another site may not change anything here."
         return None
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() else host).lower()
 
 
 def _request_id(scope: Scope) -> str:

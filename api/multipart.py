@@ -1,21 +1,22 @@
 """Forms (RFC 7578) parsed as they arrive: a file's bytes go on at once, nothing is spooled, fields in any order."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from api.metadata import read_fields
-from api.receive import FileSink, check_early
-from api.service import Service
+from api.receive import Receiver, iter_body
 from registry.errors import IncompleteUploadError, InvalidRequestError, TooLargeError
 from registry.schema import VersionCreate
-from storage.draft import Draft
 
 MAX_HEADER_BYTES = 16 << 10
 MAX_FIELDS = 2_000
+_EXTENDED_NAME = re.compile(rb"filename\*\s*=\s*utf-8'[^']*'([^;\s]+)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -26,7 +27,6 @@ class _Part:
     header_bytes: int = 0
     name: str = ""
     filename: str | None = None
-    sink: FileSink | None = None
     value: bytearray = field(default_factory=bytearray)
 
 
@@ -84,9 +84,8 @@ class _Events:
 class FormReceiver:
     """Takes a form into a draft: files as artifacts, fields as metadata."""
 
-    def __init__(self, service: Service, draft: Draft) -> None:
-        self._service = service
-        self._draft = draft
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
         self._fields: list[tuple[str, str]] = []
         self._field_bytes = 0
         self._part: _Part | None = None
@@ -113,32 +112,32 @@ class FormReceiver:
         if disposition != b"form-data" or b"name" not in options:
             raise InvalidRequestError("Each part of the form needs `Content-Disposition: form-data; name=…`.")
         part.name = _decode(options[b"name"])
-        if b"filename" in options:
-            part.filename = _decode(options[b"filename"])
-            part.sink = await FileSink.open(self._service, self._draft, part.filename)
+        part.filename = _filename(part.headers["content-disposition"], options)
+        if part.filename is not None:
+            await self._receiver.open_file(part.filename)
         return part
 
     async def _data(self, part: _Part, data: bytes) -> None:
-        if part.sink is not None:
-            await part.sink.write(data)
+        if part.filename is not None:
+            await self._receiver.write(data)
             return
         self._field_bytes += len(data)
-        if self._field_bytes > self._service.stores.limits.max_metadata_bytes:
+        if self._field_bytes > self._receiver.max_metadata_bytes:
             raise TooLargeError("The form's fields are larger than the service takes. A file needs a filename.")
         part.value += data
 
     async def _close(self, part: _Part) -> None:
-        if part.sink is not None:
-            await part.sink.close()
+        if part.filename is not None:
+            await self._receiver.close_file()
             return
         self._fields.append((part.name, _decode(bytes(part.value))))
         if len(self._fields) > MAX_FIELDS:
             raise TooLargeError(f"A form has at most {MAX_FIELDS} fields.")
         if part.name == "metadata":
-            await check_early(self._service, self._draft, self.metadata())
+            await self._receiver.check(self.metadata())
 
 
-async def receive_form(service: Service, draft: Draft, request: Request) -> VersionCreate:
+async def receive_form(receiver: Receiver, request: Request, idle_seconds: float) -> VersionCreate:
     """Receive a form's files into a draft and return the metadata of its fields.
 
     Raises:
@@ -150,13 +149,21 @@ async def receive_form(service: Service, draft: Draft, request: Request) -> Vers
     boundary = options.get(b"boundary", b"")
     if content_type != b"multipart/form-data" or not 1 <= len(boundary) <= 70:  # noqa: PLR2004 - RFC 2046, 5.1.1
         raise InvalidRequestError("Send the files as `multipart/form-data`, as `curl -F file=@model.pt` does.")
-    events, receiver = _Events(boundary), FormReceiver(service, draft)
-    async for data in request.stream():
+    events, form = _Events(boundary), FormReceiver(receiver)
+    async for data in iter_body(request, idle_seconds):
         for kind, what in events.feed(data):
-            await receiver.take(kind, what)
-    if not receiver.is_complete:
+            await form.take(kind, what)
+    if not form.is_complete:
         raise IncompleteUploadError("The form ends before its last boundary. Nothing was stored; send it again.")
-    return receiver.metadata()
+    return form.metadata()
+
+
+def _filename(disposition: bytes, options: dict[bytes, bytes]) -> str | None:
+    """Return a part's file name. `filename*` (RFC 5987) has no place in forms, yet older Python clients send it."""
+    extended = _EXTENDED_NAME.search(disposition)
+    if extended is not None:
+        return _decode(unquote_to_bytes(extended[1]))
+    return _decode(options[b"filename"]) if b"filename" in options else None
 
 
 def _decode(value: bytes) -> str:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from anyio import CancelScope, CapacityLimiter
@@ -54,7 +55,7 @@ def _ranged(first: str, last: str, size_bytes: int) -> Selection:
     return Selection(206, start, end - start)
 
 
-async def read_ahead(pieces: Iterator[bytes], limiter: CapacityLimiter) -> AsyncIterator[bytes]:
+async def read_ahead(pieces: Iterator[bytes], limiter: CapacityLimiter) -> AsyncGenerator[bytes]:
     """Yield pieces, reading the next one in a thread while one is sent. At most two are in memory."""
     following = asyncio.ensure_future(_next(pieces, limiter))
     try:
@@ -67,6 +68,23 @@ async def read_ahead(pieces: Iterator[bytes], limiter: CapacityLimiter) -> Async
             await asyncio.wait([following])
             following.exception()
             await run_sync(_close, pieces, limiter=limiter)
+
+
+async def start(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Return the same pieces with the first one read: bytes that are missing are an error, not a broken answer.
+
+    Raises:
+        BlobNotFoundError, BlobStoreUnavailableError: they cannot be read.
+    """
+    first = await anext(pieces)
+
+    async def all_pieces() -> AsyncGenerator[bytes]:
+        async with aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_pieces()
 
 
 async def _next(pieces: Iterator[bytes], limiter: CapacityLimiter) -> bytes | None:

@@ -1,86 +1,154 @@
 """Receiving a push: bytes from the event loop to threads, a few MiB at a time, and nothing left when it fails."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from anyio import CancelScope
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.service import Service
-from registry.errors import IncompleteUploadError
+from registry.errors import IncompleteUploadError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
-from storage.draft import Draft, Incoming, begin
+from storage.draft import Draft, Incoming, begin, check_size
 from storage.publish import check_metadata, publish
+
+if TYPE_CHECKING:
+    from api.measures import Measures
 
 PIECE_BYTES = 4 << 20
 """Received bytes are gathered to pieces of about this size before a thread writes them."""
 
 
-@asynccontextmanager
-async def receiving(service: Service, caller: Caller, team: str, model: str, key: str | None) -> AsyncIterator[Draft]:
-    """Begin a draft; when the block fails or is cancelled, leave nothing of it.
+class Receiver:
+    """A draft that is fed from the event loop, one file at a time.
 
-    Raises:
-        IncompleteUploadError: the client went away before the end.
+    While a thread writes a piece the next one is gathered: at most two are in memory.
     """
-    with CancelScope(shield=True):  # else nobody would be there to free the key
-        draft = await service.in_upload(begin, service.stores, caller, team, model, key)
-    try:
-        yield draft
-    except BaseException as error:
-        with CancelScope(shield=True):
-            await service.in_upload(draft.abandon)
-        if isinstance(error, ClientDisconnect):
-            raise IncompleteUploadError(
-                "The upload broke off before its end. Nothing was stored; send it again."
-            ) from error
-        raise
 
-
-async def check_early(service: Service, draft: Draft, metadata: VersionCreate) -> None:
-    """Refuse metadata that cannot be before the bytes come."""
-    if draft.replay is None:
-        await service.in_upload(check_metadata, service.stores, draft.caller, draft.team, metadata)
-
-
-async def finish(service: Service, draft: Draft, metadata: VersionCreate) -> VersionInfo:
-    """Verify and publish what was received."""
-    return await service.in_verification(publish, draft, metadata)
-
-
-class FileSink:
-    """One file on its way into a draft: gathers small pieces, writes large ones in a thread."""
-
-    def __init__(self, service: Service, draft: Draft, incoming: Incoming) -> None:
+    def __init__(self, service: Service, draft: Draft) -> None:
         self._service = service
         self._draft = draft
-        self._incoming = incoming
+        self._incoming: Incoming | None = None
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def open(cls, service: Service, draft: Draft, path: str) -> "FileSink":
-        """Return the sink of a new file of the draft."""
-        return cls(service, draft, await service.in_upload(draft.open_file, path))
+    @property
+    def max_metadata_bytes(self) -> int:
+        """How much may come beside the files."""
+        return self._service.stores.limits.max_metadata_bytes
+
+    async def open_file(self, path: str) -> None:
+        """Begin the next file."""
+        self._incoming = await self._service.in_upload(self._draft.open_file, path)
 
     async def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes of the file."""
         self._gathered.append(data)
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= PIECE_BYTES:
             await self._flush()
 
-    async def close(self) -> None:
-        """Write what is left and commit the file."""
+    async def close_file(self) -> None:
+        """Write what is left of the file and commit it."""
         await self._flush()
-        await self._service.in_upload(self._draft.close_file, self._incoming)
+        await self._written()
+        if self._incoming is not None:
+            await self._service.in_upload(self._draft.close_file, self._incoming)
+
+    async def check(self, metadata: VersionCreate) -> None:
+        """Refuse metadata that cannot be, before the bytes come."""
+        if self._draft.replay is None:
+            draft = self._draft
+            await self._service.in_upload(check_metadata, draft.stores, draft.caller, draft.team, metadata)
+
+    async def publish(self, metadata: VersionCreate) -> VersionInfo:
+        """Verify what was received and make it a version."""
+        return await self._service.in_verification(publish, self._draft, metadata)
+
+    async def abandon(self) -> None:
+        """Leave nothing of the push."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        await self._service.in_upload(self._draft.abandon)
 
     async def _flush(self) -> None:
+        await self._written()
         gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        if gathered:
-            await self._service.in_upload(_write_all, self._draft, self._incoming, gathered)
+        if gathered and self._incoming is not None:
+            work = self._service.in_upload(_write_all, self._draft, self._incoming, gathered)
+            self._writing = asyncio.create_task(work)
+
+    async def _written(self) -> None:
+        """Wait until the last piece is written; raise what went wrong with it."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+            self._writing = None
+
+
+@asynccontextmanager
+async def receiving(
+    request: Request, service: Service, caller: Caller, team: str, model: str, *, key: str | None
+) -> AsyncGenerator[Receiver]:
+    """Begin a push; when the block fails or is cancelled, leave nothing of it.
+
+    Raises:
+        IncompleteUploadError: the client went away, or paused for too long, before the end.
+    """
+    measures: Measures = request.app.state.measures
+    receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
+    try:
+        yield receiver
+    except BaseException as error:
+        await receiver.abandon()
+        measures.count_push(error.code if isinstance(error, WeighbridgeError) else "interrupted")
+        if isinstance(error, ClientDisconnect):
+            raise _broken_off() from error
+        raise
+    measures.count_push("published")
+
+
+async def receive_body(receiver: Receiver, request: Request, path: str, idle_seconds: float) -> None:
+    """Receive a request body as the artifact at `path`."""
+    await receiver.open_file(path)
+    async for data in iter_body(request, idle_seconds):
+        await receiver.write(data)
+    await receiver.close_file()
+
+
+async def iter_body(request: Request, idle_seconds: float) -> AsyncGenerator[bytes]:
+    """Yield a request's body as it arrives.
+
+    Raises:
+        IncompleteUploadError: nothing came for `idle_seconds`.
+        ClientDisconnect: the client went away.
+    """
+    body = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                data = await anext(body)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise _broken_off() from error
+        yield data
+
+
+def check_announced_size(request: Request, service: Service, path: str) -> int | None:
+    """Return the size that `Content-Length` announces, None when the body comes in chunks.
+
+    Raises:
+        TooLargeError: it is more than the service takes of one file: refused before the first byte.
+    """
+    announced = request.headers.get("content-length")
+    if announced is None:
+        return None
+    check_size(int(announced), service.stores.limits.max_artifact_bytes, path)
+    return int(announced)
 
 
 def _write_all(draft: Draft, incoming: Incoming, pieces: list[bytes]) -> None:
@@ -89,9 +157,5 @@ def _write_all(draft: Draft, incoming: Incoming, pieces: list[bytes]) -> None:
     draft.beat_when_due()
 
 
-async def receive_body(service: Service, draft: Draft, request: Request, path: str) -> None:
-    """Receive a request body as the artifact at `path`."""
-    sink = await FileSink.open(service, draft, path)
-    async for data in request.stream():
-        await sink.write(data)
-    await sink.close()
+def _broken_off() -> IncompleteUploadError:
+    return IncompleteUploadError("The upload broke off before its end. Nothing was stored; send it again.")

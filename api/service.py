@@ -25,7 +25,6 @@ class Service:
         uploads: threads that write received bytes; one is held while a piece is written, never while it is awaited.
         verifications: threads that verify what was received.
         downloads: threads that read what is sent.
-        is_draining: set when the process was told to stop: no new work, please.
     """
 
     settings: Settings
@@ -33,7 +32,6 @@ class Service:
     uploads: CapacityLimiter
     verifications: CapacityLimiter
     downloads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(32))
-    is_draining: bool = False
 
     @classmethod
     def open(cls, settings: Settings) -> "Service":

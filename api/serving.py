@@ -1,8 +1,9 @@
 """Running the service under uvicorn: from the first check to the last running request."""
 
-import asyncio
 import logging
+import os
 import socket
+import time
 from types import FrameType
 
 import uvicorn
@@ -11,22 +12,45 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.logs import configure_logging
 from api.service import Service
-from api.settings import Settings, check_exposure, read_settings
+from api.settings import Settings, as_variables, check_exposure, read_settings
+from registry.errors import ConfigurationError
+
+KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 2048
 
 log = logging.getLogger("weighbridge.serve")
 
 
 class DrainingServer(uvicorn.Server):
-    """Says in `/readyz` that it stops, then lets the running requests finish."""
+    """Told to stop, it says so in `/readyz`, and goes when the running requests are done or their time is up.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Until then it keeps listening: a load balancer must be able to see the 503 that keeps new requests away.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
-        self._service = service
+        self._app = app
+        self._drain_seconds = drain_seconds
+        self._deadline: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
-        self._service.is_draining = True
-        super().handle_exit(sig, frame)
+        """Begin to stop; a second signal stops at once."""
+        del sig, frame
+        self._app.state.is_draining = True
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._drain_seconds
+        else:
+            self.should_exit = self.force_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether it is time to go; asked ten times a second."""
+        if await super().on_tick(counter):
+            return True
+        if self._deadline is None:
+            return False
+        left = self._deadline - time.monotonic()
+        self.config.timeout_graceful_shutdown = max(1, int(left))
+        return left <= 0 or not self._app.state.measures.running
 
 
 def serve(settings: Settings) -> None:
@@ -38,14 +62,25 @@ def serve(settings: Settings) -> None:
     """
     check_exposure(settings)
     configure_logging(settings.log_level)
-    if settings.workers > 1:
-        Service.open(settings).close()  # say what is wrong once, not in every worker
-        uvicorn.run("api.serving:create_worker_app", factory=True, workers=settings.workers, **_options(settings))
-        return
     service = Service.open(settings)
-    config = uvicorn.Config(create_app(settings, service), **_options(settings))
-    log.info("Listening on http://%s:%s", settings.host, settings.port)
-    DrainingServer(config, service).run()
+    if settings.workers > 1:
+        service.close()  # opened to say what is wrong once, not in every worker
+        _serve_by_many(settings)
+        return
+    listener = _listen(settings.host, settings.port)
+    app = create_app(settings, service)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+    url = _url(settings.host, listener.getsockname()[1])
+    log.info("Weighbridge listens on %s and is described at %s/docs", url, url, extra={"url": url})
+    DrainingServer(config, app, settings.drain_seconds).run([listener])
+    log.info("Weighbridge has stopped")
 
 
 def create_worker_app() -> FastAPI:
@@ -55,14 +90,39 @@ def create_worker_app() -> FastAPI:
     return create_app(settings)
 
 
-def _options(settings: Settings) -> dict[str, object]:
-    return {
-        "host": settings.host,
-        "port": settings.port,
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "timeout_graceful_shutdown": settings.drain_seconds,
-        "timeout_keep_alive": 30,
-        "h11_max_incomplete_event_size": 64 << 10,
-    }
+def _serve_by_many(settings: Settings) -> None:
+    os.environ.update(as_variables(settings))
+    url = _url(settings.host, settings.port)
+    log.info("Weighbridge listens on %s with %s processes", url, settings.workers, extra={"url": url})
+    uvicorn.run(
+        "api.serving:create_worker_app",
+        factory=True,
+        workers=settings.workers,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        ConfigurationError: the address is taken, or not this machine's.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Nobody can listen on {host}:{port}: {error.strerror}. Is another service there? Choose another "
+            "WEIGHBRIDGE_PORT, or 0 for a free one."
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         16, description="Threads that write received bytes; slow uploads hold one only while they write."
     )
     verifications: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Files verified at the same time.")
+    idle_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        60, description="How long an upload may pause before it is given up; in seconds."
+    )
     drain_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
         110, description="How long running requests may take to finish after SIGTERM."
     )
@@ -90,10 +93,17 @@ def read_settings(**given: object) -> Settings:
         ConfigurationError: a variable is wrong; the detail names it.
     """
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return Settings.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         wrong = [f"WEIGHBRIDGE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors()]
         raise ConfigurationError("; ".join(wrong) + ".") from error
+
+
+def as_variables(settings: Settings) -> dict[str, str]:
+    """Return the variables that make another process read the same settings."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    plain = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in given.items()}
+    return {f"WEIGHBRIDGE_{name.upper()}": str(each) for name, each in plain.items() if each is not None}
 
 
 def check_exposure(settings: Settings) -> None:

@@ -2,7 +2,12 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-try:
-    VERSION = version("weighbridge")
-except PackageNotFoundError:  # a checkout that nobody installed
-    VERSION = "0"
+
+def _find_version() -> str:
+    try:
+        return version("weighbridge")
+    except PackageNotFoundError:  # a checkout that nobody installed
+        return "0"
+
+
+VERSION = _find_version()

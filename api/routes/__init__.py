@@ -1,0 +1,1 @@
+"""The routes, one resource a module: each parses, calls one use case and returns a schema."""

@@ -4,11 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep
+from api.responses import problems
 from registry.schema import AliasInfo, AliasMove, AliasUpdate, Page
 from storage import aliases
 
-router = APIRouter(tags=["aliases"])
+router = APIRouter(tags=["aliases"], route_class=BoundedRoute)
 _ALIASES = "/models/{team}/{model}/aliases"
 _ALIAS = _ALIASES + "/{alias}"
 
@@ -27,7 +29,7 @@ def get_alias(stores: StoresDep, caller: CallerDep, response: Response, team: st
     return found
 
 
-@router.put(_ALIAS, operation_id="move_alias")
+@router.put(_ALIAS, operation_id="move_alias", responses=problems(412, 428))
 def move_alias(
     stores: StoresDep,
     caller: CallerDep,
@@ -46,7 +48,7 @@ def move_alias(
     return moved
 
 
-@router.delete(_ALIAS, status_code=204, operation_id="remove_alias")
+@router.delete(_ALIAS, status_code=204, operation_id="remove_alias", responses=problems(412, 428))
 def remove_alias(
     stores: StoresDep,
     caller: CallerDep,

@@ -8,7 +8,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from api.deps import CallerDep, ServiceDep
-from api.ranges import read_ahead, select
+from api.ranges import read_ahead, select, start
+from api.responses import problems
 from storage.metadata.records import StoredArtifact
 from storage.read import get_artifact, iter_range
 
@@ -19,7 +20,10 @@ _ANSWERS = {206: {"description": "The range that was asked for", **_BYTES}, 304:
 
 
 @router.get(
-    _PATH, operation_id="download_artifact", response_class=StreamingResponse, responses={200: _BYTES, **_ANSWERS}
+    _PATH,
+    operation_id="download_artifact",
+    response_class=StreamingResponse,
+    responses={200: _BYTES, **_ANSWERS, **problems(416)},
 )
 @router.head(_PATH, operation_id="head_artifact", response_class=Response, responses={304: _ANSWERS[304]})
 async def download_artifact(
@@ -38,7 +42,7 @@ async def download_artifact(
     if request.method == "HEAD":
         return Response(status_code=chosen.status, headers=headers, media_type="application/octet-stream")
     pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
-    body = read_ahead(pieces, service.downloads)
+    body = await start(read_ahead(pieces, service.downloads))
     return StreamingResponse(body, chosen.status, headers, media_type="application/octet-stream")
 
 

@@ -4,12 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, Limit, StoresDep, TagsDep
+from api.responses import problems
 from registry.schema import ModelCreate, ModelInfo, ModelUpdate, Page
 from storage import models
 from storage.metadata.records import ModelQuery
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=BoundedRoute)
 Text = Annotated[str | None, Query(max_length=500)]
 
 
@@ -30,7 +32,7 @@ def list_models(
     return models.list_models(stores, caller, query, cursor, limit)
 
 
-@router.put("/models/{team}/{model}", status_code=201, operation_id="create_model")
+@router.put("/models/{team}/{model}", status_code=201, operation_id="create_model", responses=problems(409))
 def create_model(
     stores: StoresDep, caller: CallerDep, response: Response, team: str, model: str, create: ModelCreate | None = None
 ) -> ModelInfo:
@@ -58,7 +60,7 @@ def delete_model(stores: StoresDep, caller: CallerDep, team: str, model: str) ->
     return models.delete_model(stores, caller, team, model)
 
 
-@router.post("/models/{team}/{model}/restore", operation_id="restore_model")
+@router.post("/models/{team}/{model}/restore", operation_id="restore_model", responses=problems(409))
 def restore_model(stores: StoresDep, caller: CallerDep, team: str, model: str) -> ModelInfo:
     """Show a deleted model again."""
     return models.restore_model(stores, caller, team, model)

@@ -7,18 +7,22 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from api.deps import CallerDep, ServiceDep
 from api.metadata import read_fields, read_repr_digest
 from api.multipart import receive_form
-from api.receive import check_early, finish, receive_body, receiving
+from api.receive import check_announced_size, receive_body, receiving
+from api.responses import FILE_PUSH, FORM_PUSH, problems
 from registry.names import check_path
 from registry.schema import VersionInfo
 
 router = APIRouter(tags=["push"])
 IdempotencyKey = Annotated[str | None, Header(description="makes a repeated push return the first one's version")]
-_BINARY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
-_FORM = {"requestBody": {"content": {"multipart/form-data": {"schema": {"type": "object"}}}}}
+_FAILURES = problems(409, 507)
 
 
 @router.put(
-    "/models/{team}/{model}/upload/{filename:path}", status_code=201, operation_id="upload_file", openapi_extra=_BINARY
+    "/models/{team}/{model}/upload/{filename:path}",
+    status_code=201,
+    operation_id="upload_file",
+    responses=_FAILURES,
+    openapi_extra=FILE_PUSH,
 )
 async def upload_file(
     request: Request,
@@ -36,15 +40,22 @@ async def upload_file(
     if sha256 := read_repr_digest(request.headers.get("repr-digest")):
         fields.append(("sha256", sha256))
     metadata = read_fields(fields, path=path)
-    async with receiving(service, caller, team, model, idempotency_key) as draft:
-        await check_early(service, draft, metadata)
-        await receive_body(service, draft, request, path)
-        version = await finish(service, draft, metadata)
+    check_announced_size(request, service, path)
+    async with receiving(request, service, caller, team, model, key=idempotency_key) as receiver:
+        await receiver.check(metadata)
+        await receive_body(receiver, request, path, service.settings.idle_seconds)
+        version = await receiver.publish(metadata)
     response.headers["Location"] = location_of(version)
     return version
 
 
-@router.post("/models/{team}/{model}/versions", status_code=201, operation_id="push_version", openapi_extra=_FORM)
+@router.post(
+    "/models/{team}/{model}/versions",
+    status_code=201,
+    operation_id="push_version",
+    responses=_FAILURES,
+    openapi_extra=FORM_PUSH,
+)
 async def push_version(
     request: Request,
     response: Response,
@@ -55,9 +66,9 @@ async def push_version(
     idempotency_key: IdempotencyKey = None,
 ) -> VersionInfo:
     """Push the files of a form as a new version; other fields are metadata, in any order."""
-    async with receiving(service, caller, team, model, idempotency_key) as draft:
-        metadata = await receive_form(service, draft, request)
-        version = await finish(service, draft, metadata)
+    async with receiving(request, service, caller, team, model, key=idempotency_key) as receiver:
+        metadata = await receive_form(receiver, request, service.settings.idle_seconds)
+        version = await receiver.publish(metadata)
     response.headers["Location"] = location_of(version)
     return version
 

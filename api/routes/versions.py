@@ -5,12 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
+from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep, TagsDep
+from api.responses import problems
 from registry.errors import PreconditionFailedError
 from registry.schema import AnnotationsUpdate, Page, VersionInfo, VersionManifest, WireModel
 from storage import read, versions
 
-router = APIRouter(tags=["versions"])
+router = APIRouter(tags=["versions"], route_class=BoundedRoute)
 _VERSIONS = "/models/{team}/{model}/versions"
 _VERSION = _VERSIONS + "/{version}"
 _NUMBER = _VERSIONS + "/{number}"
@@ -65,7 +67,7 @@ def get_version(
     return found
 
 
-@router.patch(_VERSION, operation_id="annotate_version")
+@router.patch(_VERSION, operation_id="annotate_version", responses=problems(412, 428))
 def annotate_version(
     stores: StoresDep,
     caller: CallerDep,
@@ -85,19 +87,19 @@ def annotate_version(
     return changed
 
 
-@router.delete(_VERSION, operation_id="delete_version")
+@router.delete(_VERSION, operation_id="delete_version", responses=problems(409))
 def delete_version(stores: StoresDep, caller: CallerDep, team: str, model: str, version: Selector) -> VersionInfo:
     """Hide a version and keep its bytes; `restore` brings it back."""
     return versions.delete_version(stores, caller, team, model, version)
 
 
-@router.post(_NUMBER + "/restore", operation_id="restore_version")
+@router.post(_NUMBER + "/restore", operation_id="restore_version", responses=problems(409))
 def restore_version(stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number) -> VersionInfo:
     """Show a deleted version again."""
     return versions.restore_version(stores, caller, team, model, number)
 
 
-@router.post(_NUMBER + "/purge", operation_id="purge_version")
+@router.post(_NUMBER + "/purge", operation_id="purge_version", responses=problems(409))
 def purge_version(
     stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number, purge: PurgeCreate
 ) -> PurgeInfo:
