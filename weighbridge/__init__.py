@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from importlib.metadata import version as _version
 
     from registry.client.client import Client
-    from registry.client.examine import inspect_file as inspect
+    from registry.client.examine import inspect_path as inspect
     from registry.client.pull import DeprecatedVersionWarning
     from registry.client.push import SkippedFilesWarning
     from registry.errors import (
@@ -159,7 +159,7 @@ def __getattr__(name: str) -> Any:
 
         value: Any = version("weighbridge")
     elif name == "inspect":
-        from registry.client.examine import inspect_file as value
+        from registry.client.examine import inspect_path as value
     elif name in __all__:
         value = getattr(importlib.import_module(_HOMES.get(name, "registry.errors")), name)
     else:

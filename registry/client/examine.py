@@ -6,7 +6,7 @@ from pathlib import Path
 from registry.client.connection import Connection
 from registry.client.local import find_local, find_weights
 from registry.client.pull import choose_weights
-from registry.errors import AmbiguousWeightsError
+from registry.errors import AmbiguousWeightsError, NotFoundError
 from registry.formats.inspection import Inspection
 from registry.formats.source import FileSource
 
@@ -23,6 +23,22 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
         return read(source).inspection
 
 
+def inspect_path(path: str | os.PathLike[str]) -> Inspection:
+    """Return what a local weight file holds, or the only one of a folder, without running anything of it.
+
+    Raises:
+        NotFoundError: nothing is there.
+        MalformedArtifactError: it cannot be read strictly.
+        NoWeightsError, AmbiguousWeightsError: a folder holds none or several.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise NotFoundError(f"There is no file or folder {str(place)!r}.")
+    files = find_weights(place)
+    _check_single(str(path), [each.name for each in files])
+    return inspect_file(files[0])
+
+
 def inspect_reference(connection: Connection, ref: str | os.PathLike[str]) -> Inspection:
     """Return what a local file or an artifact of a version holds.
 
@@ -32,9 +48,7 @@ def inspect_reference(connection: Connection, ref: str | os.PathLike[str]) -> In
     """
     local = find_local(ref)
     if local is not None:
-        files = find_weights(local)
-        _check_single(str(ref), [each.name for each in files])
-        return inspect_file(files[0])
+        return inspect_path(local)
     from registry.formats.wire import inspection_from_json
 
     reference = connection.resolver.reference(str(ref))

@@ -95,7 +95,7 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
 
     Raises:
         NotFoundError: a source is not there.
-        InvalidRequestError: there is nothing to send.
+        InvalidRequestError: there is nothing to send, or a file cannot be read.
         InvalidPathError: two files would have the same name, or one has a name that no artifact may have.
     """
     collected = Collected()
@@ -111,7 +111,10 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
     if not found:
         raise InvalidRequestError("There is no file to push: the folder holds none that is no link and no dot-file.")
     for path, file in zip(check_paths([name for name, _ in found]), [file for _, file in found], strict=True):
-        collected.files.append(OutgoingFile(path, file, file.stat().st_size, hash_file(file)))
+        try:
+            collected.files.append(OutgoingFile(path, file, file.stat().st_size, hash_file(file)))
+        except OSError as error:
+            raise InvalidRequestError(f"{str(file)!r} cannot be read: {error.strerror or error}.") from error
     return collected
 
 

@@ -3,6 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 import weighbridge
 from registry.errors import iter_error_classes
 
@@ -28,6 +31,14 @@ def test_public_errors_are_the_ones_that_the_client_raises():
     errors = {error.__name__: error for error in iter_error_classes()}
     public = [name for name in weighbridge.__all__ if name.endswith("Error")]
     assert [name for name in public if getattr(weighbridge, name) is not errors[name]] == []
+
+
+def test_inspect_reads_a_file_or_the_only_one_of_a_folder(tmp_path):
+    with pytest.raises(weighbridge.NotFoundError):
+        weighbridge.inspect(tmp_path / "none.pt")
+    torch.save({"weight": torch.ones(2)}, tmp_path / "model.pt")
+    for path in (tmp_path / "model.pt", tmp_path):
+        assert [tensor.name for tensor in weighbridge.inspect(path).tensors] == ["weight"]
 
 
 def test_an_unknown_name_is_an_attribute_error():

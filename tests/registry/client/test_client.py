@@ -22,6 +22,7 @@ from registry.errors import (
     InvalidReferenceError,
     MalformedArtifactError,
     ModelNotFoundError,
+    NotFoundError,
     OfflineError,
     ServerUnreachableError,
     TrustCodeRequiredError,
@@ -223,6 +224,12 @@ def test_metadata_that_does_not_fit_is_refused_before_a_byte_is_sent(hub, name, 
         hub.push(name, file, metrics={"top1": float("nan")})
     with pytest.raises(InvalidMetadataError, match="no number"):
         hub.push(name, file, metrics={"top1": "high"})
+
+
+def test_an_error_that_the_service_finds_at_once_arrives_while_a_large_body_is_sent(hub, name, tmp_path):
+    torch.save({"weight": torch.zeros(16 << 20)}, tmp_path / "large.pt")
+    with pytest.raises(NotFoundError, match="no-such-model"):
+        hub.push(name, tmp_path / "large.pt", base="vision/no-such-model:1")
 
 
 def test_a_whole_module_opens_only_for_who_trusts_it(hub, name):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,12 @@ def test_nothing_to_push_is_said(folder):
         collect([folder])
     with pytest.raises(NotFoundError):
         collect([folder / "none.pt"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root reads every file but this one, which only Linux has")
+def test_a_file_that_cannot_be_read_is_a_named_error():
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        collect(["/proc/self/mem"])
 
 
 def test_a_download_replaces_a_file_in_one_step_and_can_be_changed_by_its_owner(folder):
