@@ -21,7 +21,7 @@ from registry.formats.verdict import judge
 _NO_TENSORS = "Its tensors are not listed: this version of Weighbridge does not read them from {}."
 _NATIVE = re.compile(r".*\.(?:so|dll|dylib|o|cubin|hsaco)(?:\.\d+)*", re.IGNORECASE)
 _EXPORT_DATA = re.compile(
-    r"archive_format|archive_version|byteorder|\.data/.*|models/[^/]*\.json|"
+    r"archive_format|archive_version|version|byteorder|\.data/.*|models/[^/]*\.json|"
     r"data/(?:weights|constants)/(?:(?:weight|tensor)_\d+|[^/]*\.json)"
 )
 _SMALL_BYTES = 64
