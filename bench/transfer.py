@@ -4,6 +4,7 @@ Every measurement is warmed up once and discarded; the peers alternate, so that 
 """
 
 import argparse
+import hashlib
 import http.client
 import json
 import os
@@ -87,6 +88,7 @@ def measure_speed(service: Service, folder: Path, size_bytes: int, rounds: int) 
 
     peers: dict[str, Callable[[], object]] = {
         "plain copy, synced": lambda: copy(original, folder / "copy.pt"),
+        "SHA-256 of the file": lambda: digest(original),
         "push of the file": lambda: hub.push("bench/file", original),
         "push of the state_dict": lambda: hub.push("bench/state_dict", state_dict),
         "pull, nothing cached": cold_pull,
@@ -166,6 +168,12 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(reading, writing, PIECE_BYTES)
         writing.flush()
         os.fsync(writing.fileno())
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file: what every push pays at least once on each side."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def timed(action: Callable[[], object]) -> float:
