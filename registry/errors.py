@@ -50,6 +50,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   └── OfflineError
     ├── ConfigurationError
     ├── StateDictMismatchError (also a RuntimeError, as torch raises)
+    ├── AmbiguousPrefixError
     └── InternalError
 """
 
@@ -400,6 +401,13 @@ class StateDictMismatchError(WeighbridgeError, RuntimeError):
 
     code = "state_dict_mismatch"
     title = "State dict mismatch"
+
+
+class AmbiguousPrefixError(WeighbridgeError):
+    """Several renamings would fill the target about as well; `extra["candidates"]` lists them with their counts."""
+
+    code = "ambiguous_prefix"
+    title = "Ambiguous prefix"
 
 
 class InternalError(WeighbridgeError):
