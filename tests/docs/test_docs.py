@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from installation import ROOT
 
+from api.__main__ import main as commands
 from api.errors import status_of
 from registry.errors import iter_error_classes
 
@@ -49,6 +50,13 @@ def test_every_package_stands_in_the_annotated_tree() -> None:
         f"{path.parent.relative_to(ROOT).as_posix()}/" for room in ROOMS for path in (ROOT / room).rglob("__init__.py")
     }
     assert packages - drawn_tree() == set()
+
+
+def test_every_admin_command_that_the_documentation_names_exists() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    named = set(re.findall(r"(?:python -m api|weighbridge admin) ([a-z]+)", text))
+    assert named - {"serve", "migrate"}
+    assert named <= commands.commands.keys()
 
 
 def test_every_error_code_is_documented_with_its_status() -> None:
