@@ -16,11 +16,6 @@ RUN python -m venv /opt/weighbridge \
 RUN mkdir /data
 
 FROM python:3.11-slim-trixie
-# pg_dump and pg_restore, for `backup` and `restore`; the release of the base image's distribution.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends postgresql-client \
-    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/weighbridge /opt/weighbridge
 COPY --from=build --chown=10001:10001 /data /data
 # The wheel keeps the server's packages inside `weighbridge` (docs/decisions/0001); here they have the place to themselves.
