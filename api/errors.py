@@ -124,5 +124,7 @@ def _headers(error: errors.WeighbridgeError, status: int) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, errors.RangeNotSatisfiableError) and "size_bytes" in error.extra:
         return {"Content-Range": f"bytes */{error.extra['size_bytes']}"}
-    after = error.extra.get("retry_after", RETRY_SECONDS if status == _UNAVAILABLE else None)
-    return {"Retry-After": str(after)} if after is not None else {}
+    if status == _UNAVAILABLE or isinstance(error, errors.PublishInProgressError):
+        # A running push has its key leased for much longer than it probably takes.
+        return {"Retry-After": str(min(error.extra.get("retry_after", RETRY_SECONDS), RETRY_SECONDS))}
+    return {}

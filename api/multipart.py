@@ -63,7 +63,7 @@ class _Events:
         try:
             self.parser.write(data)
         except FormParserError as error:
-            raise InvalidRequestError(f"The body is no multipart form: {error}") from error
+            raise InvalidRequestError(f"The body is no multipart form: {error}.") from error
         return self.happened
 
     def _begin(self) -> None:

@@ -11,7 +11,7 @@ from anyio.to_thread import run_sync
 
 from registry.errors import RangeNotSatisfiableError
 
-_RANGE = re.compile(r"bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})")
+_RANGE = re.compile(r"bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})", re.IGNORECASE)
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
