@@ -82,7 +82,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and end the process with one of the documented exit codes."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        commands.main(arguments, prog_name="weighbridge", standalone_mode=False)
+        # Not standalone, click returns the code that a command ends with by `Context.exit`.
+        code: object = commands.main(arguments, prog_name="weighbridge", standalone_mode=False)
         sys.stdout.flush()
     except WeighbridgeError as error:
         report(error, as_json="--json" in arguments)
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # Whoever read our output has gone (`| head`): end quietly, also when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def exit_code(error: WeighbridgeError) -> int:
