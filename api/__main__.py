@@ -1,18 +1,36 @@
 """`python -m api`: run the service, and look after what it keeps."""
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from api.collector import COLLECTOR
 from api.service import open_settings
 from api.serving import serve as serve_settings
 from api.settings import read_settings
 from registry.errors import WeighbridgeError
+from storage.access import Caller
+from storage.backup import backup as save_backup
+from storage.backup import restore as restore_backup
 from storage.garbage import collect
 from storage.installation import migrate as migrate_database
+from storage.stores import Stores
+
+OPERATOR = Caller("operator")
+
+
+@contextmanager
+def opened() -> Generator[Stores]:
+    """Give the installation's stores for one command."""
+    stores = open_settings(read_settings())
+    try:
+        yield stores
+    finally:
+        stores.close()
 
 
 class SayingGroup(click.Group):
@@ -52,14 +70,29 @@ def migrate() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would go.")
 def gc(*, dry_run: bool) -> None:
     """Delete the bytes of purged versions and of uploads that never finished."""
-    stores = open_settings(read_settings())
-    try:
-        done = collect(stores, COLLECTOR, dry_run=dry_run)
-    finally:
-        stores.close()
+    with opened() as stores:
+        done = collect(stores, OPERATOR, dry_run=dry_run)
     if not done.ran:
         raise click.ClickException("Another process is collecting. Nothing was done.")
-    click.echo(json.dumps({name: getattr(done, name) for name in done.__slots__ if name != "ran"}))
+    click.echo(json.dumps({name: count for name, count in asdict(done).items() if name != "ran"}))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def backup(folder: Path) -> None:
+    """Copy all rows, then the objects that they name, into FOLDER. The service may run meanwhile."""
+    with opened() as stores:
+        copied = save_backup(stores, OPERATOR, folder)
+    click.echo(json.dumps(asdict(copied)))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def restore(folder: Path) -> None:
+    """Bring a backup back into an empty installation, whatever its database and blob store."""
+    with opened() as stores:
+        copied = restore_backup(stores, OPERATOR, folder)
+    click.echo(json.dumps(asdict(copied)))
 
 
 @main.command()
