@@ -24,10 +24,11 @@ class Selection:
     length: int
 
 
-def select(headers: Mapping[str, str], etag: str, size_bytes: int) -> Selection:
+def select(method: str, headers: Mapping[str, str], etag: str, size_bytes: int) -> Selection:
     """Return what the headers of a request ask for.
 
-    Several ranges, and what is no range, are answered with the whole, as RFC 9110 allows.
+    Several ranges, and what is no range, are answered with the whole, as RFC 9110 allows; ranges are defined for GET
+    only.
 
     Raises:
         RangeNotSatisfiableError: the range begins behind the end.
@@ -36,7 +37,7 @@ def select(headers: Mapping[str, str], etag: str, size_bytes: int) -> Selection:
     if none_match is not None and (none_match.strip() == "*" or etag in _TAG.findall(none_match)):
         return Selection(304, 0, 0)
     found = _RANGE.fullmatch(headers.get("range", "").strip())
-    if found is None or found[0].count("-") != 1 or not (found[1] or found[2]):
+    if method != "GET" or found is None or found[0].count("-") != 1 or not (found[1] or found[2]):
         return Selection(200, 0, size_bytes)
     if headers.get("if-range", etag).strip() != etag:  # weak tags and dates are no match
         return Selection(200, 0, size_bytes)

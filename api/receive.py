@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.service import Service
-from registry.errors import IncompleteUploadError, WeighbridgeError
+from registry.errors import IncompleteUploadError, InvalidRequestError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
 from storage.draft import Draft, Incoming, begin, check_size
@@ -96,8 +96,10 @@ async def receiving(
     """Begin a push; when the block fails or is cancelled, leave nothing of it.
 
     Raises:
+        InvalidRequestError: the body is a part, or packed.
         IncompleteUploadError: the client went away, or paused for too long, before the end.
     """
+    check_whole(request)
     measures: Measures = request.app.state.measures
     receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
     try:
@@ -138,17 +140,26 @@ async def iter_body(request: Request, idle_seconds: float) -> AsyncGenerator[byt
         yield data
 
 
-def check_announced_size(request: Request, service: Service, path: str) -> int | None:
-    """Return the size that `Content-Length` announces, None when the body comes in chunks.
+def check_whole(request: Request) -> None:
+    """Return when the body is what shall be stored: not a part of it, and not packed for the way.
+
+    Raises:
+        InvalidRequestError: it is something else; storing it as it is would be wrong.
+    """
+    if "content-range" in request.headers:
+        raise InvalidRequestError("A push sends whole files: leave out `Content-Range` (with curl, `-C`).")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise InvalidRequestError("A push sends files as they are: leave out `Content-Encoding`.")
+
+
+def check_announced_size(request: Request, service: Service, path: str) -> None:
+    """Return when the file is not announced as too large, or comes in chunks without saying.
 
     Raises:
         TooLargeError: it is more than the service takes of one file: refused before the first byte.
     """
-    announced = request.headers.get("content-length")
-    if announced is None:
-        return None
-    check_size(int(announced), service.stores.limits.max_artifact_bytes, path)
-    return int(announced)
+    announced = int(request.headers.get("content-length", "0"))
+    check_size(announced, service.stores.limits.max_artifact_bytes, path)
 
 
 def _write_all(draft: Draft, incoming: Incoming, pieces: list[bytes]) -> None:

@@ -217,7 +217,7 @@ class VersionManifest(AnswerModel):
 class AliasUpdate(WireModel):
     """Where an alias shall point, and why."""
 
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, lt=1 << 63)]
     reason: Annotated[str, Field(max_length=2_000)] = ""
 
 

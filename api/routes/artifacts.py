@@ -33,7 +33,7 @@ async def download_artifact(
     artifact = await run_in_threadpool(get_artifact, service.stores, caller, team, model, version, path)
     headers = _headers(artifact, f"{team}/{model}:{artifact.version_number}")
     size_bytes = artifact.info.size_bytes
-    chosen = select(request.headers, headers["ETag"], size_bytes)
+    chosen = select(request.method, request.headers, headers["ETag"], size_bytes)
     if chosen.status == 304:  # noqa: PLR2004 - Not Modified
         return Response(status_code=304, headers=headers)
     headers["Content-Length"] = str(chosen.length)

@@ -57,7 +57,7 @@ def test_a_range_is_exactly_its_bytes(client, url, weights, asked, start, end):
     assert got.content == expected
     assert got.headers["Content-Length"] == str(len(expected))
     assert got.headers["Content-Range"] == f"bytes {first}-{first + len(expected) - 1}/{len(weights)}"
-    assert client.head(url, headers={"Range": asked}).headers["Content-Range"] == got.headers["Content-Range"]
+    assert client.head(url, headers={"Range": asked}).status_code == 200  # ranges are defined for GET only
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "bytes=9-3", "bytes=-", "bytes=a-b", "lines=1-2", "bytes", ""])

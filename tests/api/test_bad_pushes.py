@@ -138,6 +138,11 @@ def test_a_path_that_escapes_or_that_nobody_could_write_is_refused(client, model
     refused(422, "invalid_path", client.put(f"{model}/upload/{path}", content=weights))
 
 
+@pytest.mark.parametrize("header", [{"Content-Range": "bytes 0-9/100"}, {"Content-Encoding": "gzip"}])
+def test_a_part_of_a_file_and_packed_bytes_are_refused(client, model, refused, weights, header):
+    refused(422, "invalid_request", client.put(f"{model}/upload/model.pt", content=weights, headers=header))
+
+
 def test_two_files_that_differ_in_case_only_are_refused(client, model, refused, weights):
     body = form(file_part("model.pt", weights), file_part("Model.PT", weights)) + b"--x--\r\n"
 
