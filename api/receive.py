@@ -73,6 +73,7 @@ class Receiver:
         """Leave nothing of the push."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
+            self._writing.exception()  # known: why else would the push be abandoned
         await self._service.in_upload(self._draft.abandon)
 
     async def _flush(self) -> None:
