@@ -1,0 +1,79 @@
+"""Where the head of a network is: recorded, or seen in which tensors do not fit."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from registry.architecture import Architecture, TensorSpec
+from registry.compat.leftovers import HEAD_NAME
+
+MOST = 0.5
+
+
+def find_head(
+    source: Architecture,
+    target: Architecture,
+    mismatched: Sequence[tuple[TensorSpec, TensorSpec]],
+    matched_count: int,
+) -> list[str]:
+    """Return the source modules whose mismatch is that of another number of classes; empty when it is not.
+
+    All mismatched tensors differ in dimension 0 only, by one common ratio, lie in modules after which nothing else
+    comes in their branch, and the tensors that fit are most of all. (The ratio alone would call an LSTM into a GRU, a
+    wider hidden layer or a bias table a head.)
+
+    Args:
+        source: what was saved.
+        target: what shall be filled; its order tells what comes last where the source lost its own.
+        mismatched: source and target tensor of each pair that no adapter can mend.
+        matched_count: how many pairs fit.
+    """
+    if not mismatched or matched_count <= MOST * (matched_count + len(mismatched)):
+        return []
+    ratios = {_ratio(have.shape, want.shape) for have, want in mismatched}
+    if len(ratios) != 1 or None in ratios:
+        return []
+    by_source = source.is_ordered or not target.is_ordered
+    names = source.tensors if by_source else target.tensors
+    places = [(have if by_source else want).name.rpartition(".")[0] for have, want in mismatched]
+    if not all(_ends_its_branch(module, set(places), names) for module in dict.fromkeys(places)):
+        return []
+    return list(dict.fromkeys(have.name.rpartition(".")[0] for have, _ in mismatched))
+
+
+def guess_head(source: Architecture) -> list[str]:
+    """Return the last module that has a matrix of weights: where nothing was recorded and nothing mismatched.
+
+    In a file that lost the order of its modules, the last that is called as heads are.
+    """
+    for name in reversed(source.tensors):
+        spec = source.tensors[name]
+        module = name.rpartition(".")[0]
+        if module and len(spec.shape) > 1 and (source.is_ordered or HEAD_NAME.search(module)):
+            return [module]
+    return []
+
+
+def _ratio(have: Sequence[int], want: Sequence[int]) -> Fraction | None:
+    if not have or len(have) != len(want) or list(have[1:]) != list(want[1:]) or not have[0]:
+        return None
+    return Fraction(want[0], have[0])
+
+
+def _ends_its_branch(module: str, heads: set[str], names: Mapping[str, TensorSpec]) -> bool:
+    """Return whether nothing but heads comes after `module` below its parent, and nothing hangs below itself."""
+    parent = module.rpartition(".")[0]
+    below = f"{parent}." if parent else ""
+    tops = {head.partition(".")[0] for head in heads}
+    seen = False
+    for name in names:
+        owner = name.rpartition(".")[0]
+        if owner == module:
+            seen = True
+        elif name.startswith(f"{module}."):
+            return False
+        elif seen and name.startswith(below) and owner not in heads:
+            # At the top, a branch that ends in a head of its own may follow: `aux2.conv` after `aux1.fc2`.
+            in_other_branch = not parent and owner.partition(".")[0] in tops
+            if not in_other_branch:
+                return False
+    return True

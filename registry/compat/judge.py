@@ -1,0 +1,134 @@
+"""The verdict: coverage in one word, what the load needs, and what stands in its way."""
+
+from collections.abc import Collection
+from itertools import takewhile
+from math import prod
+
+from registry.architecture import Architecture
+from registry.compat.leftovers import COUNTER, Outline
+from registry.compat.report import CompatibilityReport, Need, Verdict
+
+OTHER_TRUNK = 0.1
+"""From this share of mismatched names on, the trunks are different networks; and up to this share of matched ones."""
+_PARTIAL_REASONS = {
+    "truncated_trunk",
+    "unfilled_trunk",
+    "other_trunk",
+    "tied_conflict",
+    "first_value_only",
+    "missing_entries",
+}
+_STATISTICS = "running_mean"
+_ONE_VALUE = {(), (1,)}
+
+
+def judge(report: CompatibilityReport, source: Architecture, target: Architecture) -> None:
+    """Fill in verdict, needs, reasons, coverage and score from what was found, in place of what was there."""
+    foreign = [each for each in report.mismatched if each.adapter is None]
+    missing = [name for name in report.missing if not name.endswith(COUNTER)]
+    gaps = _find_gaps(report, target, missing)
+    common = len(report.matched) + len(report.mismatched)
+    few = len(report.matched) < OTHER_TRUNK * min(len(source.tensors), len(target.tensors)) and not report.hooked
+    other = few or len(foreign) > OTHER_TRUNK * common
+    found = {
+        "truncated_trunk": any(each.leftover == "trunk" for each in report.unexpected),
+        "unfilled_trunk": gaps,
+        "other_trunk": bool(foreign) or other or _loses_statistics(report),
+        "refused_cast": any(each.effect == "refused" for each in report.casts),
+        "tied_conflict": bool(report.conflicts),
+        "first_value_only": any(
+            not target.tensors[to].shape and source.tensors[name].shape not in _ONE_VALUE
+            for to, name in report.matched.items()
+        ),
+        "missing_entries": any(name not in target.tensors for name in missing),
+        "load_hook": "load_hook" in report.reasons,
+    }
+    report.reasons = [reason for reason, applies in found.items() if applies]
+    report.verdict = "incompatible" if other else _find_verdict(report, missing)
+    report.needs = _find_needs(report, missing)
+    filled = {*report.matched, *report.tied, *report.hooked}
+    report.coverage = coverage(target, filled) if len(filled) < len(target.tensors) else 1.0
+    left = len(report.unexpected) / max(1, len(report.unexpected) + len(report.matched))
+    report.score = report.coverage * (1 - left / 2)
+
+
+def _loses_statistics(report: CompatibilityReport) -> bool:
+    """Return whether a BatchNorm's weights would be used without its statistics: the target normalises otherwise."""
+    used = {name.rpartition(".")[0] for name in report.matched.values()}
+    left = (each.name.rpartition(".") for each in report.unexpected if each.leftover == "buffer")
+    return any(leaf == _STATISTICS and module in used for module, _, leaf in left)
+
+
+def _find_gaps(report: CompatibilityReport, target: Architecture, missing: list[str]) -> bool:
+    """Return whether the target's trunk stays unfilled in places."""
+    if not missing:
+        return False
+    used = {*report.matched, *report.hooked, *report.tied}
+    used.update(each.name for each in report.mismatched)
+    outline = Outline(list(target.tensors), used, ordered=target.is_ordered)
+    roots = _roots(report)
+    return any(outline.is_gap(name, roots) for name in missing if name in target.tensors)
+
+
+def _roots(report: CompatibilityReport) -> tuple[str, ...]:
+    """Return the prefixes that everything filled has: what lies outside is a tower, decoder or head beside it."""
+    if len(report.renames.rules) > 1:
+        return tuple(rule.add for rule in report.renames.rules)
+    filled = [*report.matched, *(each.name for each in report.mismatched)]
+    if not filled:
+        return ("",)
+    first, last = min(filled).split("."), max(filled).split(".")
+    common = list(takewhile(lambda pair: pair[0] == pair[1], zip(first[:-1], last[:-1], strict=False)))
+    return ("".join(f"{part}." for part, _ in common),)
+
+
+def _find_verdict(report: CompatibilityReport, missing: list[str]) -> Verdict:
+    if not report.matched and not report.hooked and report.mismatched + missing:
+        return "incompatible"
+    adapters = {each.adapter for each in report.mismatched}
+    if adapters - {"head"} or _PARTIAL_REASONS & set(report.reasons):
+        return "partial"
+    if adapters or missing:
+        return "backbone"
+    return "superset" if report.unexpected else "exact"
+
+
+def _find_needs(report: CompatibilityReport, missing: list[str]) -> list[Need]:
+    if report.verdict == "incompatible":
+        return ["rename"] if report.by_order else []
+    adapters = {each.adapter for each in report.mismatched}
+    found: list[tuple[Need, bool]] = [
+        ("rename", not report.renames.is_identity),
+        ("cast", any(each.effect != "none" for each in report.casts)),
+        ("drop_extra", bool(report.unexpected)),
+        (
+            "new_head",
+            "head" in adapters or (bool(missing) and not {"unfilled_trunk", "missing_entries"} & set(report.reasons)),
+        ),
+        ("adapt_first_conv", "adapt_first_conv" in adapters),
+        ("resize_position", "resize_position" in adapters),
+        ("resize_vocabulary", "resize_vocabulary" in adapters),
+        ("fill_counters", _lacks_counters(report)),
+    ]
+    return [need for need, needed in found if needed]
+
+
+def _lacks_counters(report: CompatibilityReport) -> bool:
+    """Return whether counters are missing of a BatchNorm that is filled otherwise."""
+    owners = (name.removesuffix(COUNTER) for name in report.missing if name.endswith(COUNTER))
+    return any(f"{owner}running_mean" in report.matched for owner in owners)
+
+
+def coverage(target: Architecture, filled: Collection[str]) -> float:
+    """Return the fraction of the target's parameters, in elements, that would be initialised; ties count once."""
+    total = reached = 0
+    seen: set[str] = set()
+    for name, spec in target.tensors.items():
+        if spec.role == "buffer" or (spec.tie is not None and spec.tie in seen):
+            continue
+        if spec.tie is not None:
+            seen.add(spec.tie)
+        size = prod(spec.shape)
+        total += size
+        reached += size if name in filled else 0
+    return reached / total if total else 1.0

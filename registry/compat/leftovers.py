@@ -1,0 +1,159 @@
+"""What is left over on either side: does it belong to the trunk, or does it hang behind it?"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from registry.architecture import TensorSpec
+from registry.compat.report import LeftoverClass
+
+COUNTER = "num_batches_tracked"
+_NUMBERED = re.compile(r"^(.*?)(\d+)((?:_reverse)?)$")
+_AUXILIARY = re.compile(
+    r"aux|(?:^|_)(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|_)", re.IGNORECASE
+)
+_BUFFERS = re.compile(
+    r"(?:^|\.)(?:running_mean|running_var|n_averaged|position_ids|relative_position_index|attn_mask|inv_freq)$"
+)
+HEAD_NAME = re.compile(
+    r"(?:^|\.)(?:fc|heads?|classifier|classification_head|last_linear|logits|lm_head|score|cls|qa_outputs"
+    r"|segmentation_head|decode_head|output_layer|head_dist|linear)(?:$|\.)"
+)
+"""What task layers are called, for files that lost the order of their modules."""
+
+
+class Outline:
+    """Which modules of a network are used, and in which order they come.
+
+    Args:
+        names: of all tensors, in order.
+        used: the names that take part.
+        ordered: whether that order is the modules' own.
+    """
+
+    def __init__(self, names: Sequence[str], used: Collection[str], *, ordered: bool) -> None:
+        self._used = set(used)
+        self._ordered = ordered
+        self._modules: set[str] = set()
+        self._families: dict[str, set[str]] = {}
+        for name in used:
+            parent, _, last = name.rpartition(".")
+            while parent and parent not in self._modules:
+                self._modules.add(parent)
+                parent = parent.rpartition(".")[0]
+            if last[-1:].isdigit() or last.endswith("_reverse"):
+                self._join_family(name)
+        for module in self._modules:
+            if module[-1:].isdigit():
+                self._join_family(module)
+        self._first: dict[str, int] = {}
+        self._last_used = -1
+        for at, name in enumerate(names):
+            if name in self._used:
+                self._last_used = at
+            else:
+                self._first.setdefault(self.unused_branch(name), at)
+
+    def _join_family(self, name: str) -> None:
+        parent, family = _family(name)
+        if family:
+            self._families.setdefault(parent, set()).add(family)
+
+    def unused_branch(self, name: str) -> str:
+        """Return the highest module above `name`, or `name` itself, of which nothing is used."""
+        branch = name
+        while branch:
+            parent = branch.rpartition(".")[0]
+            if not parent or parent in self._modules:
+                return branch
+            branch = parent
+        return name
+
+    def has_used_sibling(self, branch: str) -> bool:
+        """Return whether a used branch differs in its number only: `layer3.22` beside `layer3.5`, `weight_ih_l2`."""
+        parent, family = _family(branch)
+        return bool(family) and family in self._families.get(parent, ())
+
+    def is_behind(self, branch: str) -> bool:
+        """Return whether an unused branch begins after all that is used; by its name where order tells nothing."""
+        if not self._ordered:
+            return HEAD_NAME.search(branch) is not None
+        return self._first.get(branch, -1) > self._last_used >= 0
+
+    def is_gap(self, name: str, roots: tuple[str, ...]) -> bool:
+        """Return whether an unused tensor lies within what is used: a gap in the trunk, nothing behind or beside it.
+
+        Args:
+            name: of the tensor.
+            roots: the prefixes that everything used has.
+        """
+        branch = self.unused_branch(name)
+        if self.has_used_sibling(branch):
+            return True
+        if not name.startswith(roots) or is_auxiliary(name):
+            return False
+        return (branch == name and "." in name) or not self.is_behind(branch)
+
+
+def classify_unexpected(
+    names: Iterable[str],
+    source: Mapping[str, TensorSpec],
+    outline: Outline,
+    *,
+    head: Sequence[str],
+    guessed: bool,
+    roots: Sequence[str],
+) -> dict[str, LeftoverClass]:
+    """Return the class of each source tensor that the target has no place for.
+
+    Args:
+        names: the tensors left over, in source order.
+        source: all source tensors.
+        outline: of the source.
+        head: module names of the source's head.
+        guessed: whether nothing said so but their place; then numbered members whose siblings are used are trunk.
+        roots: the prefixes that everything used has; what lies outside belongs to another network.
+    """
+    heads = tuple(f"{module}." for module in head)
+    inside = tuple(roots)
+    classes: dict[str, LeftoverClass] = {}
+    for name in names:
+        spec = source.get(name)
+        plain = _classify_kind(name, is_buffer=spec is not None and spec.role == "buffer")
+        classes[name] = plain or _classify_place(name, outline, heads, inside, guessed=guessed)
+    return classes
+
+
+def is_auxiliary(name: str) -> bool:
+    """Return whether a module's name says that it only helps the training."""
+    return any(_AUXILIARY.search(part) for part in name.split(".")[:-1])
+
+
+def _classify_kind(name: str, *, is_buffer: bool) -> LeftoverClass | None:
+    if name.endswith(COUNTER):
+        return "counter"
+    if name.startswith("optimizer."):
+        return "optimizer"
+    return "buffer" if is_buffer or _BUFFERS.search(name) else None
+
+
+def _classify_place(
+    name: str, outline: Outline, heads: tuple[str, ...], roots: tuple[str, ...], *, guessed: bool
+) -> LeftoverClass:
+    branch = outline.unused_branch(name)
+    in_head = name.startswith(heads)
+    if in_head and not (guessed and name.startswith(roots)):
+        return "head"
+    if not name.startswith(roots):
+        return "auxiliary"
+    if outline.has_used_sibling(branch) or (branch == name and "." in name and not in_head):
+        return "trunk"
+    if is_auxiliary(name):
+        return "auxiliary"
+    return "head" if in_head or outline.is_behind(branch) else "trunk"
+
+
+def _family(name: str) -> tuple[str, str]:
+    """Return the parent, and the last part with its number left out; empty when it has none."""
+    parent, _, last = name.rpartition(".")
+    numbered = _NUMBERED.match(last)
+    return parent, f"{numbered[1]}#{numbered[3]}" if numbered else ""

@@ -1,0 +1,207 @@
+"""Which source name fills which target name: found by voting over equal suffix and shape, never guessed silently.
+
+A map is a few rules "strip this prefix, add that one", found like this: every source tensor votes, with the target
+tensors that share its longest suffix and its shape, for the pair of prefixes that remains. The rule that fills most
+of the target wins if it beats every rule that contradicts it by 10 % of the target. Wrappers' name parts
+(`module`, `_orig_mod`) are ignored on both sides wherever they stand.
+"""
+
+import random
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.architecture import Architecture, TensorSpec
+from registry.compat.rename_map import RenameMap, Rule, refuse_collisions
+from registry.errors import AmbiguousPrefixError
+
+WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"})
+"""Name parts that torch's own wrappers insert: torch.compile, FSDP, activation checkpointing, DataParallel."""
+_WRAPPER_PART = re.compile(rf"(?:(?<=^)|(?<=\.))(?:{'|'.join(sorted(WRAPPER_PARTS))})\.", re.MULTILINE)
+MAX_CANDIDATES = 6
+MAX_VOTERS = 96
+MAX_TWINS = 16
+MARGIN = 0.10
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A rule and the source → target pairs of equal shape that it makes."""
+
+    rule: Rule
+    pairs: dict[str, str]
+
+    def contradicts(self, other: "_Candidate") -> bool:
+        """Return whether the two fill one target from two sources, or send one source to two targets."""
+        small, large = sorted((self.pairs, other.pairs), key=len)
+        source_of = {target: source for source, target in large.items()}
+        return any(
+            large.get(source, target) != target or source_of.get(target, source) != source
+            for source, target in small.items()
+        )
+
+
+def find_renames(source: Architecture, target: Architecture) -> RenameMap:
+    """Return the map under which `source` fills most of `target`; identity wins where it is as good.
+
+    Raises:
+        AmbiguousPrefixError: two contradicting maps fill about as much, or two names fall together.
+    """
+    have, want = source.tensors, target.tensors
+    same = sum(have[name].shape == want[name].shape for name in have.keys() & want.keys())
+    if same == min(len(have), len(want)):
+        return RenameMap({name: name for name in [*have, *source.entries]})
+    bare_source, bare_target = _unwrap(have), _unwrap(want)
+    candidates = _find_candidates(bare_source, bare_target)
+    chosen = _choose(candidates, bare_source, bare_target, as_stored=same)
+    names: dict[str, str] = {}
+    for bare, spec in bare_source.items():
+        renamed = _apply(chosen, bare, bare_target)
+        known = bare_target.get(renamed)
+        names[spec.name] = known.name if known is not None else spec.name if renamed == bare else renamed
+    for entry in source.entries:
+        names[entry] = _apply(chosen, _WRAPPER_PART.sub("", entry) if bare_source is not have else entry, {})
+    refuse_collisions(names)
+    return RenameMap(names, tuple(chosen))
+
+
+def _unwrap(tensors: Mapping[str, TensorSpec]) -> Mapping[str, TensorSpec]:
+    """Return the tensors by their names without wrapper parts, or as they are where two would fall together."""
+    if _WRAPPER_PART.search("\n".join(tensors)) is None:
+        return tensors
+    bare = {_WRAPPER_PART.sub("", name): spec for name, spec in tensors.items()}
+    return bare if len(bare) == len(tensors) else tensors
+
+
+def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> list[_Candidate]:
+    """Return the rules with most votes and identity, best first; equal ones identity first, then the plainest."""
+    identity = Rule("", "")
+    votes = _vote(source, target)
+    worthy = MARGIN / 2 * min(len(source), MAX_VOTERS)
+    rules = [rule for rule, count in votes.most_common(MAX_CANDIDATES) if count >= worthy and rule != identity]
+    candidates = [_Candidate(rule, _pairs(rule, source, target)) for rule in [identity, *rules]]
+    return sorted(candidates, key=lambda each: (-len(each.pairs), len(each.rule.strip) + len(each.rule.add)))
+
+
+def _pairs(rule: Rule, source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> dict[str, str]:
+    strip, add, cut = rule.strip, rule.add, len(rule.strip)
+    pairs: dict[str, str] = {}
+    find = target.get
+    for name, spec in source.items():
+        if name.startswith(strip):
+            renamed = add + name[cut:]
+            other = find(renamed)
+            if other is not None and other.shape == spec.shape:
+                pairs[name] = renamed
+    return pairs
+
+
+def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> Counter[Rule]:
+    """Count, for every pair of prefixes, the source tensors whose best partner it would give.
+
+    At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
+    """
+    backwards = sorted(f".{name}"[::-1] for name in target)
+    voters = list(source)
+    if len(voters) > MAX_VOTERS:
+        voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
+    votes: Counter[Rule] = Counter()
+    for name in voters:
+        key = f".{name}"[::-1]
+        at = bisect_left(backwards, key)
+        tail = max((_shared_head(key, each) for each in backwards[max(at - 1, 0) : at + 1]), key=len, default="")
+        shape = source[name].shape
+        strip = name[: len(name) + 1 - len(tail)]
+        for twin in _iter_twins(backwards, tail) if tail else ():
+            if target[twin].shape == shape:
+                votes[Rule(strip, twin[: len(twin) + 1 - len(tail)])] += 1
+    return votes
+
+
+def _shared_head(one: str, other: str) -> str:
+    """Return the common start of two reversed names, up to and with the last dot."""
+    cut, dot = 0, one.find(".") + 1
+    while dot and other.startswith(one[:dot]):
+        cut, dot = dot, one.find(".", dot) + 1
+    return one[:cut]
+
+
+def _iter_twins(backwards: Sequence[str], head: str) -> Iterator[str]:
+    """Yield the target names whose reversed form starts with `head`, at most `MAX_TWINS`."""
+    start = bisect_left(backwards, head)
+    for reversed_name in backwards[start : start + MAX_TWINS]:
+        if not reversed_name.startswith(head):
+            return
+        yield reversed_name[-2::-1]
+
+
+def _choose(
+    candidates: Sequence[_Candidate],
+    source: Mapping[str, TensorSpec],
+    target: Mapping[str, TensorSpec],
+    *,
+    as_stored: int,
+) -> list[Rule]:
+    """Return the best rule, and those that add to it without contradicting it; none when nothing fits well.
+
+    Args:
+        candidates: best first.
+        source: the tensors to rename.
+        target: the tensors to fill.
+        as_stored: how many pairs the names make without any change.
+
+    Raises:
+        AmbiguousPrefixError: a rule that contradicts one of them is about as good.
+    """
+    reachable = min(len(source), len(target))
+    chosen: list[_Candidate] = []
+    enough = max(1, MARGIN * reachable)
+    for candidate in candidates:
+        new = sum(not any(name in each.pairs for each in chosen) for name in candidate.pairs)
+        if new < enough or any(candidate.contradicts(each) for each in chosen):
+            continue
+        if candidate.rule.moves_number and 2 * new < reachable:
+            continue
+        if len(candidate.pairs) > as_stored:
+            _refuse_rivals(candidate, candidates, enough, source, target)
+        chosen.append(candidate)
+    return [each.rule for each in chosen]
+
+
+def _refuse_rivals(
+    best: _Candidate,
+    candidates: Sequence[_Candidate],
+    margin: float,
+    source: Mapping[str, TensorSpec],
+    target: Mapping[str, TensorSpec],
+) -> None:
+    near = [each for each in candidates if each is not best and len(best.pairs) - len(each.pairs) < margin]
+    close = [each for each in near if best.contradicts(each)]
+    if not close:
+        return
+    listed: list[dict[str, Any]] = []
+    for each in [best, *close]:
+        # As stored, with what wrappers put there: what is listed here must work when it is said.
+        have, want = next(iter(each.pairs.items()))
+        strip, add = next(iter(RenameMap({source[have].name: target[want].name}).changes), ("", ""))
+        listed.append({"strip": strip, "add": add, "tensors": len(each.pairs)})
+    words = "; ".join(f"prefix=({c['strip']!r}, {c['add']!r}) fills {c['tensors']}" for c in listed)
+    raise AmbiguousPrefixError(
+        f"Several renamings fit about equally well: {words} tensors. Say which with `prefix=(strip, add)`.",
+        candidates=listed,
+    )
+
+
+def _apply(rules: Sequence[Rule], name: str, target: Mapping[str, TensorSpec]) -> str:
+    """Return the first renaming that the target knows, else the first that concerns the name, else the name."""
+    first: str | None = None
+    for rule in rules:
+        renamed = rule.apply(name)
+        if renamed is not None:
+            if renamed in target:
+                return renamed
+            first = first or renamed
+    return first or name

@@ -1,0 +1,193 @@
+"""A report in words, for a terminal: what fits, what does not, what to do, in at most 25 lines."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from registry.compat.report import CompatibilityReport, Mismatch, Need
+
+_SHOWN = 4
+_MISMATCHES_SHOWN = 3
+_VERDICTS = {
+    "exact": "all of {source} fills all of {target}",
+    "superset": "{source} fills all of {target}; what is left over is no trunk",
+    "backbone": "the trunk of {source} is used whole; the rest of {target} stays as it is",
+    "partial": "something fits, but a trunk is cut off or stays unfilled",
+    "incompatible": "{source} and {target} are different networks",
+}
+_REASONS = {
+    "truncated_trunk": "layers of the source's trunk have no place in the target: it is a shallower network",
+    "unfilled_trunk": "layers inside the target's trunk would stay as they are: it is a deeper network",
+    "other_trunk": "tensors inside the trunk have other names or shapes",
+    "refused_cast": "a dtype would change its kind of number; allow it with cast='any'",
+    "tied_conflict": "tensors that are one in the target have different values in the source",
+    "first_value_only": "a single number would take the first of several values",
+    "missing_entries": "extra state that the target wants is not in the source",
+    "load_hook": "the module's own code refuses what was saved",
+}
+_NEEDS: dict[Need, str] = {
+    "rename": "names are translated as above",
+    "cast": "values are converted",
+    "drop_extra": "what is left over is dropped",
+    "new_head": "the head stays new; train it",
+    "adapt_first_conv": "the first convolution has other input channels",
+    "resize_position": "position embeddings or patches have another size",
+    "resize_vocabulary": "the vocabulary has another size",
+    "fill_counters": "BatchNorm's counters are filled with 0 (torch itself would raise)",
+}
+_ADAPTERS = {
+    "head": "another head",
+    "adapt_first_conv": "first convolution",
+    "resize_position": "position or patch size",
+    "resize_vocabulary": "vocabulary",
+}
+
+
+def describe(report: CompatibilityReport) -> str:
+    """Return the report as lines of text."""
+    lines = [_headline(report)]
+    lines += _line("renamed", _changes(report))
+    lines += _line("head", _head(report))
+    lines += _line("missing", _names(report.missing))
+    lines += _mismatches(report.mismatched)
+    lines += _line("left over", _leftovers(report))
+    lines += _line("casts", _casts(report))
+    lines += _line("tied", _names(report.tied))
+    lines += _line("conflicts", "; ".join(" = ".join(each.target_names) for each in report.conflicts[:_SHOWN]))
+    lines += _line("by torch", _by_torch(report))
+    lines += _line("own code", _names(report.hooks))
+    lines += [line for reason in report.reasons for line in _line("because", _REASONS.get(reason, reason))]
+    lines += [line for need in report.needs for line in _line("needs", f"{need}: {_NEEDS[need]}")]
+    lines += _line("next", next_step(report))
+    code = next_code(report)
+    lines += _line("", code) if code else []
+    return "\n".join([*lines, *report.notices])
+
+
+def next_step(report: CompatibilityReport) -> str:
+    """Return what to do, as a sentence."""
+    adapters = [need for need in report.needs if need.startswith(("adapt", "resize"))]
+    steps = [
+        (report.loads, "Load it."),
+        (
+            report.verdict == "incompatible" and report.by_order,
+            "The shapes are equal in order under other names. If they are the same network, pair them by order.",
+        ),
+        (
+            report.verdict == "incompatible",
+            "Take another version, or build the module that these weights are for.",
+        ),
+        (
+            bool({"load_hook", "tied_conflict"} & set(report.reasons)),
+            "Look at the tensors named above before you load anything.",
+        ),
+        (report.verdict == "backbone" and not report.reasons, "Load the backbone and train what is missing."),
+        ("fill_counters" in report.needs and not report.reasons, "Load it, and say that the counters may stay."),
+        (
+            bool(adapters) and not report.reasons,
+            f"Adapt the tensors that differ ({', '.join(adapters)}), or leave them new by name.",
+        ),
+    ]
+    otherwise = "Build the module as deep and wide as the source is, or name in the load what may stay or be dropped."
+    return next((words for applies, words in steps if applies), otherwise)
+
+
+def next_code(report: CompatibilityReport) -> str:
+    """Return the call that does the next step; empty where no call can."""
+    if report.verdict == "incompatible" and not report.by_order:
+        return ""
+    if not report.by_order and {"load_hook", "tied_conflict", "unfilled_trunk", "truncated_trunk", "other_trunk"} & set(
+        report.reasons
+    ):
+        return ""
+    arguments = [repr(report.source), report.target]
+    if report.by_order and report.verdict == "incompatible":
+        arguments.append('rename="by-order"')
+    if "refused_cast" in report.reasons:
+        arguments.append('cast="any"')
+    call = "load_backbone" if report.verdict == "backbone" else "load_into"
+    stays = [*(each.name for each in report.mismatched), *report.missing] if call == "load_into" else []
+    if stays:
+        globs = list(dict.fromkeys(_glob(name) for name in stays))
+        arguments.append(f"allow_missing=({', '.join(map(repr, globs))},)")
+    return f"hub.{call}({', '.join(arguments)})"
+
+
+def _glob(name: str) -> str:
+    module, _, leaf = name.rpartition(".")
+    return f"*.{leaf}" if leaf == "num_batches_tracked" else f"{module}.*" if module else name
+
+
+def _headline(report: CompatibilityReport) -> str:
+    said = _VERDICTS[report.verdict].format(source=report.source, target=report.target)
+    total = len(report.matched) + len(report.missing) + len(report.mismatched) + len(report.tied) + len(report.counters)
+    total += len(report.hooked)
+    fit = len(report.matched) + len(report.tied) + len(report.hooked)
+    return (
+        f"{report.verdict.upper()}: {said}\n"
+        f"{'fits':<11}{fit:,} of {total:,} tensors, {_percent(report.coverage)} of the parameters"
+    )
+
+
+def _percent(fraction: float) -> str:
+    # Nothing but all of it may read as 100 %.
+    return "100 %" if fraction == 1 else f"{min(fraction * 100, 99.9):.1f} %"
+
+
+def _line(title: str, text: str) -> list[str]:
+    return [f"{title:<11}{text}"] if text else []
+
+
+def _names(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"{len(names):,}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _changes(report: CompatibilityReport) -> str:
+    changes = [
+        f"{strip!r} → {add!r} ({count:,} tensors)"
+        for (strip, add), count in list(report.renames.changes.items())[:_SHOWN]
+    ]
+    more = len(report.renames.changes) - _SHOWN
+    return "; ".join(changes) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _head(report: CompatibilityReport) -> str:
+    return ", ".join(report.head) + (" (guessed: the last layer)" if report.head_guessed else "") if report.head else ""
+
+
+def _mismatches(mismatched: Sequence[Mismatch]) -> list[str]:
+    lines: list[str] = []
+    for at, each in enumerate(mismatched[:_MISMATCHES_SHOWN]):
+        why = _ADAPTERS[each.adapter] if each.adapter else "another network"
+        shapes = f"source {list(each.source_shape)}, target {list(each.target_shape)}"
+        lines += _line("mismatched" if at == 0 else "", f"{each.name}: {shapes}: {why}")
+    if len(mismatched) > _MISMATCHES_SHOWN:
+        lines.append(f"{'':<11}and {len(mismatched) - _MISMATCHES_SHOWN:,} more")
+    return lines
+
+
+def _leftovers(report: CompatibilityReport) -> str:
+    counts = Counter(each.leftover for each in report.unexpected)
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{kinds}: {_names([each.name for each in report.unexpected]).partition(': ')[2]}"
+
+
+def _casts(report: CompatibilityReport) -> str:
+    counts = Counter((each.source_dtype, each.target_dtype, each.effect) for each in report.casts)
+    kinds = [f"{count:,} {have} → {want} ({effect})" for (have, want, effect), count in counts.most_common(_SHOWN)]
+    return ", ".join(kinds)
+
+
+def _by_torch(report: CompatibilityReport) -> str:
+    said: list[str] = []
+    if report.counters:
+        said.append(f"{len(report.counters):,} counters of BatchNorm stay as they are")
+    if report.dropped:
+        said.append(f"{len(report.dropped):,} counters are dropped by FrozenBatchNorm")
+    if report.hooked:
+        said.append(f"{len(report.hooked):,} tensors are filled by the module's own code")
+    return "; ".join(said)

@@ -1,0 +1,236 @@
+"""Ground truth: for many pairs of real architectures, the report is what torch itself does and says.
+
+Every verdict, need, reason and map is pinned here, to be read as a table.
+"""
+
+# ruff: noqa: E501 - a table is read by its rows
+
+import re
+from collections import OrderedDict
+
+import pytest
+
+from registry.compat.compare import compare
+from registry.errors import AmbiguousPrefixError
+from registry.torch.architecture import architecture_of, architecture_of_state_dict
+
+# fmt: off
+PAIRS = [
+    # source, target, verdict, needs, reasons, renames
+    ("tv resnet50", "tv resnet50", "exact", "", "", ""),
+    ("tv resnet50", "tv resnet50 num_classes=10", "backbone", "new_head", "", ""),
+    ("tv resnet18", "tv resnet18 num_classes=1001", "backbone", "new_head", "", ""),
+    ("tv resnet101", "tv resnet50", "partial", "drop_extra", "truncated_trunk", ""),
+    ("tv resnet50", "tv resnet101", "partial", "", "unfilled_trunk", ""),
+    ("tv resnet34", "tv resnet18", "partial", "drop_extra", "truncated_trunk", ""),
+    ("tv resnet18", "tv resnet34", "partial", "", "unfilled_trunk", ""),
+    ("tv resnet18", "tv resnet50", "incompatible", "", "unfilled_trunk other_trunk", ""),
+    ("tv resnet50", "tv resnet18", "incompatible", "", "truncated_trunk other_trunk", ""),
+    ("tv wide_resnet50_2", "tv resnet50", "incompatible", "", "other_trunk", ""),
+    ("tv resnext50_32x4d", "tv resnet50", "incompatible", "", "other_trunk", ""),
+    ("prefix module. tv resnet50", "tv resnet50", "exact", "rename", "", "module.→"),
+    ("prefix module. tv resnet101", "tv resnet50", "partial", "rename drop_extra", "truncated_trunk", "module.→"),
+    ("prefix module. tv resnet50", "tv resnet50 num_classes=10", "backbone", "rename new_head", "", "module.→"),
+    ("prefix _orig_mod. tv resnet50", "tv resnet50", "exact", "rename", "", "_orig_mod.→"),
+    ("prefix _orig_mod.module. tv resnet18", "tv resnet18", "exact", "rename", "", "_orig_mod.module.→"),
+    ("compiled tv vgg11", "tv vgg11", "exact", "rename", "", "features._orig_mod.→features."),
+    ("compiled tv densenet121", "tv densenet121", "exact", "rename", "", "features._orig_mod.→features."),
+    ("lightning tv resnet50", "tv resnet50", "superset", "rename drop_extra", "", "model.→"),
+    ("lightning tv resnet50", "tv resnet50 num_classes=10", "backbone", "rename drop_extra new_head", "", "model.→"),
+    ("lightning tv efficientnet_b0", "tv efficientnet_b1", "partial", "rename drop_extra", "unfilled_trunk", "model.→"),
+    ("averaged tv resnet50", "tv resnet50", "superset", "rename drop_extra", "", "module.→"),
+    ("prefix backbone.body. tv resnet50", "tv resnet50", "exact", "rename", "", "backbone.body.→"),
+    ("prefix net.encoder.img. tv resnet18", "tv resnet18", "exact", "rename", "", "net.encoder.img.→"),
+    ("tv resnet18", "nested tv resnet18", "backbone", "rename new_head", "", "→encoder."),
+    ("prefix module. tv resnet18", "nested tv resnet18", "backbone", "rename new_head", "", "module.→encoder."),
+    ("nested tv resnet18", "tv resnet18", "superset", "rename drop_extra", "", "encoder.→"),
+    ("nested tv resnet18", "nested tv resnet18", "exact", "", "", ""),
+    ("tv resnet34", "nested tv resnet18", "partial", "rename drop_extra new_head", "truncated_trunk", "→encoder."),
+    ("tv resnet18", "nested tv resnet34", "partial", "rename", "unfilled_trunk", "→encoder."),
+    ("pair tv resnet18", "pair tv resnet18", "exact", "", "", ""),
+    ("prefix encoder_q. tv resnet18", "tv resnet18", "exact", "rename", "", "encoder_q.→"),
+    ("half tv resnet50", "tv resnet50", "exact", "cast", "", ""),
+    ("tv resnet50", "tv fcn_resnet50", "backbone", "rename drop_extra new_head", "", "→backbone."),
+    ("tv resnet50", "tv deeplabv3_resnet50 aux_loss=True", "backbone", "rename drop_extra new_head", "", "→backbone."),
+    ("tv fcn_resnet50", "tv resnet50", "backbone", "rename drop_extra new_head", "", "backbone.→"),
+    ("tv deeplabv3_resnet50 aux_loss=True", "tv deeplabv3_resnet50 aux_loss=True num_classes=3", "backbone", "new_head", "", ""),
+    ("tv deeplabv3_resnet50 aux_loss=True", "tv deeplabv3_resnet50 num_classes=21", "superset", "drop_extra", "", ""),
+    ("tv deeplabv3_resnet50", "tv fcn_resnet50", "partial", "drop_extra", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv resnet50", "tv fasterrcnn_resnet50_fpn", "backbone", "rename drop_extra new_head", "", "→backbone.body."),
+    ("tv fasterrcnn_resnet50_fpn", "tv resnet50", "backbone", "rename drop_extra new_head", "", "backbone.body.→"),
+    ("tv fasterrcnn_resnet50_fpn", "tv fasterrcnn_resnet50_fpn num_classes=5", "backbone", "new_head", "", ""),
+    ("tv fasterrcnn_resnet50_fpn", "tv retinanet_resnet50_fpn", "partial", "drop_extra new_head", "truncated_trunk other_trunk", ""),
+    ("tv mobilenet_v2", "tv mobilenet_v2 num_classes=7", "backbone", "new_head", "", ""),
+    ("tv mobilenet_v2", "timm mobilenetv2_100", "incompatible", "rename", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("timm mobilenetv2_100", "tv mobilenet_v2", "incompatible", "rename", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv mobilenet_v3_small", "tv mobilenet_v3_large", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv vgg16", "tv vgg16 num_classes=7", "backbone", "new_head", "", ""),
+    ("tv vgg19", "tv vgg16", "partial", "drop_extra", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv vgg16", "tv vgg19", "partial", "drop_extra", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv vgg16", "tv vgg16_bn", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv vgg16_bn", "tv vgg16", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv alexnet", "tv alexnet num_classes=3", "backbone", "new_head", "", ""),
+    ("tv squeezenet1_0", "tv squeezenet1_0 num_classes=4", "backbone", "new_head", "", ""),
+    ("tv squeezenet1_1", "tv squeezenet1_0", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv densenet121", "tv densenet121 num_classes=4", "backbone", "new_head", "", ""),
+    ("tv densenet169", "tv densenet121", "incompatible", "", "truncated_trunk other_trunk", ""),
+    ("tv densenet121", "tv densenet169", "incompatible", "", "unfilled_trunk other_trunk", ""),
+    ("tv efficientnet_b0", "tv efficientnet_b1", "partial", "", "unfilled_trunk", ""),
+    ("tv efficientnet_b1", "tv efficientnet_b0", "partial", "drop_extra", "truncated_trunk", ""),
+    ("tv efficientnet_b0", "tv efficientnet_b0 num_classes=9", "backbone", "new_head", "", ""),
+    ("tv inception_v3", "tv inception_v3 num_classes=5", "backbone", "new_head", "", ""),
+    ("tv inception_v3", "tv inception_v3 aux_logits=False", "superset", "drop_extra", "", ""),
+    ("tv inception_v3 aux_logits=False", "tv inception_v3", "backbone", "new_head", "", ""),
+    ("tv googlenet", "tv googlenet num_classes=7", "backbone", "new_head", "", ""),
+    ("tv googlenet", "tv googlenet aux_logits=False", "superset", "drop_extra", "", ""),
+    ("tv googlenet aux_logits=False", "tv googlenet", "backbone", "new_head", "", ""),
+    ("tv convnext_tiny", "tv convnext_tiny num_classes=2", "backbone", "new_head", "", ""),
+    ("tv convnext_tiny", "tv convnext_small", "partial", "", "unfilled_trunk", ""),
+    ("tv convnext_small", "tv convnext_tiny", "partial", "drop_extra", "truncated_trunk", ""),
+    ("tv swin_t", "tv swin_t num_classes=3", "backbone", "new_head", "", ""),
+    ("tv swin_t", "tv swin_s", "partial", "", "unfilled_trunk", ""),
+    ("tv swin_s", "tv swin_t", "partial", "drop_extra", "truncated_trunk", ""),
+    ("tv vit_b_16", "tv vit_b_16 num_classes=3", "backbone", "new_head", "", ""),
+    ("tv vit_b_16", "tv vit_b_16 image_size=384", "partial", "resize_position", "", ""),
+    ("tv vit_b_16", "tv vit_b_32", "partial", "resize_position", "", ""),
+    ("tv mnasnet1_0", "tv mnasnet1_0 num_classes=5", "backbone", "new_head", "", ""),
+    ("tv shufflenet_v2_x1_0", "tv shufflenet_v2_x0_5", "incompatible", "", "other_trunk", ""),
+    ("tv resnet50", "tv vgg16", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv densenet121", "tv resnet50", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv resnet18", "tv alexnet", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("tv alexnet", "tv squeezenet1_0", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("uncounted tv resnet18", "tv resnet18", "exact", "fill_counters", "", ""),
+    ("uncounted plain tv resnet18", "tv resnet18", "exact", "", "", ""),
+    ("plain tv resnet18", "tv resnet18", "exact", "", "", ""),
+    ("sorted tv resnet50", "tv resnet50 num_classes=10", "backbone", "new_head", "", ""),
+    ("sorted tv resnet101", "tv resnet50", "partial", "drop_extra", "truncated_trunk", ""),
+    ("sorted tv resnet50", "tv fcn_resnet50", "backbone", "rename drop_extra new_head", "", "→backbone."),
+    ("sorted prefix module. tv resnet18", "tv resnet18", "exact", "rename", "", "module.→"),
+    ("part layer tv resnet50", "tv resnet50", "partial", "", "unfilled_trunk", ""),
+    ("part features tv vgg16", "tv vgg16", "backbone", "new_head", "", ""),
+    ("timm resnet50", "tv resnet50", "exact", "", "", ""),
+    ("tv resnet50", "timm resnet50 in_chans=1", "partial", "adapt_first_conv", "", ""),
+    ("timm resnet50", "timm resnet50 num_classes=0", "superset", "drop_extra", "", ""),
+    ("timm resnet50 num_classes=0", "timm resnet50", "backbone", "new_head", "", ""),
+    ("timm resnet50 num_classes=0", "nested timm resnet50 num_classes=0", "backbone", "rename new_head", "", "→encoder."),
+    ("timm resnet101 num_classes=0", "timm resnet50 num_classes=0", "partial", "drop_extra", "truncated_trunk", ""),
+    ("timm resnet50d", "timm resnet50", "partial", "drop_extra", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("timm seresnet50", "timm resnet50", "partial", "drop_extra", "truncated_trunk", ""),
+    ("timm resnet50", "timm seresnet50", "partial", "", "unfilled_trunk", ""),
+    ("timm vit_tiny_patch16_224", "timm vit_tiny_patch16_224 img_size=384", "partial", "resize_position", "", ""),
+    ("timm vit_tiny_patch16_224", "timm vit_tiny_patch16_224 num_classes=10", "backbone", "new_head", "", ""),
+    ("timm vit_tiny_patch16_224", "timm vit_tiny_patch16_224 num_classes=10 img_size=384", "partial", "new_head resize_position", "", ""),
+    ("timm vit_tiny_patch16_224", "timm vit_tiny_patch16_224 in_chans=1", "partial", "adapt_first_conv", "", ""),
+    ("timm vit_base_patch16_224", "timm vit_base_patch8_224", "partial", "resize_position", "", ""),
+    ("timm vit_base_patch16_224", "tv vit_b_16", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("timm vit_tiny_patch16_224", "timm vit_small_patch16_224", "incompatible", "", "other_trunk", ""),
+    ("timm deit_tiny_patch16_224", "timm deit_tiny_distilled_patch16_224", "partial", "resize_position", "unfilled_trunk", ""),
+    ("timm deit_tiny_distilled_patch16_224", "timm deit_tiny_patch16_224", "partial", "drop_extra resize_position", "truncated_trunk", ""),
+    ("timm swin_tiny_patch4_window7_224", "timm swin_tiny_patch4_window7_224 num_classes=5", "backbone", "new_head", "", ""),
+    ("timm swin_tiny_patch4_window7_224", "timm swin_tiny_patch4_window7_224 img_size=384 window_size=12", "partial", "resize_position", "", ""),
+    ("timm efficientnet_b0", "timm tf_efficientnet_b0", "exact", "", "", ""),
+    ("timm efficientnet_b0", "timm efficientnet_b1", "partial", "", "unfilled_trunk", ""),
+    ("timm efficientnet_b0", "timm efficientnet_b0 num_classes=4 in_chans=1", "partial", "new_head adapt_first_conv", "", ""),
+    ("timm mixer_s32_224", "timm mixer_s16_224", "incompatible", "", "other_trunk", ""),
+    ("timm test_resnet", "timm test_resnet num_classes=3", "backbone", "new_head", "", ""),
+    ("timm test_vit", "timm test_vit num_classes=3", "backbone", "new_head", "", ""),
+    ("timm test_convnext", "timm test_convnext2", "incompatible", "", "truncated_trunk other_trunk", ""),
+    ("timm test_efficientnet", "timm test_efficientnet_ln", "partial", "drop_extra", "other_trunk", ""),
+    ("timm regnety_002", "timm regnety_004", "incompatible", "", "truncated_trunk unfilled_trunk other_trunk", ""),
+    ("prefix model. timm test_vit", "nested timm test_vit", "backbone", "rename new_head", "", "model.→encoder."),
+    ("hf BertModel", "hf BertModel", "exact", "", "", ""),
+    ("hf BertModel", "hf BertForSequenceClassification", "backbone", "rename new_head", "", "→bert."),
+    ("hf BertForSequenceClassification", "hf BertModel", "superset", "rename drop_extra", "", "bert.→"),
+    ("hf BertForSequenceClassification", "hf BertForSequenceClassification num_labels=5", "backbone", "new_head", "", ""),
+    ("hf BertForMaskedLM", "hf BertForMaskedLM", "exact", "", "", ""),
+    ("hf BertForMaskedLM", "hf BertForMaskedLM vocab_size=60", "partial", "resize_vocabulary", "", ""),
+    ("hf BertModel", "hf BertModel vocab_size=60", "partial", "resize_vocabulary", "", ""),
+    ("hf BertModel", "hf BertModel num_hidden_layers=3", "partial", "", "unfilled_trunk", ""),
+    ("hf BertModel num_hidden_layers=3", "hf BertModel", "partial", "drop_extra", "truncated_trunk", ""),
+    ("hf BertModel", "hf BertModel max_position_embeddings=40", "partial", "resize_position", "", ""),
+    ("hf BertForMaskedLM", "hf BertForSequenceClassification", "backbone", "drop_extra new_head", "", ""),
+    ("hf GPT2LMHeadModel", "hf GPT2LMHeadModel", "exact", "", "", ""),
+    ("hf GPT2LMHeadModel", "hf GPT2LMHeadModel vocab_size=60", "partial", "resize_vocabulary", "", ""),
+    ("hf GPT2Model", "hf GPT2LMHeadModel", "exact", "rename", "", "→transformer."),
+    ("hf GPT2LMHeadModel", "hf GPT2Model", "superset", "rename drop_extra", "", "transformer.→"),
+    ("hf GPT2LMHeadModel", "hf GPT2LMHeadModel n_layer=3", "partial", "", "unfilled_trunk", ""),
+    ("part transformer hf GPT2LMHeadModel", "hf GPT2LMHeadModel", "exact", "", "", ""),
+    ("hf T5ForConditionalGeneration", "hf T5ForConditionalGeneration", "exact", "", "", ""),
+    ("part shared hf T5ForConditionalGeneration", "hf T5ForConditionalGeneration", "backbone", "new_head", "", ""),
+    ("hf LlamaForCausalLM", "hf LlamaForCausalLM num_hidden_layers=1", "partial", "drop_extra", "truncated_trunk", ""),
+    ("hf LlamaForCausalLM", "hf LlamaForCausalLM tie_word_embeddings=True", "partial", "", "tied_conflict", ""),
+    ("hf LlamaForCausalLM tie_word_embeddings=True", "hf LlamaForCausalLM", "exact", "", "", ""),
+    ("hf DistilBertModel", "hf BertModel", "incompatible", "", "unfilled_trunk other_trunk", ""),
+    ("hf ViTModel", "hf ViTForImageClassification", "backbone", "rename drop_extra new_head", "", "→vit."),
+    ("hf ViTForImageClassification num_labels=3", "hf ViTForImageClassification num_labels=7", "backbone", "new_head", "", ""),
+    ("hf ViTForImageClassification", "hf ViTForImageClassification image_size=64", "partial", "resize_position", "", ""),
+    ("hf RobertaForSequenceClassification", "hf RobertaForTokenClassification", "backbone", "drop_extra new_head", "", ""),
+    ("pair tv resnet18", "tv resnet18", "ambiguous", "", "", ""),
+    ("tv resnet18", "pair tv resnet18", "ambiguous", "", "", ""),
+    ("pair tv resnet18", "nested tv resnet18", "ambiguous", "", "", ""),
+    ("twins tv resnet18", "tv resnet18", "ambiguous", "", "", ""),
+    ("student tv resnet18", "tv resnet18", "superset", "drop_extra", "", ""),
+    ("hf BertForMaskedLM vocab_size=60", "hf BertForMaskedLM", "partial", "resize_vocabulary", "", ""),
+    ("hf CLIPVisionModel", "hf CLIPModel", "backbone", "rename new_head", "", "→vision_model."),
+]
+# fmt: on
+_SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): copying")
+
+pytestmark = pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter:UserWarning")
+
+
+def ask_torch(module, state_dict):
+    """Return what torch calls missing, unexpected and mismatched; it stops at mismatches, so it is asked twice."""
+    try:
+        answer = module.load_state_dict(state_dict, strict=False)
+    except RuntimeError as error:
+        mismatched = set(_SIZE_MISMATCH.findall(str(error)))
+        kept = OrderedDict((name, value) for name, value in state_dict.items() if name not in mismatched)
+        if hasattr(state_dict, "_metadata"):
+            kept._metadata = state_dict._metadata
+        answer = module.load_state_dict(kept, strict=False)
+        return set(answer.missing_keys) - mismatched, set(answer.unexpected_keys), mismatched
+    return set(answer.missing_keys), set(answer.unexpected_keys), set()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "verdict", "needs", "reasons", "renames"),
+    [pytest.param(*row, id=f"{row[0]} into {row[1]}") for row in PAIRS if row[2] != "ambiguous"],
+)
+def test_the_report_is_what_torch_does(zoo, source, target, verdict, needs, reasons, renames):
+    state_dict, module = zoo.saved(source), zoo.build(target)
+    report = compare(architecture_of_state_dict(state_dict), architecture_of(module))
+
+    renamed = report.renames.renamed(state_dict)
+    moved = {report.renames.names[each.name] for each in report.unexpected}
+    mismatched = {each.name for each in report.mismatched}
+    assert ({*report.missing, *report.tied}, moved, mismatched) == ask_torch(module, renamed)
+
+    changes = "; ".join(f"{strip}→{add}" for strip, add in report.renames.changes)
+    found = (report.verdict, " ".join(report.needs), " ".join(report.reasons), changes)
+    assert found == (verdict, needs, reasons, renames)
+    assert len(str(report).splitlines()) <= 25
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [pytest.param(*row[:2], id=f"{row[0]} into {row[1]}") for row in PAIRS if row[2] == "ambiguous"],
+)
+def test_networks_that_fit_equally_well_are_never_chosen_silently(zoo, source, target):
+    state_dict, module = zoo.saved(source), zoo.build(target)
+    have, want = architecture_of_state_dict(state_dict), architecture_of(module)
+    with pytest.raises(AmbiguousPrefixError) as raised:
+        compare(have, want)
+    candidates = raised.value.extra["candidates"]
+    assert len(candidates) > 1
+    assert {each["tensors"] for each in candidates} == {122}
+    # What the error offers works when it is said.
+    for each in candidates:
+        report = compare(have, want, prefix=(each["strip"], each["add"]))
+        assert len(report.matched) >= each["tensors"]
+
+
+def test_the_table_has_enough_pairs_of_every_library():
+    assert len(PAIRS) >= 100
+    for library, least in {"tv": 40, "timm": 20, "hf": 20}.items():
+        assert sum(f"{library} " in row[0] for row in PAIRS) >= least
