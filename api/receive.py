@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -12,7 +12,7 @@ from api.service import Service
 from registry.errors import IncompleteUploadError, InvalidRequestError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
-from storage.draft import Draft, Incoming, begin, check_size
+from storage.draft import BEAT_SECONDS, Draft, Incoming, begin, check_size
 from storage.publish import check_metadata, publish
 
 if TYPE_CHECKING:
@@ -69,18 +69,26 @@ class Receiver:
         """Verify what was received and make it a version."""
         return await self._service.in_verification(publish, self._draft, metadata)
 
+    async def beat_forever(self) -> None:
+        """Keep the push alive while its bytes trickle in, or while it waits for its turn to be verified."""
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            with suppress(WeighbridgeError):  # it was given up, or the database is away: publishing will say so
+                await self._service.in_upload(self._draft.beat_when_due)
+
     async def abandon(self) -> None:
         """Leave nothing of the push."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
-            self._writing.exception()  # known: why else would the push be abandoned
+            if not self._writing.cancelled():
+                self._writing.exception()  # known: why else would the push be abandoned
         await self._service.in_upload(self._draft.abandon)
 
     async def _flush(self) -> None:
         await self._written()
         gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
         if gathered and self._incoming is not None:
-            work = self._service.in_upload(_write_all, self._draft, self._incoming, gathered)
+            work = self._service.in_upload(_write_all, self._incoming, gathered)
             self._writing = asyncio.create_task(work)
 
     async def _written(self) -> None:
@@ -103,6 +111,7 @@ async def receiving(
     check_whole(request)
     measures: Measures = request.app.state.measures
     receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
+    beating = asyncio.create_task(receiver.beat_forever())
     try:
         yield receiver
     except BaseException as error:
@@ -111,6 +120,8 @@ async def receiving(
         if isinstance(error, ClientDisconnect):
             raise _broken_off() from error
         raise
+    finally:
+        beating.cancel()
     measures.count_push("published")
 
 
@@ -163,10 +174,9 @@ def check_announced_size(request: Request, service: Service, path: str) -> None:
     check_size(announced, service.stores.limits.max_artifact_bytes, path)
 
 
-def _write_all(draft: Draft, incoming: Incoming, pieces: list[bytes]) -> None:
+def _write_all(incoming: Incoming, pieces: list[bytes]) -> None:
     for piece in pieces:
         incoming.write(piece)
-    draft.beat_when_due()
 
 
 def _broken_off() -> IncompleteUploadError:
