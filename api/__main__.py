@@ -14,8 +14,6 @@ from api.serving import serve as serve_settings
 from api.settings import read_settings
 from registry.errors import WeighbridgeError
 from storage.access import Caller
-from storage.backup import backup as save_backup
-from storage.backup import restore as restore_backup
 from storage.garbage import collect
 from storage.installation import migrate as migrate_database
 from storage.stores import Stores
@@ -81,6 +79,8 @@ def gc(*, dry_run: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def backup(folder: Path) -> None:
     """Copy all rows, then the objects that they name, into FOLDER. The service may run meanwhile."""
+    from storage.backup import backup as save_backup
+
     with opened() as stores:
         copied = save_backup(stores, OPERATOR, folder)
     click.echo(json.dumps(asdict(copied)))
@@ -90,6 +90,8 @@ def backup(folder: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 def restore(folder: Path) -> None:
     """Bring a backup back into an empty installation, whatever its database and blob store."""
+    from storage.backup import restore as restore_backup
+
     with opened() as stores:
         copied = restore_backup(stores, OPERATOR, folder)
     click.echo(json.dumps(asdict(copied)))
