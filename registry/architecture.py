@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias, cast
 
 from registry.errors import InvalidMetadataError
@@ -203,10 +202,12 @@ class Architecture:
 
         Files of the safetensors library hold them sorted by dtype and name, which says nothing about what comes last.
         """
-        by_dtype: dict[str, list[str]] = {}
+        last: dict[str, str] = {}
         for name, spec in self.tensors.items():
-            by_dtype.setdefault(spec.dtype, []).append(name)
-        return len(self.tensors) < _TELLING or any(a > b for names in by_dtype.values() for a, b in pairwise(names))
+            if last.get(spec.dtype, "") > name:
+                return True
+            last[spec.dtype] = name
+        return len(self.tensors) < _TELLING
 
     @property
     def digest(self) -> str:

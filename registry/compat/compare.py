@@ -25,6 +25,19 @@ class _Pairing:
     mismatched: list[tuple[TensorSpec, TensorSpec]] = field(default_factory=list[tuple[TensorSpec, TensorSpec]])
     unexpected: list[str] = field(default_factory=list[str])
     missing: list[str] = field(default_factory=list[str])
+    cast: list[tuple[TensorSpec, TensorSpec]] = field(default_factory=list[tuple[TensorSpec, TensorSpec]])
+    tied: list[str] = field(default_factory=list[str])
+    shortened: bool = False
+
+    def match(self, have: TensorSpec, want: TensorSpec) -> None:
+        """Note a pair of which torch copies one to the other."""
+        self.matched[want.name] = have.name
+        if have.dtype != want.dtype or have.layout != want.layout or have.quantised != want.quantised:
+            self.cast.append((have, want))
+        if want.tie is not None:
+            self.tied.append(want.name)
+        if have.shape not in {want.shape, (1,)}:
+            self.shortened = True
 
 
 def compare(
@@ -59,7 +72,8 @@ def compare(
     pairing = _pair(source, target, renames)
     rules = find_load_rules(source, target, renames, missing=pairing.missing, unexpected=pairing.unexpected)
     if rules.filled:
-        pairing.matched.update(rules.filled)
+        for name, source_name in rules.filled.items():
+            pairing.match(source.tensors[source_name], target.tensors[name])
         _leave_out(pairing.missing, rules.filled)
         _leave_out(pairing.unexpected, rules.filled.values())
     _leave_out(pairing.missing, rules.counters)
@@ -70,12 +84,12 @@ def compare(
     report = CompatibilityReport(
         verdict="exact",
         needs=[],
-        reasons=[],
+        reasons=["first_value_only"] if pairing.shortened else [],
         missing=pairing.missing,
         tied=tied,
         unexpected=[],
         mismatched=mismatched,
-        casts=_find_casts(source, target, pairing),
+        casts=_find_casts(pairing),
         conflicts=_find_conflicts(source, target, pairing),
         counters=rules.counters,
         dropped=rules.dropped,
@@ -101,8 +115,13 @@ def _pair(source: Architecture, target: Architecture, renames: RenameMap) -> _Pa
         want = find(names[name])
         if want is None:
             pairing.unexpected.append(name)
-        elif want.shape == spec.shape or fits(spec, want):
+        elif want.shape == spec.shape and want.dtype == spec.dtype and want.tie is None:
+            # What nearly all are; the same as `match`, without the call.
             matched[want.name] = name
+            if spec.layout != want.layout or spec.quantised != want.quantised:
+                pairing.cast.append((spec, want))
+        elif fits(spec, want):
+            pairing.match(spec, want)
         else:
             pairing.mismatched.append((spec, want))
     if len(matched) + len(pairing.mismatched) < len(target.tensors):
@@ -171,14 +190,13 @@ def _classify(source: Architecture, pairing: _Pairing, report: CompatibilityRepo
     return [Unexpected(name, classes[name]) for name in pairing.unexpected]
 
 
-def _find_casts(source: Architecture, target: Architecture, pairing: _Pairing) -> list[Cast]:
+def _find_casts(pairing: _Pairing) -> list[Cast]:
     casts: list[Cast] = []
-    for name, source_name in pairing.matched.items():
-        have, want = source.tensors[source_name], target.tensors[name]
+    for have, want in pairing.cast:
         if (have.layout, have.quantised) != (want.layout, want.quantised):
-            casts.append(Cast(name, _kind(have), _kind(want), "refused"))
-        elif have.dtype != want.dtype:
-            casts.append(Cast(name, have.dtype, want.dtype, classify_cast(have.dtype, want.dtype)))
+            casts.append(Cast(want.name, _kind(have), _kind(want), "refused"))
+        else:
+            casts.append(Cast(want.name, have.dtype, want.dtype, classify_cast(have.dtype, want.dtype)))
     return casts
 
 
@@ -189,7 +207,7 @@ def _kind(spec: TensorSpec) -> str:
 def _find_conflicts(source: Architecture, target: Architecture, pairing: _Pairing) -> list[TiedConflict]:
     """Find tied storages of the target that several source tensors of different values would fill."""
     groups: dict[str, list[str]] = {}
-    for name in pairing.matched:
+    for name in pairing.tied:
         tie = target.tensors[name].tie
         if tie is not None:
             groups.setdefault(tie, []).append(name)

@@ -19,7 +19,6 @@ _PARTIAL_REASONS = {
     "missing_entries",
 }
 _STATISTICS = "running_mean"
-_ONE_VALUE = {(), (1,)}
 
 
 def judge(report: CompatibilityReport, source: Architecture, target: Architecture) -> None:
@@ -36,27 +35,26 @@ def judge(report: CompatibilityReport, source: Architecture, target: Architectur
         "other_trunk": bool(foreign) or other or _loses_statistics(report),
         "refused_cast": any(each.effect == "refused" for each in report.casts),
         "tied_conflict": bool(report.conflicts),
-        "first_value_only": any(
-            not target.tensors[to].shape and source.tensors[name].shape not in _ONE_VALUE
-            for to, name in report.matched.items()
-        ),
+        "first_value_only": "first_value_only" in report.reasons,
         "missing_entries": any(name not in target.tensors for name in missing),
         "load_hook": "load_hook" in report.reasons,
     }
     report.reasons = [reason for reason, applies in found.items() if applies]
     report.verdict = "incompatible" if other else _find_verdict(report, missing)
     report.needs = _find_needs(report, missing)
-    filled = {*report.matched, *report.tied, *report.hooked}
-    report.coverage = coverage(target, filled) if len(filled) < len(target.tensors) else 1.0
+    if len(report.matched) < len(target.tensors):
+        report.coverage = coverage(target, {*report.matched, *report.tied, *report.hooked})
     left = len(report.unexpected) / max(1, len(report.unexpected) + len(report.matched))
     report.score = report.coverage * (1 - left / 2)
 
 
 def _loses_statistics(report: CompatibilityReport) -> bool:
     """Return whether a BatchNorm's weights would be used without its statistics: the target normalises otherwise."""
-    used = {name.rpartition(".")[0] for name in report.matched.values()}
-    left = (each.name.rpartition(".") for each in report.unexpected if each.leftover == "buffer")
-    return any(leaf == _STATISTICS and module in used for module, _, leaf in left)
+    left = [each.name.removesuffix(_STATISTICS) for each in report.unexpected if each.name.endswith(_STATISTICS)]
+    if not left:
+        return False
+    used = set(report.matched.values())
+    return any(f"{owner}weight" in used for owner in left)
 
 
 def _find_gaps(report: CompatibilityReport, target: Architecture, missing: list[str]) -> bool:
@@ -66,8 +64,7 @@ def _find_gaps(report: CompatibilityReport, target: Architecture, missing: list[
     used = {*report.matched, *report.hooked, *report.tied}
     used.update(each.name for each in report.mismatched)
     outline = Outline(list(target.tensors), used, ordered=target.is_ordered)
-    roots = _roots(report)
-    return any(outline.is_gap(name, roots) for name in missing if name in target.tensors)
+    return outline.has_gap([name for name in missing if name in target.tensors], _roots(report))
 
 
 def _roots(report: CompatibilityReport) -> tuple[str, ...]:

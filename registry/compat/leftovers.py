@@ -11,8 +11,8 @@ _NUMBERED = re.compile(r"^(.*?)(\d+)((?:_reverse)?)$")
 _AUXILIARY = re.compile(
     r"aux|(?:^|_)(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|_)", re.IGNORECASE
 )
-_BUFFERS = re.compile(
-    r"(?:^|\.)(?:running_mean|running_var|n_averaged|position_ids|relative_position_index|attn_mask|inv_freq)$"
+_BUFFERS = frozenset(
+    {"running_mean", "running_var", "n_averaged", "position_ids", "relative_position_index", "attn_mask", "inv_freq"}
 )
 HEAD_NAME = re.compile(
     r"(?:^|\.)(?:fc|heads?|classifier|classification_head|last_linear|logits|lm_head|score|cls|qa_outputs"
@@ -45,6 +45,7 @@ class Outline:
         for module in self._modules:
             if module[-1:].isdigit():
                 self._join_family(module)
+        self._branches: dict[str, str] = {}
         self._first: dict[str, int] = {}
         self._last_used = -1
         for at, name in enumerate(names):
@@ -60,13 +61,13 @@ class Outline:
 
     def unused_branch(self, name: str) -> str:
         """Return the highest module above `name`, or `name` itself, of which nothing is used."""
-        branch = name
-        while branch:
-            parent = branch.rpartition(".")[0]
-            if not parent or parent in self._modules:
-                return branch
-            branch = parent
-        return name
+        parent = name.rpartition(".")[0]
+        if not parent or parent in self._modules:
+            return name
+        found = self._branches.get(parent)
+        if found is None:
+            found = self._branches[parent] = self.unused_branch(parent)
+        return found
 
     def has_used_sibling(self, branch: str) -> bool:
         """Return whether a used branch differs in its number only: `layer3.22` beside `layer3.5`, `weight_ih_l2`."""
@@ -79,19 +80,26 @@ class Outline:
             return HEAD_NAME.search(branch) is not None
         return self._first.get(branch, -1) > self._last_used >= 0
 
-    def is_gap(self, name: str, roots: tuple[str, ...]) -> bool:
+    def has_gap(self, names: Iterable[str], roots: tuple[str, ...]) -> bool:
         """Return whether an unused tensor lies within what is used: a gap in the trunk, nothing behind or beside it.
 
         Args:
-            name: of the tensor.
+            names: of unused tensors.
             roots: the prefixes that everything used has.
         """
-        branch = self.unused_branch(name)
-        if self.has_used_sibling(branch):
-            return True
-        if not name.startswith(roots) or is_auxiliary(name):
-            return False
-        return (branch == name and "." in name) or not self.is_behind(branch)
+        seen: set[str] = set()
+        for name in names:
+            branch = self.unused_branch(name)
+            if branch in seen:
+                continue
+            seen.add(branch)
+            if self.has_used_sibling(branch):
+                return True
+            if not name.startswith(roots) or is_auxiliary(name):
+                continue
+            if (branch == name and "." in name) or not self.is_behind(branch):
+                return True
+        return False
 
 
 def classify_unexpected(
@@ -116,10 +124,17 @@ def classify_unexpected(
     heads = tuple(f"{module}." for module in head)
     inside = tuple(roots)
     classes: dict[str, LeftoverClass] = {}
+    by_parent: dict[str, LeftoverClass] = {}
     for name in names:
         spec = source.get(name)
-        plain = _classify_kind(name, is_buffer=spec is not None and spec.role == "buffer")
-        classes[name] = plain or _classify_place(name, outline, heads, inside, guessed=guessed)
+        parent, _, leaf = name.rpartition(".")
+        kind = _classify_kind(name, leaf, is_buffer=spec is not None and spec.role == "buffer")
+        place = kind or by_parent.get(parent)
+        if place is None:
+            place = _classify_place(name, outline, heads, inside, guessed=guessed)
+            if outline.unused_branch(name) != name:
+                by_parent[parent] = place
+        classes[name] = place
     return classes
 
 
@@ -128,12 +143,12 @@ def is_auxiliary(name: str) -> bool:
     return any(_AUXILIARY.search(part) for part in name.split(".")[:-1])
 
 
-def _classify_kind(name: str, *, is_buffer: bool) -> LeftoverClass | None:
-    if name.endswith(COUNTER):
+def _classify_kind(name: str, leaf: str, *, is_buffer: bool) -> LeftoverClass | None:
+    if leaf == COUNTER:
         return "counter"
     if name.startswith("optimizer."):
         return "optimizer"
-    return "buffer" if is_buffer or _BUFFERS.search(name) else None
+    return "buffer" if is_buffer or leaf in _BUFFERS else None
 
 
 def _classify_place(

@@ -48,7 +48,7 @@ class RenameMap:
     @cached_property
     def is_identity(self) -> bool:
         """Whether every tensor keeps its name."""
-        return all(source == target for source, target in self.names.items())
+        return list(self.names) == list(self.names.values())
 
     @cached_property
     def changes(self) -> dict[tuple[str, str], int]:

@@ -7,11 +7,11 @@ of the target wins if it beats every rule that contradicts it by 10 % of the tar
 """
 
 import random
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from registry.architecture import Architecture, TensorSpec
@@ -20,7 +20,6 @@ from registry.errors import AmbiguousPrefixError
 
 WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"})
 """Name parts that torch's own wrappers insert: torch.compile, FSDP, activation checkpointing, DataParallel."""
-_WRAPPER_PART = re.compile(rf"(?:(?<=^)|(?<=\.))(?:{'|'.join(sorted(WRAPPER_PARTS))})\.", re.MULTILINE)
 MAX_CANDIDATES = 6
 MAX_VOTERS = 96
 MAX_TWINS = 16
@@ -51,29 +50,54 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
         AmbiguousPrefixError: two contradicting maps fill about as much, or two names fall together.
     """
     have, want = source.tensors, target.tensors
-    same = sum(have[name].shape == want[name].shape for name in have.keys() & want.keys())
+    same = len(_same_names(have, want))
     if same == min(len(have), len(want)):
-        return RenameMap({name: name for name in [*have, *source.entries]})
+        names = [*have, *source.entries]
+        return RenameMap(dict(zip(names, names, strict=True)))
     bare_source, bare_target = _unwrap(have), _unwrap(want)
     candidates = _find_candidates(bare_source, bare_target)
     chosen = _choose(candidates, bare_source, bare_target, as_stored=same)
-    names: dict[str, str] = {}
-    for bare, spec in bare_source.items():
-        renamed = _apply(chosen, bare, bare_target)
-        known = bare_target.get(renamed)
-        names[spec.name] = known.name if known is not None else spec.name if renamed == bare else renamed
+    rules = [each.rule for each in chosen]
+    paired = dict(chain.from_iterable(each.pairs.items() for each in reversed(chosen)))
+    if bare_source is have and bare_target is want:
+        names = {name: paired.get(name) or _apply(rules, name, want) for name in have}
+    else:
+        names = _wrapped_names(bare_source, bare_target, paired, rules)
     for entry in source.entries:
-        names[entry] = _apply(chosen, _WRAPPER_PART.sub("", entry) if bare_source is not have else entry, {})
+        names[entry] = _apply(rules, entry if bare_source is have else _without_wrappers(f"\n{entry}")[1:], {})
     refuse_collisions(names)
-    return RenameMap(names, tuple(chosen))
+    return RenameMap(names, tuple(rules))
+
+
+def _wrapped_names(
+    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], paired: Mapping[str, str], rules: Sequence[Rule]
+) -> dict[str, str]:
+    """Return where names go, as they are stored, when they were compared without wrapper parts."""
+    names: dict[str, str] = {}
+    for bare, spec in source.items():
+        renamed = paired.get(bare) or _apply(rules, bare, target)
+        known = target.get(renamed)
+        names[spec.name] = known.name if known is not None else spec.name if renamed == bare else renamed
+    return names
 
 
 def _unwrap(tensors: Mapping[str, TensorSpec]) -> Mapping[str, TensorSpec]:
     """Return the tensors by their names without wrapper parts, or as they are where two would fall together."""
-    if _WRAPPER_PART.search("\n".join(tensors)) is None:
+    text = "\n".join(["", *tensors])
+    if not any(f"{part}." in text for part in WRAPPER_PARTS):
         return tensors
-    bare = {_WRAPPER_PART.sub("", name): spec for name, spec in tensors.items()}
+    bare = dict(zip(_without_wrappers(text).split("\n")[1:], tensors.values(), strict=False))
     return bare if len(bare) == len(tensors) else tensors
+
+
+def _without_wrappers(lines: str) -> str:
+    """Return names, a line each and the first line empty, without the parts that wrappers insert."""
+    before = ""
+    while before != lines:
+        before = lines
+        for part in WRAPPER_PARTS:
+            lines = lines.replace(f"\n{part}.", "\n").replace(f".{part}.", ".")
+    return lines
 
 
 def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> list[_Candidate]:
@@ -88,15 +112,20 @@ def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, Tens
 
 def _pairs(rule: Rule, source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> dict[str, str]:
     strip, add, cut = rule.strip, rule.add, len(rule.strip)
-    pairs: dict[str, str] = {}
-    find = target.get
-    for name, spec in source.items():
-        if name.startswith(strip):
-            renamed = add + name[cut:]
-            other = find(renamed)
-            if other is not None and other.shape == spec.shape:
-                pairs[name] = renamed
-    return pairs
+    if not strip and not add:
+        return _same_names(source, target)
+    concerned = [name for name in source if name.startswith(strip)] if strip else list(source)
+    renamed = [add + name[cut:] for name in concerned]
+    return {
+        name: new
+        for name, new, other in zip(concerned, renamed, map(target.get, renamed), strict=True)
+        if other is not None and other.shape == source[name].shape
+    }
+
+
+def _same_names(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> dict[str, str]:
+    common = source.keys() & target.keys()
+    return {name: name for name in common if source[name].shape == target[name].shape} if common else {}
 
 
 def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> Counter[Rule]:
@@ -104,7 +133,7 @@ def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) ->
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
     """
-    backwards = sorted(f".{name}"[::-1] for name in target)
+    backwards = sorted("".join(f"\n.{name}" for name in target)[::-1].split("\n")[:-1])
     voters = list(source)
     if len(voters) > MAX_VOTERS:
         voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
@@ -144,7 +173,7 @@ def _choose(
     target: Mapping[str, TensorSpec],
     *,
     as_stored: int,
-) -> list[Rule]:
+) -> list[_Candidate]:
     """Return the best rule, and those that add to it without contradicting it; none when nothing fits well.
 
     Args:
@@ -158,9 +187,10 @@ def _choose(
     """
     reachable = min(len(source), len(target))
     chosen: list[_Candidate] = []
+    covered: set[str] = set()
     enough = max(1, MARGIN * reachable)
     for candidate in candidates:
-        new = sum(not any(name in each.pairs for each in chosen) for name in candidate.pairs)
+        new = len(candidate.pairs.keys() - covered)
         if new < enough or any(candidate.contradicts(each) for each in chosen):
             continue
         if candidate.rule.moves_number and 2 * new < reachable:
@@ -168,7 +198,8 @@ def _choose(
         if len(candidate.pairs) > as_stored:
             _refuse_rivals(candidate, candidates, enough, source, target)
         chosen.append(candidate)
-    return [each.rule for each in chosen]
+        covered |= candidate.pairs.keys()
+    return chosen
 
 
 def _refuse_rivals(
