@@ -27,7 +27,6 @@ class _Pairing:
     missing: list[str] = field(default_factory=list[str])
     cast: list[tuple[TensorSpec, TensorSpec]] = field(default_factory=list[tuple[TensorSpec, TensorSpec]])
     tied: list[str] = field(default_factory=list[str])
-    shortened: bool = False
 
     def match(self, have: TensorSpec, want: TensorSpec) -> None:
         """Note a pair of which torch copies one to the other."""
@@ -36,8 +35,6 @@ class _Pairing:
             self.cast.append((have, want))
         if want.tie is not None:
             self.tied.append(want.name)
-        if have.shape not in {want.shape, (1,)}:
-            self.shortened = True
 
 
 def compare(
@@ -84,7 +81,7 @@ def compare(
     report = CompatibilityReport(
         verdict="exact",
         needs=[],
-        reasons=["first_value_only"] if pairing.shortened else [],
+        reasons=[],
         missing=pairing.missing,
         tied=tied,
         unexpected=[],

@@ -15,7 +15,6 @@ _PARTIAL_REASONS = {
     "unfilled_trunk",
     "other_trunk",
     "tied_conflict",
-    "first_value_only",
     "missing_entries",
 }
 _STATISTICS = "running_mean"
@@ -35,12 +34,11 @@ def judge(report: CompatibilityReport, source: Architecture, target: Architectur
         "other_trunk": bool(foreign) or other or _loses_statistics(report),
         "refused_cast": any(each.effect == "refused" for each in report.casts),
         "tied_conflict": bool(report.conflicts),
-        "first_value_only": "first_value_only" in report.reasons,
         "missing_entries": any(name not in target.tensors for name in missing),
         "load_hook": "load_hook" in report.reasons,
     }
     report.reasons = [reason for reason, applies in found.items() if applies]
-    report.verdict = "incompatible" if other else _find_verdict(report, missing)
+    report.verdict = "incompatible" if other or found["load_hook"] else _find_verdict(report, missing)
     report.needs = _find_needs(report, missing)
     if len(report.matched) < len(target.tensors):
         report.coverage = coverage(target, {*report.matched, *report.tied, *report.hooked})

@@ -74,8 +74,7 @@ class CompatibilityReport:
         verdict: coverage in one word.
         needs: what has to be done, or allowed, for the load.
         reasons: stable words for what stands in the way: `truncated_trunk`, `unfilled_trunk`, `other_trunk`,
-            `refused_cast`, `tied_conflict`, `first_value_only`,
-            `missing_entries` (`_extra_state`), `load_hook`.
+            `refused_cast`, `tied_conflict`, `missing_entries` (`_extra_state`), `load_hook`.
         missing: target names that nothing fills, entries too, tied ones left out.
         tied: target names that nothing fills by name, whose storage another name fills.
         unexpected: source names without a place.

@@ -60,11 +60,11 @@ def find_load_rules(
 
 
 def fits(have: TensorSpec, want: TensorSpec) -> bool:
-    """Return whether torch copies one to the other: equal shapes, or a vector of which a scalar takes the first value.
+    """Return whether torch copies one to the other: equal shapes, or what 0.3 saved as `[1]` into a scalar.
 
-    `torch.nn.Module._load_from_state_dict` takes `[0]` of what 0.3 had saved as `[1]`, whatever its length.
+    As `torch.nn.Module._load_from_state_dict` does.
     """
-    return have.shape == want.shape or (not want.shape and len(have.shape) == 1 and have.shape != (0,))
+    return have.shape == want.shape or (not want.shape and have.shape == (1,))
 
 
 def _weight_norms(

@@ -12,7 +12,7 @@ _VERDICTS = {
     "superset": "{source} fills all of {target}; what is left over is no trunk",
     "backbone": "the trunk of {source} is used whole; the rest of {target} stays as it is",
     "partial": "something fits, but a trunk is cut off or stays unfilled",
-    "incompatible": "{source} and {target} are different networks",
+    "incompatible": "{source} does not load into {target}",
 }
 _REASONS = {
     "truncated_trunk": "layers of the source's trunk have no place in the target: it is a shallower network",
@@ -20,7 +20,6 @@ _REASONS = {
     "other_trunk": "tensors inside the trunk have other names or shapes",
     "refused_cast": "a dtype would change its kind of number; allow it with cast='any'",
     "tied_conflict": "tensors that are one in the target have different values in the source",
-    "first_value_only": "a single number would take the first of several values",
     "missing_entries": "extra state that the target wants is not in the source",
     "load_hook": "the module's own code refuses what was saved",
 }
@@ -72,14 +71,12 @@ def next_step(report: CompatibilityReport) -> str:
             report.verdict == "incompatible" and report.by_order,
             "The shapes are equal in order under other names. If they are the same network, pair them by order.",
         ),
+        ("load_hook" in report.reasons, "Save the weights again with the module's own code, or ask who wrote it."),
         (
             report.verdict == "incompatible",
             "Take another version, or build the module that these weights are for.",
         ),
-        (
-            bool({"load_hook", "tied_conflict"} & set(report.reasons)),
-            "Look at the tensors named above before you load anything.",
-        ),
+        ("tied_conflict" in report.reasons, "Decide which of the tensors that are one is right, and drop the others."),
         (report.verdict == "backbone" and not report.reasons, "Load the backbone and train what is missing."),
         ("fill_counters" in report.needs and not report.reasons, "Load it, and say that the counters may stay."),
         (
