@@ -27,7 +27,7 @@ def get_alias(stores: Stores, caller: Caller, team: str, model: str, alias: str)
     return stores.catalog.get_alias(team, model, alias)
 
 
-def move_alias(
+def move_alias(  # noqa: PLR0917 - an alias is named by three words
     stores: Stores, caller: Caller, team: str, model: str, alias: str, version: int, *, expected: Expected, reason: str
 ) -> AliasInfo:
     """Point an alias at a version if it is still what the caller expects: a revision, or not there.
@@ -55,7 +55,7 @@ def remove_alias(
     stores.catalog.remove_alias(team, model, alias, expected=expected, by=caller.name, reason=reason)
 
 
-def alias_history(
+def alias_history(  # noqa: PLR0917 - an alias is named by three words
     stores: Stores, caller: Caller, team: str, model: str, alias: str, cursor: str | None, limit: int
 ) -> Page[AliasMove]:
     """Return a page of the moves of an alias, the newest first.

@@ -120,13 +120,15 @@ class Draft:
         received: the files that are complete.
     """
 
-    def __init__(self, stores: Stores, caller: Caller, team: str, model: str, key: str | None) -> None:
+    def __init__(
+        self, stores: Stores, caller: Caller, team: str, model: str, *, key: str | None, replay: Replay | None
+    ) -> None:
         self.stores = stores
         self.caller = caller
         self.team = team
         self.model = model
         self.key = key
-        self.replay: Replay | None = None
+        self.replay = replay
         self.received: list[Received] = []
         self._incoming: list[Incoming] = []
         self._paths: dict[str, str] = {}
@@ -235,10 +237,10 @@ def begin(stores: Stores, caller: Caller, team: str, model: str, key: str | None
     check_team(team)
     check_name(model, "model name")
     require(caller, Action.PUSH, Resource(team, model))
-    draft = Draft(stores, caller, team, model, key)
+    replay = None
     if key is not None:
-        draft.replay = stores.catalog.begin_push(caller.name, team, model, key, _lease_end())
-    return draft
+        replay = stores.catalog.begin_push(caller.name, team, model, key, _lease_end())
+    return Draft(stores, caller, team, model, key=key, replay=replay)
 
 
 def check_size(size_bytes: int, max_bytes: int, path: str) -> None:

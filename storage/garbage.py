@@ -66,7 +66,9 @@ def _collect(stores: Stores, holder: str) -> Collection:
         removed += len(locations)
         if not catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
             break
-    return Collection(True, expired, unused, removed, forgotten)
+    return Collection(
+        expired_writes=expired, unused_objects=unused, removed_locations=removed, forgotten_keys=forgotten
+    )
 
 
 def sweep_locations(stores: Stores, locations: Sequence[str], *, cancel: bool) -> None:

@@ -21,7 +21,7 @@ from storage.stores import DEFAULT_LIMITS, Stores
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "beegfs", "gpfs", "ncpfs"}
-    | {"fuse.sshfs", "fuse.s3fs", "fuse.glusterfs", "fuse.rclone", "fuse.goofys", "fuse.juicefs", "davfs", "fuse.davfs2"}
+    | {"davfs", *(f"fuse.{name}" for name in ("sshfs", "s3fs", "glusterfs", "rclone", "goofys", "juicefs", "davfs2"))}
 )
 
 log = logging.getLogger("weighbridge.installation")
@@ -166,6 +166,6 @@ def _match(catalog: Catalog, blobs: BlobStore) -> None:
     theirs = blobs.registry_id() or blobs.claim(ours)
     if theirs != ours:
         raise ConfigurationError(
-            f"The blob store belongs to the registry {theirs}, the database is that of {ours}. Check "
-            "WEIGHBRIDGE_DATABASE_URL, WEIGHBRIDGE_BLOBS_URL and WEIGHBRIDGE_DATA: one of them is another installation's."
+            f"The blob store belongs to the registry {theirs}, the database is that of {ours}: one of "
+            "WEIGHBRIDGE_DATABASE_URL, WEIGHBRIDGE_BLOBS_URL and WEIGHBRIDGE_DATA is another installation's."
         )

@@ -140,4 +140,3 @@ def _same_content(draft: Draft) -> list[str]:
     if {each.path: each.sha256 for each in same.artifacts} != contents:
         return []
     return [f"{same.reference} has the same content; its bytes are stored once."]
-

@@ -9,7 +9,9 @@ from storage.metadata.records import Extent, StoredArtifact
 from storage.stores import Stores
 
 
-def get_artifact(stores: Stores, caller: Caller, team: str, model: str, selector: str, path: str) -> StoredArtifact:
+def get_artifact(  # noqa: PLR0917 - an artifact is named by four words
+    stores: Stores, caller: Caller, team: str, model: str, selector: str, path: str
+) -> StoredArtifact:
     """Return an artifact and where its bytes are.
 
     Raises:
@@ -19,7 +21,7 @@ def get_artifact(stores: Stores, caller: Caller, team: str, model: str, selector
     return stores.catalog.get_artifact(team, model, selector, path)
 
 
-def get_manifest(
+def get_manifest(  # noqa: PLR0917 - an artifact is named by four words
     stores: Stores, caller: Caller, team: str, model: str, selector: str, path: str | None
 ) -> VersionManifest:
     """Return the tensor manifests of one artifact, or of those that make up the version's state_dict.

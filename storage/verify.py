@@ -5,6 +5,7 @@ Nothing here touches the catalog: verification takes as long as the bytes need, 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from registry.digest import StreamDigests
@@ -31,7 +32,7 @@ MIN_REUSABLE_BYTES = 2048
 """Smaller storages are sent again rather than looked up (DESIGN section 4)."""
 DISTRIBUTED_FORMAT = "dcp"
 _DISTRIBUTED_REASON = "A distributed checkpoint is opened by unpickling; what is in it is not read yet."
-_TRUST_ORDER: tuple[Trust, ...] = ("tensors", "code", "unsafe")
+_WORST_FIRST: tuple[Trust, ...] = ("unsafe", "code", "tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
     """Return what was received as the artifacts of a version.
 
     Args:
+        stores: where the bytes are, and who reads them.
+        received: at least one.
         primary: the path of the artifact that is to be the state_dict.
         beat: called now and then, for whoever must say that this push is alive.
 
@@ -59,12 +62,13 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
         NoWeightsError: `primary` holds no weights.
     """
     distributed = _distributed_paths([each.path for each in received])
-    inspections = {
-        each.path: inspection
-        for each in received
-        if each.path not in distributed
-        and (inspection := _inspect(stores, each, is_only=len(received) == 1)) is not None
-    }
+    inspections: dict[str, Inspection] = {}
+    for each in received:
+        beat()
+        if each.path in distributed:
+            _refuse_harm(stores, each)
+        elif (inspection := _inspect(stores, each, is_only=len(received) == 1)) is not None:
+            inspections[each.path] = inspection
     groups = _find_groups(stores, received, inspections)
     artifacts: list[NewArtifact] = []
     for each in received:
@@ -75,7 +79,7 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
     return Verified(
         artifacts=tuple(artifacts),
         kind=_version_kind(infos, weights),
-        trust=max((info.trust for info in infos), key=_TRUST_ORDER.index),
+        trust=next(trust for trust in _WORST_FIRST if any(info.trust == trust for info in infos)),
         weights=weights,
         weights_problem=problem,
         notices=tuple(_notices(inspections)),
@@ -99,14 +103,26 @@ def _inspect(stores: Stores, received: Received, *, is_only: bool) -> Inspection
             reasons=inspection.reasons,
         )
     if inspection.trust == "code" and not stores.allow_code:
-        raise UnsafeArtifactError(
-            f"{received.path} runs code when it is loaded, and this installation takes tensors only. Push its "
-            "state_dict instead, best as safetensors.",
-            path=received.path,
-            globals=inspection.foreign_globals,
-            reasons=inspection.reasons,
-        )
+        raise _takes_no_code(received.path, inspection.foreign_globals, inspection.reasons)
     return inspection
+
+
+def _refuse_harm(stores: Stores, received: Received) -> None:
+    """Refuse what is unsafe in a file of a distributed checkpoint, which is no weight file that could be read."""
+    with suppress(MalformedArtifactError):
+        _inspect(stores, received, is_only=True)
+    if not stores.allow_code:
+        raise _takes_no_code(received.path, [], [_DISTRIBUTED_REASON])
+
+
+def _takes_no_code(path: str, names: list[str], reasons: list[str]) -> UnsafeArtifactError:
+    return UnsafeArtifactError(
+        f"{path} runs code when it is loaded, and this installation takes tensors only. Push its state_dict instead, "
+        "best as safetensors.",
+        path=path,
+        globals=names,
+        reasons=reasons,
+    )
 
 
 def _named(error: WeighbridgeError, path: str) -> WeighbridgeError:
@@ -177,15 +193,19 @@ def _find_groups(stores: Stores, received: Sequence[Received], inspections: Mapp
             path.removeprefix(folder): inspection for path, inspection in inspections.items() if path.startswith(folder)
         }
         try:
-            if each.size_bytes > DEFAULT_LIMITS.json_bytes:
-                raise MalformedArtifactError(f"The index is larger than {DEFAULT_LIMITS.json_bytes} bytes.")
-            (data,) = stores.blobs.read_many(each.location, [(0, each.size_bytes)])
-            index = parse_index(data)
+            index = parse_index(_read_index(stores, each))
             check_index(index, beside)
         except MalformedArtifactError as error:
             raise _named(error, each.path) from error
         groups.append(Group(each.path, tuple(folder + shard for shard in index.shards)))
     return groups
+
+
+def _read_index(stores: Stores, received: Received) -> bytes:
+    if received.size_bytes > DEFAULT_LIMITS.json_bytes:
+        raise MalformedArtifactError(f"The index is larger than {DEFAULT_LIMITS.json_bytes} bytes.")
+    (data,) = stores.blobs.read_many(received.location, [(0, received.size_bytes)])
+    return data
 
 
 def _distributed_paths(paths: Sequence[str]) -> set[str]:
@@ -214,10 +234,8 @@ def _choose(
 
 
 def _version_kind(infos: Sequence[ArtifactInfo], weights: Sequence[str]) -> Kind:
-    kinds: dict[str, Kind] = {info.path: info.kind for info in infos}
-    if weights:
-        return kinds[weights[0]]
-    return next((kind for kind in kinds.values() if kind != "opaque"), "opaque")
+    chosen = [info for info in infos if info.path in weights] or [info for info in infos if info.kind != "opaque"]
+    return chosen[0].kind if chosen else "opaque"
 
 
 def _notices(inspections: Mapping[str, Inspection]) -> Iterator[str]:

@@ -32,7 +32,7 @@ def list_versions(
     )
 
 
-def annotate(
+def annotate(  # noqa: PLR0917 - a version is named by three words
     stores: Stores,
     caller: Caller,
     team: str,
@@ -75,7 +75,9 @@ def restore_version(stores: Stores, caller: Caller, team: str, model: str, numbe
     return stores.catalog.restore_version(team, model, number, caller.name)
 
 
-def purge_version(stores: Stores, caller: Caller, team: str, model: str, number: int, reason: str) -> Purged:
+def purge_version(  # noqa: PLR0917 - a version is named by three words
+    stores: Stores, caller: Caller, team: str, model: str, number: int, reason: str
+) -> Purged:
     """Remove the content of a deleted version for good; the collector deletes the bytes that nothing else holds.
 
     Raises:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from storage.metadata.aliases import Aliases
 from storage.metadata.annotations import AnnotationRecords
 from storage.metadata.artifacts import Artifacts
+from storage.metadata.dump import Dumps
 from storage.metadata.garbage import Garbage
 from storage.metadata.migrate import find_revision, head_revision
 from storage.metadata.models import Models
@@ -18,7 +19,7 @@ from storage.metadata.tables import RegistryRow
 from storage.metadata.versions import Versions
 
 
-class Catalog(Models, Versions, AnnotationRecords, Aliases, Pushes, Publishing, Artifacts, Garbage):
+class Catalog(Models, Versions, AnnotationRecords, Aliases, Pushes, Publishing, Artifacts, Garbage, Dumps):
     """What the registry knows. Every method may be called from several threads at once.
 
     Methods return schema objects and records, never rows. Beside the errors that each names, all raise

@@ -123,7 +123,7 @@ def test_a_real_safetensors_file_is_read_as_the_library_loads_it():
 
 def test_a_real_torchscript_file_has_the_names_of_its_state_dict():
     path = "silero_vad/data/silero_vad.jit"
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
         module = torch.jit.load(str(real_weights(path)), map_location="cpu")
     inspection = read_file(path)
     named = {each.name: each for each in inspection.tensors if each.role in {"parameter", "buffer"}}
