@@ -127,7 +127,10 @@ def _sizes(value: Any) -> tuple[int, ...] | None:
     if not isinstance(value, list):
         return None
     items = cast("list[Any]", value)
-    return tuple(items) if all(type(each) is int and each >= 0 for each in items) else None
+    for each in items:
+        if type(each) is not int or each < 0:
+            return None
+    return tuple(items)
 
 
 def _as_torch(dtype: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:

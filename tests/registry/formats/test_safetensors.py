@@ -221,3 +221,27 @@ def test_a_name_taken_twice_or_reserved_or_not_unicode_is_refused():
 def test_a_size_that_does_not_fit_the_shape_is_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match="cannot have 3 bytes"):
         plan([("a", "float32", (1,), 3)])
+
+
+@pytest.mark.parametrize("depth", [63, 64])
+def test_nesting_is_counted_outside_of_texts(depth):
+    header = b'{"__metadata__":{"a":"[[[{{{"},"b":' + b"[" * depth + b"]" * depth + b"}"
+    says = "exactly the fields" if depth < 64 else "64 deep"
+    with pytest.raises(MalformedArtifactError, match=says):
+        inspect(pack(header))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"' + b'\\"' * 30_000_000,
+        b"{" + b'""' * 30_000_000,
+        b'{"a":[' + b"[]," * 20_000_000 + b"1]}",
+        b'{"a":[' + b"1," * 30_000_000 + b"1]}",
+        b'{"a":' + b"[" * 60_000_000,
+    ],
+    ids=["escaped quotes", "texts", "lists", "numbers", "depth"],
+)
+def test_a_header_that_is_all_values_is_refused_before_it_is_parsed(header):
+    with pytest.raises(MalformedArtifactError, match="too many values"):
+        inspect(pack(header))
