@@ -10,6 +10,7 @@ import click
 
 from registry.errors import (
     AccessError,
+    AmbiguousPrefixError,
     ArtifactError,
     ConfigurationError,
     ConflictError,
@@ -21,6 +22,8 @@ from registry.errors import (
 
 COMMANDS = {
     "inspect": "registry.cli.inspect:inspect",
+    "summary": "registry.cli.summary:summary",
+    "check": "registry.cli.check:check",
     "push": "registry.cli.push:push",
     "pull": "registry.cli.pull:pull",
     "download": "registry.cli.pull:download",
@@ -48,6 +51,7 @@ EXIT_CODES: tuple[tuple[type[WeighbridgeError], int], ...] = (
     (ConflictError, 5),
     (ArtifactError, 6),
     (StateDictMismatchError, 7),
+    (AmbiguousPrefixError, 7),
     (WeighbridgeError, 1),
 )
 """What scripts gate on: 2 usage, 3 not allowed, 4 not found, 5 conflict, 6 unsafe or broken bytes, 7 incompatible."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from registry.client import changes, examine, glue, listing, pull, push
+from registry.client import changes, check, examine, glue, listing, pull, push
+from registry.client.check import CheckWishes
 from registry.client.config import ClientSettings
 from registry.client.connection import Connection
 from registry.client.results import Listing, Model, Version
@@ -14,6 +15,9 @@ from registry.schema import AliasInfo, AliasMove, Builder, ServiceInfo
 if TYPE_CHECKING:
     from collections import OrderedDict
 
+    from registry.architecture import Architecture
+    from registry.compat.rename_map import Prefix, Rename
+    from registry.compat.report import CompatibilityReport
     from registry.formats.inspection import Inspection
 
 PathLike = str | os.PathLike[str]
@@ -203,6 +207,37 @@ class Client:
             OfflineError: offline, and the cache does not hold it.
         """
         return pull.download(self.connection, ref, to, verify=verify)
+
+    def check(
+        self,
+        ref: PathLike,
+        target: "Architecture | object",
+        *,
+        part: str | None = None,
+        prefix: "Prefix" = "auto",
+        rename: "Rename | None" = None,
+        classifier: Sequence[str] = (),
+        first_conv: Sequence[str] = (),
+    ) -> "CompatibilityReport":
+        """Return what loading a version or local file into a module would do, before anything is loaded.
+
+        `print(report)` says what fits, what does not and what to do; no weights are fetched and none are touched.
+
+        Args:
+            ref: the version, or a local path.
+            target: an `nn.Module` on any device, also without weights on the meta device, or an `Architecture`.
+            part: the state_dict inside a checkpoint.
+            prefix: `"auto"` finds how names are wrapped; `""` keeps them; `(strip, add)` replaces a prefix.
+            rename: source to target names: a dict, a function, or `"by-order"`; applied after the prefix.
+            classifier: the source's head modules, where they are known.
+            first_conv: the target's first convolution modules, where they are known.
+
+        Raises:
+            AmbiguousPrefixError: several renamings fit about equally well.
+            NoWeightsError, AmbiguousWeightsError: there is no state_dict, or several.
+        """
+        wishes = CheckWishes(part, prefix, rename, classifier, first_conv)
+        return check.check(self.connection, ref, target, wishes)
 
     def inspect(self, ref: PathLike) -> "Inspection":
         """Return what a weight file holds, local or in the registry, without its tensors' values.

@@ -33,6 +33,33 @@ def import_code() -> ModuleType:
     return _import("registry.torch.code", "Opening a module")
 
 
+def import_check() -> ModuleType:
+    """Return the module that compares weights with a live module.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.check", "Checking against a module")
+
+
+def import_forward_summary() -> ModuleType:
+    """Return the module that runs forward passes without values.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.summary", "Showing what layers put out")
+
+
+def import_targets() -> ModuleType:
+    """Return the module that builds modules without their weights.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.targets", "Building a module")
+
+
 def import_safetensors_writer() -> ModuleType:
     """Return the module that writes tensors as safetensors.
 

@@ -75,7 +75,7 @@ def compare(
         _leave_out(pairing.unexpected, rules.filled.values())
     _leave_out(pairing.missing, rules.counters)
     _leave_out(pairing.unexpected, rules.dropped)
-    tied = _find_tied(target, pairing) if pairing.missing else []
+    tied = _find_tied(target, pairing) if pairing.missing else {}
     _leave_out(pairing.missing, tied)
     mismatched, head, guessed = _explain_mismatches(source, target, pairing, classifier, first_conv)
     report = CompatibilityReport(
@@ -83,7 +83,8 @@ def compare(
         needs=[],
         reasons=[],
         missing=pairing.missing,
-        tied=tied,
+        tied=list(tied),
+        tied_to=tied,
         unexpected=[],
         mismatched=mismatched,
         casts=_find_casts(pairing),
@@ -141,10 +142,11 @@ def _leave_out(names: list[str], others: Collection[str]) -> None:
         names[:] = [name for name in names if name not in gone]
 
 
-def _find_tied(target: Architecture, pairing: _Pairing) -> list[str]:
-    """Return the names that nothing fills, whose storage another name fills."""
-    filled = {spec.tie for name in pairing.matched if (spec := target.tensors[name]).tie is not None}
-    return [name for name in pairing.missing if target.tensors[name].tie in filled]
+def _find_tied(target: Architecture, pairing: _Pairing) -> dict[str, str]:
+    """Return the names that nothing fills, whose storage another name fills, with the source of that."""
+    filled = {target.tensors[name].tie: pairing.matched[name] for name in pairing.tied}
+    ties = {name: target.tensors[name].tie for name in pairing.missing if name in target.tensors}
+    return {name: filled[tie] for name, tie in ties.items() if tie is not None and tie in filled}
 
 
 def _explain_mismatches(

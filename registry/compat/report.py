@@ -1,11 +1,16 @@
 """What a comparison found, in torch's words (`missing_keys`), transformers' (`mismatched_keys`) and ours."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from registry.compat.casts import CastClass
 from registry.compat.rename_map import RenameMap
 
+if TYPE_CHECKING:
+    from collections import OrderedDict
+
+ValueT = TypeVar("ValueT")
 Verdict: TypeAlias = Literal["exact", "superset", "backbone", "partial", "incompatible"]
 """Coverage only:
 
@@ -86,6 +91,7 @@ class CompatibilityReport:
         hooked: target names that code of the module itself fills.
         hooks: that code, by name, where it makes a difference.
         matched: target name → source name of what would be copied.
+        tied_to: each of `tied` → the source name that fills its storage.
         renames: where every source name goes.
         head: source modules that are its head; `head_guessed` when nothing said so but their place.
         coverage: fraction of the target's parameters (elements) that would be initialised, 0 to 1.
@@ -112,6 +118,7 @@ class CompatibilityReport:
     coverage: float
     score: float
     dropped: list[str] = field(default_factory=list[str])
+    tied_to: dict[str, str] = field(default_factory=dict[str, str])
     hooked: list[str] = field(default_factory=list[str])
     hooks: list[str] = field(default_factory=list[str])
     by_order: bool = False
@@ -123,6 +130,17 @@ class CompatibilityReport:
     def loads(self) -> bool:
         """Whether the load initialises every tensor of the target, drops no trunk and needs no decision."""
         return self.verdict in {"exact", "superset"} and not self.reasons and "fill_counters" not in self.needs
+
+    def renamed(self, state_dict: Mapping[str, ValueT]) -> "OrderedDict[str, ValueT]":
+        """Return the source under the target's names, tied ones and `_metadata` too; values are not copied.
+
+        What `exact` says needs nothing else loads strictly from it: `module.load_state_dict(report.renamed(source))`.
+        """
+        renamed = self.renames.renamed(state_dict)
+        for name, source in self.tied_to.items():
+            if source in state_dict:
+                renamed[name] = state_dict[source]
+        return renamed
 
     def __str__(self) -> str:
         from registry.compat.words import describe

@@ -96,7 +96,7 @@ def next_code(report: CompatibilityReport) -> str:
         report.reasons
     ):
         return ""
-    arguments = [repr(report.source), report.target]
+    arguments = [repr(report.source), report.target if report.target.isidentifier() else "module"]
     if report.by_order and report.verdict == "incompatible":
         arguments.append('rename="by-order"')
     if "refused_cast" in report.reasons:

@@ -1,6 +1,7 @@
 """The comparison with a module at hand: names and shapes first, then the module's own code, which has the last word."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
@@ -9,6 +10,7 @@ from registry.compat.compare import compare
 from registry.compat.judge import judge
 from registry.compat.rename_map import Prefix, Rename, rename_metadata
 from registry.compat.report import CompatibilityReport, Mismatch, Unexpected
+from registry.errors import InvalidRequestError
 from registry.torch.architecture import architecture_of
 from registry.torch.load_hooks import Trial, find_load_hooks, try_load
 
@@ -39,6 +41,11 @@ def check_module(
         AmbiguousPrefixError, InvalidRequestError: see `compare`.
         UnsupportedValueError: the module is lazy and has no shapes yet.
     """
+    if not isinstance(cast("object", module), nn.Module):
+        raise InvalidRequestError(
+            f"A check is against an nn.Module or an Architecture, not a {type(module).__name__}. For a state_dict: "
+            "`architecture_of_state_dict`."
+        )
     target = architecture_of(module)
     report = compare(source, target, prefix=prefix, rename=rename, classifier=classifier, first_conv=first_conv)
     hooks = find_load_hooks(module)

@@ -76,7 +76,7 @@ def try_load(module: nn.Module, source: Architecture, names: dict[str, str], met
         metadata: torch's `_metadata` in the module's terms, None when the source has none.
     """
     try:
-        clone = _clone_on_meta(module)
+        clone = clone_on_meta(module)
     except Exception:  # noqa: BLE001 - a foreign module may refuse to be copied in any way
         return None
     state_dict: OrderedDict[str, torch.Tensor] = OrderedDict()
@@ -122,7 +122,7 @@ def _refused(trial: Trial, error: Exception) -> Trial | None:
     return trial
 
 
-def _clone_on_meta(module: nn.Module) -> nn.Module:
+def clone_on_meta(module: nn.Module) -> nn.Module:
     """Copy a module without its values: every parameter and buffer is replaced before it could be copied."""
     replaced: dict[int, Any] = {}
     for each in (*module.parameters(), *module.buffers()):
