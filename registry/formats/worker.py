@@ -26,7 +26,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from struct import Struct
 from typing import Any, NoReturn
@@ -232,7 +231,3 @@ def _answer(connection: socket.socket, job: dict[str, Any]) -> tuple[bytes, byte
 def _failure(error: WeighbridgeError) -> tuple[bytes, bytes]:
     problem = {"code": error.code, "detail": error.detail, **error.extra}
     return FAILURE, json.dumps(problem, default=str).encode()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
