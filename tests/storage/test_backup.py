@@ -1,0 +1,75 @@
+import pytest
+
+from registry.errors import BlobNotFoundError, ConfigurationError, ConflictError, DigestMismatchError
+from storage.access import Caller
+from storage.backup import backup, restore
+from storage.read import get_artifact, get_manifest, get_version, iter_range
+
+CALLER = Caller("tester")
+
+
+def read_all(stores, number):
+    artifact = get_artifact(stores, CALLER, "vision", "net", str(number), "model.pt")
+    return b"".join(iter_range(stores.blobs, artifact.extents, 0, artifact.info.size_bytes))
+
+
+@pytest.mark.parametrize("direction", ["to postgres", "to sqlite"])
+def test_a_backup_moves_an_installation_to_the_other_database(
+    open_installation, push, postgres_database, tmp_path, direction
+):
+    urls = [None, postgres_database] if direction == "to postgres" else [postgres_database, None]
+    old, new = (open_installation(name, url) for name, url in zip(("old", "new"), urls, strict=True))
+    push(old, metrics={"top1": 0.5}, tags={"data": "digits"}, description="ünïcode")
+    push(old, seed=1, base="vision/net:1", aliases=["prod"])
+    backup(old, CALLER, tmp_path / "backup")
+    restore(new, CALLER, tmp_path / "backup")
+    for number in (1, 2):
+        assert get_version(new, CALLER, "vision", "net", str(number)) == get_version(
+            old, CALLER, "vision", "net", str(number)
+        )
+        assert get_manifest(new, CALLER, "vision", "net", str(number), None) == get_manifest(
+            old, CALLER, "vision", "net", str(number), None
+        )
+        assert read_all(new, number) == read_all(old, number)
+    assert push(new, seed=2).number == 3
+    assert push(new, model="other").number == 1
+
+
+def test_a_second_backup_copies_only_what_is_new(open_installation, push, tmp_path):
+    stores = open_installation("one")
+    push(stores)
+    assert backup(stores, CALLER, tmp_path / "backup").object_count == 1
+    push(stores, seed=1)
+    assert backup(stores, CALLER, tmp_path / "backup").object_count == 1
+
+
+def test_a_damaged_object_is_named_and_the_backup_is_not_finished(open_installation, push, tmp_path):
+    stores = open_installation("one")
+    push(stores)
+    (blob,) = [path for path in (tmp_path / "one" / "blobs" / "objects").rglob("*") if path.is_file()]
+    blob.chmod(0o600)
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    with pytest.raises(DigestMismatchError, match="damaged"):
+        backup(stores, CALLER, tmp_path / "backup")
+    with pytest.raises(ConfigurationError, match="no finished backup"):
+        restore(open_installation("two"), CALLER, tmp_path / "backup")
+
+
+def test_a_restore_that_lacks_an_object_leaves_nothing(open_installation, push, tmp_path):
+    push(one := open_installation("one"))
+    backup(one, CALLER, tmp_path / "backup")
+    for path in (tmp_path / "backup" / "objects").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    two = open_installation("two")
+    with pytest.raises(BlobNotFoundError, match="lacks"):
+        restore(two, CALLER, tmp_path / "backup")
+    assert two.catalog.is_empty()
+    assert list(two.blobs.iter_locations()) == []
+
+
+def test_a_restore_never_overwrites(open_installation, push, tmp_path):
+    push(one := open_installation("one"))
+    backup(one, CALLER, tmp_path / "backup")
+    with pytest.raises(ConflictError, match="empty installation"):
+        restore(one, CALLER, tmp_path / "backup")

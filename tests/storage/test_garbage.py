@@ -1,0 +1,72 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from registry.errors import NotDeletedError
+from storage.access import Caller
+from storage.blobs.base import new_location
+from storage.draft import begin
+from storage.garbage import collect
+from storage.metadata.garbage import DOOM_DELAY
+from storage.versions import delete_version, purge_version
+
+CALLER = Caller("tester")
+
+
+def test_what_a_killed_push_left_is_collected_when_its_intent_ends(open_installation):
+    stores = open_installation("one")
+    location = new_location()
+    stores.catalog.begin_write(location, "vision", "tester", datetime.now(UTC) - timedelta(seconds=1))
+    stores.blobs.create(location).write(b"half of a file")
+    collect(stores, CALLER)
+    assert list(stores.blobs.iter_locations()) == []
+    assert stores.catalog.list_doomed(datetime.now(UTC) + timedelta(days=1), 10) == []
+
+
+def test_what_a_running_push_wrote_is_left_alone(open_installation):
+    stores = open_installation("one")
+    draft = begin(stores, CALLER, "vision", "net")
+    incoming = draft.open_file("model.pt")
+    incoming.write(b"more is coming")
+    collect(stores, CALLER)
+    incoming.write(b" and it comes")
+    assert draft.close_file(incoming).size_bytes == 27
+    draft.abandon()
+    assert list(stores.blobs.iter_locations()) == []
+
+
+def test_purging_frees_what_nothing_else_holds_once_no_issued_url_can_read_it(open_installation, push):
+    stores = open_installation("one")
+    push(stores)
+    push(stores)
+    push(stores, seed=1)
+    for number in (1, 3):
+        delete_version(stores, CALLER, "vision", "net", str(number))
+    assert purge_version(stores, CALLER, "vision", "net", 1, "leaked").freed_bytes == 0
+    assert purge_version(stores, CALLER, "vision", "net", 3, "leaked").freed_bytes > 0
+    collect(stores, CALLER)
+    assert len(list(stores.blobs.iter_locations())) == 2
+    now = datetime.now(UTC)
+    assert stores.catalog.list_doomed(now, 10) == []
+    assert len(stores.catalog.list_doomed(now + DOOM_DELAY, 10)) == 1
+
+
+def test_a_live_version_cannot_be_purged(open_installation, push):
+    stores = open_installation("one")
+    push(stores)
+    with pytest.raises(NotDeletedError):
+        purge_version(stores, CALLER, "vision", "net", 1, "leaked")
+
+
+def test_a_dry_run_deletes_nothing(open_installation):
+    stores = open_installation("one")
+    location = new_location()
+    stores.catalog.begin_write(location, "vision", "tester", datetime.now(UTC) + timedelta(minutes=1))
+    with stores.blobs.create(location) as writer:
+        writer.write(b"bytes")
+        writer.commit()
+    stores.catalog.cancel_write(location)
+    collect(stores, CALLER, dry_run=True)
+    assert list(stores.blobs.iter_locations()) == [location]
+    collect(stores, CALLER)
+    assert list(stores.blobs.iter_locations()) == []
