@@ -108,7 +108,6 @@ def test_other_layers_of_one_network_are_no_wrapper():
     target = architecture(network("trunk."), network("block1.", count=4, start=30), network("block2.", count=4))
     report = compare(source, target)
     assert report.renames.is_identity
-    assert len(report.mismatched) == 4
 
 
 def test_metadata_moves_with_the_names_also_of_modules_without_tensors():
