@@ -78,7 +78,6 @@ def _capture_module(module: nn.Module, stem: Path, *, as_code: bool, unwrap: boo
         found = unwrap_module(module)
         module, wrappers, notices = found.module, found.wrappers, found.notices
     _check_not_sharded(module)
-    builder = infer_builder(module)
     if as_code:
         for part in (*module.named_parameters(), *module.named_buffers()):
             _check_value(*part, as_code=True)
@@ -88,7 +87,7 @@ def _capture_module(module: nn.Module, stem: Path, *, as_code: bool, unwrap: boo
         if not state_dict:
             raise NoWeightsError(f"{type(module).__name__} has neither parameters nor buffers.")
         path = _write_mapping(state_dict, stem, as_code=False)
-    return Captured(path, builder, wrappers, notices)
+    return Captured(path, infer_builder(module), wrappers, notices)
 
 
 def _check_not_sharded(module: nn.Module) -> None:

@@ -149,4 +149,4 @@ def _assert_same_tensor(found, expected):
 
 def _bits(tensor):
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    return bytes(plain.untyped_storage())[plain.storage_offset() * plain.itemsize :][: plain.numel() * plain.itemsize]
+    return plain.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -262,9 +262,10 @@ values = st.recursive(
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=values, how=st.tuples(st.integers(2, 5), st.booleans()))
-def test_whatever_torch_saves_comes_back_as_torch_loads_it(save, truth, checkpoint_of, assert_same, value, how):
-    path = save(value, pickle_protocol=how[0], _use_new_zipfile_serialization=how[1])
+@given(case=st.tuples(values, st.integers(2, 5), st.booleans()))
+def test_whatever_torch_saves_comes_back_as_torch_loads_it(save, truth, checkpoint_of, assert_same, case):
+    value, protocol, zipped = case
+    path = save(value, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
 
     assert_same(checkpoint_of(path), truth(path))
 
