@@ -61,6 +61,8 @@ def _find_gaps(report: CompatibilityReport, target: Architecture, missing: list[
         return False
     used = {*report.matched, *report.hooked, *report.tied}
     used.update(each.name for each in report.mismatched)
+    if not used:
+        return True
     outline = Outline(list(target.tensors), used, ordered=target.is_ordered)
     return outline.has_gap([name for name in missing if name in target.tensors], _roots(report))
 

@@ -9,7 +9,7 @@ from registry.compat.report import LeftoverClass
 COUNTER = "num_batches_tracked"
 _NUMBERED = re.compile(r"^(.*?)(\d+)((?:_reverse)?)$")
 _AUXILIARY = re.compile(
-    r"aux|(?:^|_)(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|_)", re.IGNORECASE
+    r"aux|(?:^|[._])(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|[._])", re.IGNORECASE
 )
 _BUFFERS = frozenset(
     {"running_mean", "running_var", "n_averaged", "position_ids", "relative_position_index", "attn_mask", "inv_freq"}
@@ -48,11 +48,20 @@ class Outline:
         self._branches: dict[str, str] = {}
         self._first: dict[str, int] = {}
         self._last_used = -1
-        for at, name in enumerate(names):
+        met: set[str] = set()
+        for at, name in enumerate(names if self._used else ()):
             if name in self._used:
                 self._last_used = at
-            else:
+                continue
+            parent = name.rpartition(".")[0]
+            if parent not in met or parent in self._modules:
+                met.add(parent)
                 self._first.setdefault(self.unused_branch(name), at)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing takes part at all."""
+        return not self._used
 
     def _join_family(self, name: str) -> None:
         parent, family = _family(name)
@@ -123,12 +132,14 @@ def classify_unexpected(
     """
     heads = tuple(f"{module}." for module in head)
     inside = tuple(roots)
+    if outline.is_unused:
+        # Then nothing has a place beside or behind what is used.
+        return {name: _classify_kind(name.rpartition(".")[2], source.get(name), name) or "trunk" for name in names}
     classes: dict[str, LeftoverClass] = {}
     by_parent: dict[str, LeftoverClass] = {}
     for name in names:
-        spec = source.get(name)
         parent, _, leaf = name.rpartition(".")
-        kind = _classify_kind(name, leaf, is_buffer=spec is not None and spec.role == "buffer")
+        kind = _classify_kind(leaf, source.get(name), name)
         place = kind or by_parent.get(parent)
         if place is None:
             place = _classify_place(name, outline, heads, inside, guessed=guessed)
@@ -140,15 +151,15 @@ def classify_unexpected(
 
 def is_auxiliary(name: str) -> bool:
     """Return whether a module's name says that it only helps the training."""
-    return any(_AUXILIARY.search(part) for part in name.split(".")[:-1])
+    return _AUXILIARY.search(name.rpartition(".")[0]) is not None
 
 
-def _classify_kind(name: str, leaf: str, *, is_buffer: bool) -> LeftoverClass | None:
+def _classify_kind(leaf: str, spec: TensorSpec | None, name: str) -> LeftoverClass | None:
     if leaf == COUNTER:
         return "counter"
-    if name.startswith("optimizer."):
-        return "optimizer"
-    return "buffer" if is_buffer or leaf in _BUFFERS else None
+    if leaf in _BUFFERS or (spec is not None and spec.role == "buffer"):
+        return "buffer"
+    return "optimizer" if name.startswith("optimizer.") else None
 
 
 def _classify_place(

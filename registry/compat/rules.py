@@ -45,18 +45,23 @@ def find_load_rules(
         unexpected: source names without a place of their name.
     """
     rules = LoadRules()
-    if missing:
-        rules.filled = _weight_norms(target, renames, missing, unexpected)
+    counters = [name for name in missing if name.endswith(COUNTER)]
+    if counters:
         versions = _Versions(source, renames)
-        rules.counters = [
-            name
-            for name in missing
-            if name.endswith(f".{COUNTER}") and versions.of(name.removesuffix(f".{COUNTER}")) < COUNTED_SINCE
-        ]
-        if COUNTER in missing and versions.of("") < COUNTED_SINCE:
-            rules.counters.append(COUNTER)
-    rules.dropped = [name for name in unexpected if _is_counter_of_frozen(renames.names.get(name, name), target)]
+        rules.counters = [name for name in counters if versions.of(_owner(name)) < COUNTED_SINCE]
+    originals = [name for name in missing if name.endswith(_ORIGINALS[0])]
+    if originals:
+        rules.filled = _weight_norms(target, renames, originals, unexpected)
+    rules.dropped = [
+        name
+        for name in unexpected
+        if name.endswith(COUNTER) and _is_counter_of_frozen(renames.names.get(name, name), target)
+    ]
     return rules
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def fits(have: TensorSpec, want: TensorSpec) -> bool:
