@@ -104,7 +104,7 @@ def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, Tens
     """Return the rules with most votes and identity, best first; equal ones identity first, then the plainest."""
     identity = Rule("", "")
     votes = _vote(source, target)
-    worthy = MARGIN / 2 * min(len(source), MAX_VOTERS)
+    worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
     rules = [rule for rule, count in votes.most_common(MAX_CANDIDATES) if count >= worthy and rule != identity]
     candidates = [_Candidate(rule, _pairs(rule, source, target)) for rule in [identity, *rules]]
     return sorted(candidates, key=lambda each: (-len(each.pairs), len(each.rule.strip) + len(each.rule.add)))
