@@ -157,7 +157,8 @@ class _Shard:
                 **error.extra,
             ) from error
         # `state_dict()` gives out no parameters, and here it is what a pickled module is asked for.
-        return value.detach() if find_module(self.holder) is not None else value
+        pickled_module = find_module(self.holder) is not None
+        return value.detach() if pickled_module and isinstance(value, torch.Tensor) else value
 
     def attributes(self) -> dict[str, Any]:
         """Return what was set on the state_dict itself: `_metadata`."""
@@ -167,7 +168,8 @@ class _Shard:
         if module is not None:
             return {"_metadata": module_versions(module)}
         if isinstance(self.holder, Call) and self.holder.has_state:
-            return dict(self.restorer.restore(self.holder.state))
+            found = self.restorer.restore(self.holder.state)
+            return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
         return {}
 
 

@@ -435,3 +435,17 @@ def test_scripted_modules_say_how_they_are_opened(tmp_path, load):
 
     with pytest.raises(UnsupportedValueError, match="load_code"):
         load(path)
+
+
+def test_attributes_that_are_no_dict_are_not_taken_for_metadata(save, load):
+    class Odd:
+        def __reduce__(self):
+            return OrderedDict, (), [1], None, iter({"w": torch.ones(1)}.items())
+
+    assert vars(load(save(Odd()))) == {}
+
+
+def test_a_wrapped_module_keeps_the_names_it_was_saved_under(save, load, assert_same):
+    wrapped = nn.DataParallel(Net())
+
+    assert_same(load(save(wrapped)), wrapped.state_dict())
