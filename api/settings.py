@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         64 << 20, description="For a folder: what stays free on its disk, so that deleting still works; in bytes."
     )
     max_artifact_bytes: Annotated[int, Field(ge=1)] = Field(1 << 40, description="The largest file taken, in bytes.")
-    max_artifacts: Annotated[int, Field(ge=1, le=100_000)] = Field(1000, description="Files of one version at most.")
+    max_artifacts: Annotated[int, Field(ge=1, le=10_000)] = Field(1000, description="Files of one version at most.")
     max_metadata_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = Field(
         1 << 20, description="The largest JSON body or form fields taken, in bytes."
     )

@@ -42,7 +42,13 @@ def collect(stores: Stores, caller: Caller, *, dry_run: bool = False) -> Collect
     """
     require(caller, Action.ADMINISTER, Resource())
     if dry_run:
-        return Collection(removed_locations=len(stores.catalog.list_doomed(_now(), 1_000_000)))
+        found = stores.catalog.count_garbage(_now())
+        return Collection(
+            expired_writes=found.expired_writes,
+            unused_objects=found.unused_objects,
+            removed_locations=found.expired_writes + found.due_locations,
+            forgotten_keys=found.expired_keys,
+        )
     holder = secrets.token_hex(8)
     if not stores.catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
         return Collection(ran=False)
@@ -82,8 +88,9 @@ def sweep_locations(stores: Stores, locations: Sequence[str], *, cancel: bool) -
     if cancel:
         for location in locations:
             stores.catalog.cancel_write(location)
-    if locations:
-        _remove(stores, stores.catalog.list_doomed(_now(), len(locations), among=locations))
+    for start in range(0, len(locations), _BATCH):
+        batch = locations[start : start + _BATCH]
+        _remove(stores, stores.catalog.list_doomed(_now(), len(batch), among=batch))
 
 
 def _remove(stores: Stores, locations: Sequence[str]) -> None:

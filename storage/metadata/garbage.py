@@ -3,12 +3,21 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, exists, insert, select
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
-from storage.metadata.records import Collected, StoredObject
+from storage.metadata.columns import Base
+from storage.metadata.records import Collected, GarbageCount, StoredObject
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
-from storage.metadata.tables import DoomedRow, ExtentRow, LeaseRow, ObjectRow, UploadPinRow, WriteIntentRow
+from storage.metadata.tables import (
+    DoomedRow,
+    ExtentRow,
+    IdempotencyKeyRow,
+    LeaseRow,
+    ObjectRow,
+    UploadPinRow,
+    WriteIntentRow,
+)
 
 DOOM_DELAY = timedelta(minutes=10)
 """How long the bytes of an object outlive its row: longer than any URL that reads them (5 minutes)."""
@@ -40,6 +49,20 @@ class Garbage(Transactional):
         if among is not None:
             due = due.where(DoomedRow.location.in_(among))
         return list(session.scalars(due.order_by(DoomedRow.not_before).limit(limit)))
+
+    @reads
+    def count_garbage(self, session: Session, now: datetime) -> GarbageCount:
+        """Return how much a collection would find now."""
+
+        def count(row: type[Base], *which: ColumnElement[bool]) -> int:
+            return session.scalar(select(func.count()).select_from(row).where(*which)) or 0
+
+        return GarbageCount(
+            expired_writes=count(WriteIntentRow, WriteIntentRow.expires_at <= now),
+            unused_objects=count(ObjectRow, *_unused()),
+            due_locations=count(DoomedRow, DoomedRow.not_before <= now),
+            expired_keys=count(IdempotencyKeyRow, IdempotencyKeyRow.expires_at <= now),
+        )
 
     @writes
     def forget_doomed(self, session: Session, locations: Sequence[str]) -> None:

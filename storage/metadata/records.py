@@ -123,6 +123,16 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
+class GarbageCount:
+    """What a collection would find now: writes whose time is up, unused objects, due locations, expired keys."""
+
+    expired_writes: int
+    unused_objects: int
+    due_locations: int
+    expired_keys: int
+
+
+@dataclass(frozen=True, slots=True)
 class Collected:
     """What one step of collecting doomed: objects and their bytes."""
 

@@ -58,7 +58,7 @@ def test_a_live_version_cannot_be_purged(open_installation, push):
         purge_version(stores, CALLER, "vision", "net", 1, "leaked")
 
 
-def test_a_dry_run_deletes_nothing(open_installation):
+def test_a_dry_run_says_what_would_go_and_deletes_nothing(open_installation):
     stores = open_installation("one")
     location = new_location()
     stores.catalog.begin_write(location, "vision", "tester", datetime.now(UTC) + timedelta(minutes=1))
@@ -66,7 +66,9 @@ def test_a_dry_run_deletes_nothing(open_installation):
         writer.write(b"bytes")
         writer.commit()
     stores.catalog.cancel_write(location)
-    collect(stores, CALLER, dry_run=True)
+    stores.catalog.begin_write(new_location(), "vision", "tester", datetime.now(UTC) - timedelta(seconds=1))
+    found = collect(stores, CALLER, dry_run=True)
+    assert (found.expired_writes, found.removed_locations) == (1, 2)
     assert list(stores.blobs.iter_locations()) == [location]
-    collect(stores, CALLER)
+    assert collect(stores, CALLER) == found
     assert list(stores.blobs.iter_locations()) == []
