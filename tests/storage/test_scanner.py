@@ -36,8 +36,17 @@ def checkpoint(tmp_path):
     return path
 
 
+@pytest.fixture
 def descendants():
-    return [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    """Return a function that lists this process's children and theirs, without the servers that other tests share."""
+    strangers = psutil.Process().children()
+
+    def find():
+        own = [each for each in psutil.Process().children() if each not in strangers]
+        found = [*own, *(below for each in own for below in each.children(recursive=True))]
+        return [each for each in found if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+    return find
 
 
 def wait_until(condition, seconds=10):
@@ -103,7 +112,7 @@ def test_what_the_source_raises_comes_through(scanner, checkpoint):
         assert scanner.scan(source).kind == "checkpoint"
 
 
-def test_a_file_that_takes_too_long_is_malformed_and_its_reader_is_gone(checkpoint):
+def test_a_file_that_takes_too_long_is_malformed_and_its_reader_is_gone(checkpoint, descendants):
     with Scanner(ScanLimits(wall_seconds=1)) as scanner:
         with pytest.raises(MalformedArtifactError, match="gave up"):
             scanner.scan(BytesSource(loop_forever()))
@@ -140,7 +149,7 @@ def test_many_threads_scan_at_once(scanner, checkpoint):
     assert len({repr(each) for each in results}) == 1
 
 
-def test_a_reader_that_crashes_makes_the_file_malformed(scanner):
+def test_a_reader_that_crashes_makes_the_file_malformed(scanner, start_warm, descendants):
     (warm,) = start_warm(scanner)
     source = Endless()
 
@@ -157,21 +166,27 @@ def test_a_reader_that_crashes_makes_the_file_malformed(scanner):
     assert descendants() == [warm]
 
 
-def start_warm(scanner):
-    with pytest.raises(MalformedArtifactError):
-        scanner.scan(BytesSource(b"hello"))
-    wait_until(lambda: len(descendants()) == 1)
-    return descendants()
+@pytest.fixture
+def start_warm(descendants):
+    """Return a function that lets a scanner start its warm process, and returns all processes that are its."""
+
+    def start(scanner):
+        with pytest.raises(MalformedArtifactError):
+            scanner.scan(BytesSource(b"hello"))
+        wait_until(lambda: len(descendants()) == 1)
+        return descendants()
+
+    return start
 
 
-def test_a_warm_process_that_was_killed_is_started_again(scanner, checkpoint):
+def test_a_warm_process_that_was_killed_is_started_again(scanner, checkpoint, start_warm):
     (warm,) = start_warm(scanner)
     warm.kill()
     with FileSource(checkpoint) as source:
         assert scanner.scan(source).kind == "checkpoint"
 
 
-def test_a_warm_process_that_dies_during_a_scan_does_not_blame_the_file(scanner, checkpoint):
+def test_a_warm_process_that_dies_during_a_scan_does_not_blame_the_file(scanner, checkpoint, start_warm):
     (warm,) = start_warm(scanner)
     killed = threading.Event()
 
@@ -191,7 +206,7 @@ def test_a_warm_process_that_dies_during_a_scan_does_not_blame_the_file(scanner,
         assert scanner.scan(Killing(source)).kind == "checkpoint"
 
 
-def test_closing_ends_every_process(checkpoint):
+def test_closing_ends_every_process(checkpoint, start_warm, descendants):
     scanner = Scanner()
     start_warm(scanner)
     scanner.close()
@@ -226,7 +241,7 @@ def test_an_interpreter_that_does_not_start_is_a_named_error(monkeypatch):
         scanner.scan(BytesSource(b"hello"))
 
 
-def test_readers_see_no_credentials_and_may_open_nothing(monkeypatch):
+def test_readers_see_no_credentials_and_may_open_nothing(monkeypatch, start_warm):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     with Scanner() as scanner:
         (warm,) = start_warm(scanner)
