@@ -46,8 +46,10 @@ def open_stores(
         ConfigurationError: the schema is older, the disk is unfit, or database and bytes belong to two registries.
         CatalogUnavailableError, BlobStoreUnavailableError: one does not answer.
     """
-    blobs = open_blob_store(blobs_url, access_key=access_key, secret_key=secret_key, reserve_bytes=reserve_bytes)
     file = database_file(catalog_url)
+    if file is not None:
+        _make_folder(file.parent)  # before the blob store makes it, open to other users, on its way to its own
+    blobs = open_blob_store(blobs_url, access_key=access_key, secret_key=secret_key, reserve_bytes=reserve_bytes)
     if file is not None:
         _prepare_file(file, catalog_url)
     catalog = Catalog.open(catalog_url, pool_size=pool_size)
@@ -120,12 +122,16 @@ def _mounts() -> Iterator[tuple[Path, str]]:
         yield Path(point.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")), kind
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogUnavailableError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+
+
 def _prepare_file(file: Path, catalog_url: str) -> bool:
     """Make or migrate a SQLite database, after a copy; return whether it was migrated."""
-    try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CatalogUnavailableError(f"The folder {file.parent} cannot be made: {error.strerror}.") from error
+    _make_folder(file.parent)
     check_local(file.parent)
     catalog = Catalog.open(catalog_url, pool_size=1)
     try:
