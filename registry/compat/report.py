@@ -142,6 +142,16 @@ class CompatibilityReport:
                 renamed[name] = state_dict[source]
         return renamed
 
+    def fitting(self, state_dict: Mapping[str, ValueT]) -> "OrderedDict[str, ValueT]":
+        """Return of `renamed` only what fits: the tensors that the report counts as matched or tied.
+
+        With `strict=False` torch then fills exactly what the report says, and leaves exactly what it calls missing.
+        """
+        renamed = self.renamed(state_dict)
+        for name in [name for name in renamed if name not in self.matched and name not in self.tied_to]:
+            del renamed[name]
+        return renamed
+
     def __str__(self) -> str:
         from registry.compat.words import describe
 

@@ -18,7 +18,7 @@ _REASONS = {
     "truncated_trunk": "layers of the source's trunk have no place in the target: it is a shallower network",
     "unfilled_trunk": "layers inside the target's trunk would stay as they are: it is a deeper network",
     "other_trunk": "tensors inside the trunk have other names or shapes",
-    "refused_cast": "a dtype would change its kind of number; allow it with cast='any'",
+    "refused_cast": "a dtype would change its kind of number; convert it yourself if you mean it",
     "tied_conflict": "tensors that are one in the target have different values in the source",
     "missing_entries": "extra state that the target wants is not in the source",
     "load_hook": "the module's own code refuses what was saved",
@@ -84,7 +84,7 @@ def next_step(report: CompatibilityReport) -> str:
             f"Adapt the tensors that differ ({', '.join(adapters)}), or leave them new by name.",
         ),
     ]
-    otherwise = "Build the module as deep and wide as the source is, or name in the load what may stay or be dropped."
+    otherwise = "Build the module as deep and wide as the source is, or take what fits with `report.fitting`."
     return next((words for applies, words in steps if applies), otherwise)
 
 
@@ -96,22 +96,15 @@ def next_code(report: CompatibilityReport) -> str:
         report.reasons
     ):
         return ""
-    arguments = [repr(report.source), report.target if report.target.isidentifier() else "module"]
+    module = report.target if report.target.isidentifier() else "module"
     if report.by_order and report.verdict == "incompatible":
-        arguments.append('rename="by-order"')
+        return f'report = hub.check({report.source!r}, {module}, rename="by-order")'
     if "refused_cast" in report.reasons:
-        arguments.append('cast="any"')
-    call = "load_backbone" if report.verdict == "backbone" else "load_into"
-    stays = [*(each.name for each in report.mismatched), *report.missing] if call == "load_into" else []
-    if stays:
-        globs = list(dict.fromkeys(_glob(name) for name in stays))
-        arguments.append(f"allow_missing=({', '.join(map(repr, globs))},)")
-    return f"hub.{call}({', '.join(arguments)})"
-
-
-def _glob(name: str) -> str:
-    module, _, leaf = name.rpartition(".")
-    return f"*.{leaf}" if leaf == "num_batches_tracked" else f"{module}.*" if module else name
+        return ""
+    weights = f"hub.pull({report.source!r})"
+    if report.hooks or (report.loads and "drop_extra" not in report.needs):
+        return f"{module}.load_state_dict(report.renamed({weights}))"
+    return f"{module}.load_state_dict(report.fitting({weights}), strict=False)"
 
 
 def _headline(report: CompatibilityReport) -> str:

@@ -51,8 +51,20 @@ def test_what_does_not_fit_is_said_before_anything_is_loaded(client, name):
     before = {key: value.clone() for key, value in other.state_dict().items()}
     report = client.check(name, other)
     assert (report.verdict, report.needs, report.head) == ("backbone", ["new_head"], ["3"])
-    assert f"hub.load_backbone('{name}:1', module)" in str(report)
+    assert f"module.load_state_dict(report.fitting(hub.pull('{name}:1')), strict=False)" in str(report)
     assert all(torch.equal(before[key], value) for key, value in other.state_dict().items())
+
+
+def test_what_fits_is_filled_and_what_is_missing_stays(client, name):
+    source = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 10))
+    client.push(name, {f"model.{key}": value for key, value in source.state_dict().items()})
+    module = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3))
+    report = client.check(name, module)
+    head = module[2].weight.detach().clone()
+    left = module.load_state_dict(report.fitting(client.pull(name)), strict=False)
+    assert (left.missing_keys, left.unexpected_keys) == (["2.weight", "2.bias"], [])
+    assert torch.equal(module[1].weight, source[1].weight)
+    assert torch.equal(module[2].weight, head)
 
 
 def test_digests_of_the_manifest_tell_equal_tied_tensors_from_different_ones(client, name):
