@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from registry.client.examine import inspect_path as inspect
     from registry.client.pull import DeprecatedVersionWarning
     from registry.client.push import SkippedFilesWarning
+    from registry.compat.report import CompatibilityReport
     from registry.errors import (
         AccessError,
         AliasNotFoundError,
+        AmbiguousPrefixError,
         AmbiguousWeightsError,
         ArtifactError,
         ArtifactNotFoundError,
@@ -74,6 +76,7 @@ __all__ = [
     "AliasInfo",
     "AliasMove",
     "AliasNotFoundError",
+    "AmbiguousPrefixError",
     "AmbiguousWeightsError",
     "Annotations",
     "ArtifactError",
@@ -82,6 +85,7 @@ __all__ = [
     "AuthenticationRequiredError",
     "Builder",
     "Client",
+    "CompatibilityReport",
     "ConfigurationError",
     "ConflictError",
     "DeprecatedVersionWarning",
@@ -127,6 +131,7 @@ _HOMES = {
     "Client": "registry.client.client",
     "DeprecatedVersionWarning": "registry.client.pull",
     "SkippedFilesWarning": "registry.client.push",
+    "CompatibilityReport": "registry.compat.report",
     "Inspection": "registry.formats.inspection",
     "Reference": "registry.names",
     **dict.fromkeys(
