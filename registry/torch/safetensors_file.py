@@ -48,7 +48,8 @@ def write(file: Path, planned: WritePlan, tensors: Mapping[str, torch.Tensor]) -
 
 
 def _write_values(target: BinaryIO, tensor: torch.Tensor) -> None:
-    flat = tensor.detach().reshape(-1)
+    # Not `reshape`: a single element may keep another stride than 1, of which no bytes can be viewed.
+    flat = tensor.detach().contiguous().as_strided((tensor.numel(),), (1,))
     step = max(1, _PIECE_BYTES // tensor.itemsize)
     for start in range(0, flat.numel(), step):
         piece = flat[start : start + step].cpu().view(torch.uint8)

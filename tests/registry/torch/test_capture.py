@@ -372,3 +372,8 @@ def test_any_plain_state_dict_comes_back_from_what_is_written(tmp_path, load, as
     )
 
     assert_same(load(capture(state_dict, tmp_path).path), state_dict)
+
+
+def test_a_single_element_with_an_odd_stride_is_written(tmp_path, load):
+    tensor = torch.arange(9.0).as_strided((1,), (3,), 2)
+    assert load(capture({"w": tensor}, tmp_path).path)["w"].tolist() == [2.0]
