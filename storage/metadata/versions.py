@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from registry.errors import InvalidRequestError, NotDeletedError, VersionInUseError
 from registry.schema import Page, VersionInfo
+from storage.metadata.aliases import point_alias
 from storage.metadata.garbage import DOOM_DELAY, doom_objects
 from storage.metadata.lookup import find_latest, get_model, get_version, get_version_number, lock_model
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
@@ -90,13 +91,12 @@ class Versions(Transactional):
         """
         row = lock_model(session, team, model)
         version = get_version_number(session, row, number)
-        points = AliasRow.model_id == row.id, AliasRow.number == number
-        aliases = session.scalars(select(AliasRow.name).where(*points).order_by(AliasRow.name)).all()
+        aliases = _aliases_of(session, row, number)
         if aliases:
             names = ", ".join(f"`{alias}`" for alias in aliases)
             raise VersionInUseError(
                 f"{team}/{model}:{number} is what {names} points at. Move or remove the alias first.",
-                aliases=list(aliases),
+                aliases=aliases,
             )
         version.deleted_at = row.updated_at = utc_now()
         version.deleted_by = by
@@ -126,7 +126,7 @@ class Versions(Transactional):
     ) -> Purged:
         """Remove the content of a deleted version for good. Its number stays taken, its annotations stay readable.
 
-        A version of a deleted model counts as deleted.
+        A version of a deleted model counts as deleted; an alias that pointed at it is removed.
 
         Raises:
             ModelNotFoundError, VersionNotFoundError: there never was such a version.
@@ -139,11 +139,18 @@ class Versions(Transactional):
             version.deleted_at, version.deleted_by = row.deleted_at, row.deleted_by
             _recount(session, row, -1)
         _require_deleted(row, version)
+        for alias in _aliases_of(session, row, number):  # only a deleted model's versions can have any
+            point_alias(session, row, alias, None, by=by, reason=f"version {number} was purged: {reason}")
         purged = _purge_content(session, version, now + DOOM_DELAY)
         version.purged_at = row.updated_at = now
         version.purged_by, version.purge_reason = by, reason
         version.builder, version.wrappers, version.notices, version.weights = None, [], [], []
         return purged
+
+
+def _aliases_of(session: Session, model: ModelRow, number: int) -> list[str]:
+    points = AliasRow.model_id == model.id, AliasRow.number == number
+    return list(session.scalars(select(AliasRow.name).where(*points).order_by(AliasRow.name)))
 
 
 def _filter(model: ModelRow, tags: Mapping[str, str], *, include_deleted: bool) -> Select[VersionRow]:

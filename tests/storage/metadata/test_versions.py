@@ -171,6 +171,17 @@ def test_purging_forgets_the_storages_of_the_objects_it_frees(catalog, push, row
     assert rows(StorageRow) == 0
 
 
+def test_purging_a_version_of_a_deleted_model_removes_what_pointed_at_it(catalog, push):
+    push(aliases=["prod"])
+    push()
+    catalog.delete_model(*MODEL, "ada")
+    catalog.purge_version(*MODEL, 1, "ada", "leaked")
+    catalog.restore_model(*MODEL, "ada")
+    with pytest.raises(AliasNotFoundError):
+        catalog.get_version(*MODEL, "prod")
+    assert catalog.alias_history(*MODEL, "prod").items[0].to_version is None
+
+
 def test_a_version_of_a_deleted_model_can_be_purged(catalog, push, rows):
     push()
     push(files={"model.pt": b"others"})
