@@ -25,9 +25,9 @@ from storage.garbage import sweep_locations
 from storage.metadata.records import Replay
 from storage.stores import Stores
 
-LEASE = timedelta(minutes=10)
+LEASE = timedelta(minutes=2)
 """How long a push that gives no sign of life keeps its intents and its key; `Draft.beat` renews them."""
-BEAT_SECONDS = 60.0
+BEAT_SECONDS = 20.0
 
 log = logging.getLogger("weighbridge.publish")
 
