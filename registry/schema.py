@@ -26,6 +26,13 @@ def _check_key(key: str) -> str:
     return key
 
 
+def _check_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("text holds no NUL: not every database keeps it")
+    text.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+    return text
+
+
 def _check_finite(value: float) -> float:
     if math.isinf(value) or math.isnan(value):
         raise ValueError("a metric is a finite number")
@@ -34,8 +41,9 @@ def _check_finite(value: float) -> float:
 
 Key = Annotated[str, AfterValidator(_check_key)]
 Metric = Annotated[float, AfterValidator(_check_finite)]
-TagValue = Annotated[str, Field(max_length=2_000)]
-Description = Annotated[str, Field(max_length=MAX_DESCRIPTION)]
+Text = Annotated[str, AfterValidator(_check_text)]
+TagValue = Annotated[Text, Field(max_length=2_000)]
+Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION)]
 Metrics = Annotated[dict[Key, Metric], Field(max_length=MAX_METRICS)]
 Tags = Annotated[dict[Key, TagValue], Field(max_length=MAX_TAGS)]
 
@@ -161,7 +169,7 @@ class AnnotationsUpdate(WireModel):
     description: Description | None = None
     metrics: Annotated[dict[Key, Metric | None], Field(max_length=MAX_METRICS)] = {}
     tags: Annotated[dict[Key, TagValue | None], Field(max_length=MAX_TAGS)] = {}
-    deprecated: Annotated[str, Field(max_length=2_000)] | None = None
+    deprecated: Annotated[Text, Field(max_length=2_000)] | None = None
 
 
 class VersionInfo(AnswerModel):
@@ -218,7 +226,7 @@ class AliasUpdate(WireModel):
     """Where an alias shall point, and why."""
 
     version: Annotated[int, Field(ge=1, lt=1 << 63)]
-    reason: Annotated[str, Field(max_length=2_000)] = ""
+    reason: Annotated[Text, Field(max_length=2_000)] = ""
 
 
 class AliasInfo(AnswerModel):
