@@ -9,6 +9,7 @@ from registry.cli.tables import print_json
 from registry.client.client import Client
 from registry.client.export import export_safetensors
 from registry.client.pull import fetch_weights
+from registry.errors import InvalidRequestError
 
 
 @click.command()
@@ -16,7 +17,9 @@ from registry.client.pull import fetch_weights
 @click.option(
     "-o", "--output", "folder", metavar="FOLDER", default=".", type=click.Path(), help="Where to write [default: here]."
 )
-@click.option("--verify", is_flag=True, help="Read cached files again and compare their digests first.")
+@click.option(
+    "--verify/--no-verify", default=True, show_default=True, help="Compare the digests of what the cache holds already."
+)
 @client_options
 def download(*, client: Client, ref: str, folder: str, verify: bool, as_json: bool) -> None:
     """Write the very files of a version below a folder.
@@ -60,6 +63,11 @@ def pull(
     The state_dict of the version (or local file) REF, or some of it. No pickle is run, and PyTorch is needed only for
     tensors that are strided views. Prints the path.
     """
+    if output.suffix != ".safetensors":
+        raise InvalidRequestError(
+            f"`pull` writes safetensors, which {str(output)!r} does not say: name it `{output.stem}.safetensors`, or "
+            f"get the very file that was pushed with `weighbridge download {ref}`."
+        )
     files = fetch_weights(client.connection, ref)
     exported = export_safetensors(files, output, part=part, include=include or None, exclude=exclude or None)
     for notice in exported.notices:

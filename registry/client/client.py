@@ -196,7 +196,7 @@ class Client:
         file_format = file_format or examine.inspect_file(file).format
         return glue.import_code().load_code(file, file_format, trust_code=trust_code, classes=dict(classes or {}))
 
-    def download(self, ref: PathLike, to: PathLike, *, verify: bool = False) -> "list[Path]":
+    def download(self, ref: PathLike, to: PathLike, *, verify: bool = True) -> "list[Path]":
         """Write the very files that were pushed below the folder `to`; return their paths.
 
         A reference with a path (`vision/resnet50:3/model.pt`) gets that file only. Files of the same name are replaced,

@@ -10,7 +10,7 @@ from registry.client.connection import Connection
 from registry.client.resolve import model_route
 from registry.client.results import Listing, Model, Version
 from registry.client.transport import Query, Transport
-from registry.errors import VersionNotFoundError
+from registry.errors import InvalidRequestError, VersionNotFoundError
 from registry.schema import AliasInfo, AliasMove, Page
 
 ItemT = TypeVar("ItemT", bound=BaseModel)
@@ -70,7 +70,10 @@ def best_version(connection: Connection, ref: str, metric: str, mode: Literal["m
 
     Raises:
         VersionNotFoundError: no version has the metric; the detail names the metrics that there are.
+        InvalidRequestError: the mode is neither `min` nor `max`.
     """
+    if mode not in {"min", "max"}:
+        raise InvalidRequestError(f"mode={mode!r}: say `min` or `max`.")
     sort = f"metrics.{metric}" if mode == "min" else f"-metrics.{metric}"
     for version in _iter_versions(connection, ref, sort, None, deleted=False):
         if metric not in version.annotations.metrics:

@@ -199,7 +199,7 @@ def fetch_code(connection: Connection, ref: str | os.PathLike[str], *, trust_cod
 
 
 def download(
-    connection: Connection, ref: str | os.PathLike[str], to: str | os.PathLike[str], *, verify: bool = False
+    connection: Connection, ref: str | os.PathLike[str], to: str | os.PathLike[str], *, verify: bool = True
 ) -> list[Path]:
     """Write the files of a version, or the one artifact that the reference names, below a folder.
 

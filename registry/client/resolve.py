@@ -48,6 +48,10 @@ class Resolver:
         Raises:
             InvalidReferenceError: it is none, or names no team and there is no default.
         """
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - torch.save takes the object first
+            raise InvalidReferenceError(
+                f"The reference comes first and is text, such as 'vision/resnet50:3'; this is a {type(text).__name__}."
+            )
         reference = Reference.parse(text, self._team)
         if reference.team is not None:
             return reference

@@ -47,6 +47,14 @@ def test_pull_writes_the_tensors_asked_for(run, name, file, tmp_path):
     assert safetensors.torch.load_file(tmp_path / "out.safetensors").keys() == {"fc.weight"}
 
 
+def test_pull_writes_no_safetensors_under_the_name_of_a_torch_file(run, name, file, tmp_path):
+    run("push", name, str(file))
+    refused = run("pull", name, "-o", str(tmp_path / "out.pt"))
+    assert refused.code == 2
+    assert "out.safetensors" in refused.err
+    assert not (tmp_path / "out.pt").exists()
+
+
 def test_a_folder_is_pushed_and_what_was_skipped_is_said_once(run, name, file, tmp_path):
     (tmp_path / "folder").mkdir()
     file.rename(tmp_path / "folder" / "model.pt")

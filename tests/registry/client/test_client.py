@@ -20,6 +20,7 @@ from registry.errors import (
     ArtifactNotFoundError,
     InvalidMetadataError,
     InvalidReferenceError,
+    InvalidRequestError,
     MalformedArtifactError,
     ModelNotFoundError,
     NotFoundError,
@@ -400,3 +401,24 @@ def test_a_file_that_shrinks_while_it_is_pushed_publishes_nothing(hub, name, fil
         hub.push(name, file)
     with pytest.raises(ModelNotFoundError):
         hub.show(name)
+
+
+def test_a_download_from_a_damaged_cache_is_fetched_again(hub, name, file, tmp_path):
+    version = hub.push(name, file)
+    hub.download(version.reference, tmp_path / "first")
+    (kept,) = hub.cache_dir.rglob(version.artifacts[0].sha256.removeprefix("sha256:"))
+    kept.chmod(0o600)
+    kept.write_bytes(kept.read_bytes()[:-4] + b"rust")
+    (back,) = hub.download(version.reference, tmp_path / "second")
+    assert back.read_bytes() == file.read_bytes()
+
+
+def test_the_arguments_in_the_order_of_torch_save_are_answered_with_the_right_one(hub):
+    with pytest.raises(InvalidReferenceError, match="comes first"):
+        hub.push(weights(), "vision/net")
+
+
+def test_best_knows_two_modes(hub, name):
+    hub.push(name, weights(), metrics={"top1": 1.0})
+    with pytest.raises(InvalidRequestError, match="`min` or `max`"):
+        hub.best(name, "top1", mode="minimum")
