@@ -46,6 +46,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # curl does not follow them and would call a push that stored nothing a success
     )
     app.state.settings = settings
     app.state.service = service
