@@ -88,11 +88,14 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
 
 def _inspect(stores: Stores, received: Received, *, is_only: bool) -> Inspection | None:
     """Return what a weight file holds, None for a file that is no weights."""
-    if not (is_only or has_weights_name(received.path) or looks_like_weights(received.head)):
+    says_weights = has_weights_name(received.path) or looks_like_weights(received.head)
+    if not (is_only or says_weights):
         return None
     try:
         inspection = stores.scanner.scan(BlobSource(stores.blobs, received.location, received.size_bytes))
     except (MalformedArtifactError, UnsafeArtifactError) as error:
+        if not says_weights:
+            error.detail += " A file that is no weights is taken together with the weights that it belongs to."
         raise _named(error, received.path) from error
     if inspection.trust == "unsafe":
         raise UnsafeArtifactError(
