@@ -1,11 +1,18 @@
 """What every test needs before anything imports torchvision."""
 
+import os
 import sys
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
 from support.service import Service, running
+
+# A laptop looks for new examples at each run; CI tries the same ones, so that a change is judged by itself.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile("ci")
 
 if torch.version.cuda is None:
     # The only torchvision wheel that fits keeps its operators in a library that needs CUDA; declared, never run.
