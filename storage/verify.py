@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from registry.digest import StreamDigests
 from registry.errors import (
     AmbiguousWeightsError,
+    BlobStoreUnavailableError,
     MalformedArtifactError,
     NoWeightsError,
     UnsafeArtifactError,
@@ -60,6 +61,7 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
         MalformedArtifactError: weights that cannot be read strictly.
         UnsafeArtifactError: loading one would do harm, or runs code and this installation takes none.
         NoWeightsError: `primary` holds no weights.
+        BlobStoreUnavailableError: the store gives back other weights than it took.
     """
     distributed = _distributed_paths([each.path for each in received])
     inspections: dict[str, Inspection] = {}
@@ -149,6 +151,11 @@ def _digest(
     for piece in stores.blobs.stream(received.location):
         digests.update(piece)
         beat()
+    if digests.blake3 != received.blake3:
+        raise BlobStoreUnavailableError(
+            f"The blob store gave back other bytes of {received.path} than it took. Nothing was published: look at its "
+            "disks, then push again."
+        )
     digest, manifest = encode_manifest(build_manifest(inspection, digests))
     info = ArtifactInfo.model_validate(
         {

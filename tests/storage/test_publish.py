@@ -9,6 +9,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from registry.digest import blake3_digest
 from registry.errors import (
+    BlobStoreUnavailableError,
     InvalidReferenceError,
     MalformedArtifactError,
     NoWeightsError,
@@ -142,3 +143,16 @@ def test_the_manifest_digests_what_the_file_holds(stores, push_files):
     tensors = {each["name"]: each["digest"] for each in artifact.manifest["tensors"]}
     assert tensors == {"a": blake3_digest(value.numpy().tobytes()), "view": None}
     assert [each["digest"] for each in artifact.manifest["storages"]] == [tensors["a"]]
+
+
+def test_weights_that_changed_in_the_store_before_they_had_a_name_get_none(stores, tmp_path):
+    draft = begin(stores, CALLER, "vision", "net")
+    incoming = draft.open_file("model.pt")
+    weights = make_weights()
+    incoming.write(weights)
+    draft.close_file(incoming)
+    (blob,) = [path for path in (tmp_path / "one" / "blobs" / "objects").rglob("*") if path.is_file()]
+    middle = len(weights) // 2  # among the values of the convolution: the structure stays readable
+    blob.write_bytes(weights[:middle] + bytes([weights[middle] ^ 1]) + weights[middle + 1 :])
+    with pytest.raises(BlobStoreUnavailableError, match="other bytes"):
+        publish(draft, VersionCreate())
