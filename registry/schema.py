@@ -3,68 +3,28 @@
 Sizes are in bytes, times are UTC. A version's *content* never changes; its `annotations` may, with a revision.
 """
 
-import math
-import re
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field
 
+from registry.fields import (
+    MAX_METRICS,
+    MAX_TAGS,
+    AnswerModel,
+    Description,
+    Key,
+    Metrics,
+    Number,
+    Tags,
+    TagValue,
+    Text,
+    WireModel,
+)
 from registry.formats.inspection import Kind, Trust
+from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
 
 ItemT = TypeVar("ItemT")
-
-_KEY = re.compile(r"[\w./@:+ -]{1,200}")
-MAX_DESCRIPTION = 20_000
-MAX_TAGS = 200
-MAX_METRICS = 1_000
-
-
-def _check_key(key: str) -> str:
-    if _KEY.fullmatch(key) is None:
-        raise ValueError("use 1 to 200 letters, digits, spaces and `_ . / @ : + -`")
-    return key
-
-
-def _check_text(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text holds no NUL: not every database keeps it")
-    text.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
-    return text
-
-
-def _check_finite(value: float) -> float:
-    if math.isinf(value) or math.isnan(value):
-        raise ValueError("a metric is a finite number")
-    return value
-
-
-Key = Annotated[str, AfterValidator(_check_key)]
-Metric = Annotated[float, AfterValidator(_check_finite)]
-Text = Annotated[str, AfterValidator(_check_text)]
-TagValue = Annotated[Text, Field(max_length=2_000)]
-Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION)]
-Metrics = Annotated[dict[Key, Metric], Field(max_length=MAX_METRICS)]
-Tags = Annotated[dict[Key, TagValue], Field(max_length=MAX_TAGS)]
-
-
-class WireModel(BaseModel):
-    """Immutable, and closed to members that nobody defined."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AnswerModel(BaseModel):
-    """What the service answers; a client ignores members that a newer service adds."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Builder(WireModel):
-    """How to make the module again: `timm:create_model` with `{"model_name": "resnet18"}`. Never run by the service."""
-
-    callable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=300)]
-    arguments: dict[str, JsonValue] = {}
 
 
 class ModelCreate(WireModel):
@@ -115,6 +75,9 @@ class VersionCreate(WireModel):
         base: a reference to the version that this one was fine-tuned from.
         primary: the artifact that is the version's state_dict when there are several.
         aliases: moved to the new version in the publishing transaction.
+        pretrained_cfg: what the module takes and gives.
+        recipe: how the weights were fine-tuned.
+        origin: where imported weights came from.
         wrappers: what was unwrapped from the module before its state_dict was taken (`DataParallel`).
         artifacts: announcements by path.
     """
@@ -124,6 +87,9 @@ class VersionCreate(WireModel):
     tags: Tags = {}
     base: Annotated[str, Field(max_length=500)] | None = None
     builder: Builder | None = None
+    pretrained_cfg: PretrainedConfig | None = None
+    recipe: Recipe | None = None
+    origin: Origin | None = None
     wrappers: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=20)] = []
     primary: Annotated[str, Field(max_length=1000)] | None = None
     aliases: Annotated[list[str], Field(max_length=20)] = []
@@ -167,7 +133,7 @@ class AnnotationsUpdate(WireModel):
     """A change of annotations: members left out stay; a metric, tag or deprecation set to null goes."""
 
     description: Description | None = None
-    metrics: Annotated[dict[Key, Metric | None], Field(max_length=MAX_METRICS)] = {}
+    metrics: Annotated[dict[Key, Number | None], Field(max_length=MAX_METRICS)] = {}
     tags: Annotated[dict[Key, TagValue | None], Field(max_length=MAX_TAGS)] = {}
     deprecated: Annotated[Text, Field(max_length=2_000)] | None = None
 
@@ -192,6 +158,9 @@ class VersionInfo(AnswerModel):
     annotations: Annotations
     base: str | None = None
     builder: Builder | None = None
+    pretrained_cfg: PretrainedConfig | None = None
+    recipe: Recipe | None = None
+    origin: Origin | None = None
     wrappers: list[str] = []
     created_at: datetime
     created_by: str

@@ -57,13 +57,13 @@ if TYPE_CHECKING:
         WeighbridgeError,
     )
     from registry.formats.inspection import Inspection
+    from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
     from registry.names import Reference
     from registry.schema import (
         AliasInfo,
         AliasMove,
         Annotations,
         ArtifactInfo,
-        Builder,
         ModelInfo,
         ServiceInfo,
         VersionInfo,
@@ -105,8 +105,11 @@ __all__ = [
     "NotDeletedError",
     "NotFoundError",
     "OfflineError",
+    "Origin",
     "PermissionDeniedError",
     "PreconditionFailedError",
+    "PretrainedConfig",
+    "Recipe",
     "Reference",
     "ServerUnreachableError",
     "ServiceInfo",
@@ -134,8 +137,9 @@ _HOMES = {
     "CompatibilityReport": "registry.compat.report",
     "Inspection": "registry.formats.inspection",
     "Reference": "registry.names",
+    **dict.fromkeys(["Builder", "Origin", "PretrainedConfig", "Recipe"], "registry.module_info"),
     **dict.fromkeys(
-        ["AliasInfo", "AliasMove", "Annotations", "ArtifactInfo", "Builder", "ModelInfo", "ServiceInfo", "VersionInfo"],
+        ["AliasInfo", "AliasMove", "Annotations", "ArtifactInfo", "ModelInfo", "ServiceInfo", "VersionInfo"],
         "registry.schema",
     ),
 }

@@ -8,7 +8,7 @@ from registry.cli.target import Target, resolve_target
 from registry.client.check import CheckWishes, Weights, compare_weights, find_architecture
 from registry.client.client import Client
 from registry.compat.rename_map import Prefix
-from registry.schema import Builder
+from registry.module_info import Builder
 
 INCOMPATIBLE_EXIT_CODE = 7
 

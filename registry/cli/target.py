@@ -13,7 +13,7 @@ from registry.client.check import find_architecture
 from registry.client.client import Client
 from registry.client.glue import import_targets
 from registry.errors import InvalidMetadataError, InvalidRequestError
-from registry.schema import Builder
+from registry.module_info import Builder
 from registry.trusted import TRUSTED_LIBRARIES
 
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")

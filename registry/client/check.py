@@ -19,7 +19,7 @@ from registry.digest import blake3_digest
 from registry.formats.inspection import Inspection
 from registry.formats.source import FileSource
 from registry.manifest import is_contiguous
-from registry.schema import Builder
+from registry.module_info import Builder
 from registry.state_dict import choose_part
 
 

@@ -10,7 +10,8 @@ from registry.client.check import CheckWishes
 from registry.client.config import ClientSettings
 from registry.client.connection import Connection
 from registry.client.results import Listing, Model, Version
-from registry.schema import AliasInfo, AliasMove, Builder, ServiceInfo
+from registry.module_info import Builder
+from registry.schema import AliasInfo, AliasMove, ServiceInfo
 
 if TYPE_CHECKING:
     from collections import OrderedDict

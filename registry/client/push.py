@@ -125,7 +125,7 @@ def plain_tags(tags: Mapping[str, Any] | None) -> dict[str, str | None]:
 
 
 def say_invalid(error: ValidationError) -> str:
-    """Return what pydantic found, for a person: `metrics.top1: a metric is a finite number`."""
+    """Return what pydantic found, for a person: `metrics.top1: this is no finite number`."""
     found = [
         f"{'.'.join(str(part) for part in each['loc'])}: {each['msg'].removeprefix('Value error, ')}"
         for each in error.errors(include_url=False)

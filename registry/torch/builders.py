@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from registry.errors import UnsupportedValueError
-from registry.schema import Builder
+from registry.module_info import Builder
 
 _RGB = 3
 """The number of input channels that architectures have when nobody says otherwise."""

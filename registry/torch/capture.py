@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from registry.errors import NoWeightsError, UnsupportedValueError
-from registry.schema import Builder
+from registry.module_info import Builder
 from registry.state_dict import METADATA_KEY
 from registry.torch import safetensors_file
 from registry.torch.builders import infer_builder

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from registry.errors import InvalidRequestError, TrustCodeRequiredError, UnsupportedValueError
-from registry.schema import Builder
+from registry.module_info import Builder
 from registry.torch.builders import build
 from registry.trusted import TRUSTED_LIBRARIES
 

@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from registry.errors import IdempotencyKeyReusedError
+from registry.fields import WireModel
 from registry.names import fold_path
 from registry.schema import VersionInfo
 from storage.metadata.aliases import point_alias
@@ -180,7 +181,10 @@ def _insert_version(
         kind=new.kind,
         trust=new.trust,
         size_bytes=sum(artifact.info.size_bytes for artifact in new.artifacts),
-        builder=metadata.builder.model_dump(mode="json") if metadata.builder else None,
+        builder=_plain(metadata.builder),
+        pretrained_cfg=_plain(metadata.pretrained_cfg),
+        recipe=_plain(metadata.recipe),
+        origin=_plain(metadata.origin),
         wrappers=metadata.wrappers,
         base=metadata.base,
         base_id=base_id,
@@ -205,6 +209,10 @@ def _insert_version(
     pushed = metadata.model_dump(mode="json", include={"description", "metrics", "tags"})
     record_change(session, annotations, pushed)
     return version
+
+
+def _plain(document: WireModel | None) -> dict[str, Any] | None:
+    return None if document is None else document.model_dump(mode="json", exclude_defaults=True)
 
 
 def _insert_artifacts(

@@ -2,16 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from registry.fields import WireModel
+from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
 from registry.schema import (
     AliasInfo,
     AliasMove,
     Annotations,
     ArtifactInfo,
-    Builder,
     ModelInfo,
     VersionInfo,
 )
@@ -26,6 +28,8 @@ from storage.metadata.tables import (
     TagRow,
     VersionRow,
 )
+
+DocumentT = TypeVar("DocumentT", bound=WireModel)
 
 
 def model_infos(session: Session, models: Sequence[ModelRow]) -> list[ModelInfo]:
@@ -71,7 +75,10 @@ def version_infos(session: Session, model: ModelRow, versions: Sequence[VersionR
             aliases=aliases[version.number],
             annotations=annotations[version.id],
             base=version.base,
-            builder=Builder.model_validate(version.builder) if version.builder else None,
+            builder=_parsed(Builder, version.builder),
+            pretrained_cfg=_parsed(PretrainedConfig, version.pretrained_cfg),
+            recipe=_parsed(Recipe, version.recipe),
+            origin=_parsed(Origin, version.origin),
             wrappers=version.wrappers,
             created_at=version.created_at,
             created_by=version.created_by,
@@ -130,6 +137,10 @@ def alias_move(row: AliasMoveRow) -> AliasMove:
         moved_by=row.moved_by,
         reason=row.reason,
     )
+
+
+def _parsed(kind: type[DocumentT], document: dict[str, Any] | None) -> DocumentT | None:
+    return None if document is None else kind.model_validate(document)
 
 
 def _artifacts(session: Session, version_ids: Sequence[int]) -> defaultdict[int, list[ArtifactInfo]]:

@@ -85,6 +85,9 @@ class VersionRow(Base):
     trust: Mapped[Trust] = mapped_column(Text())
     size_bytes: Mapped[int]
     builder: Mapped[dict[str, Any] | None]
+    pretrained_cfg: Mapped[dict[str, Any] | None]
+    recipe: Mapped[dict[str, Any] | None]
+    origin: Mapped[dict[str, Any] | None]
     wrappers: Mapped[list[str]]
     base: Mapped[str | None]
     base_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))

@@ -6,7 +6,7 @@ import transformers
 from torch import nn
 
 from registry.errors import UnsupportedValueError
-from registry.schema import Builder
+from registry.module_info import Builder
 from registry.torch.builders import build, infer_builder
 from registry.torch.capture import capture
 

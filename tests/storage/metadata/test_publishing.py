@@ -196,3 +196,15 @@ def test_publishes_of_the_same_files_in_different_orders_never_deadlock(catalog,
     at_once(8, lambda n: catalog.publish(new[n]))
     count = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
     assert catalog.database.read(lambda session: session.scalar(count)) == 0
+
+
+def test_what_a_version_says_of_its_module_comes_back(catalog, push):
+    said = {
+        "builder": {"callable": "timm:create_model", "arguments": {"model_name": "resnet18"}},
+        "pretrained_cfg": {"classifier": ["fc"], "input_size": [3, 224, 224], "mean": [0.5, 0.5, 0.5]},
+        "recipe": {"base": "vision/net:1", "frozen": ["layer1.*"], "rows": {"embed.weight": [[0, 10]]}},
+        "origin": {"source": "timm:resnet18.a1_in1k", "license": "apache-2.0"},
+    }
+    push(**said)
+    found = catalog.get_version(*MODEL, "1")
+    assert found.model_dump(mode="json", include=set(said), exclude_defaults=True) == said
