@@ -1,0 +1,104 @@
+"""The client's methods that find models and change what may change of them; no weights move."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from registry.client import changes, listing
+from registry.client.connected import Connected
+from registry.client.results import Listing, Model, Version
+from registry.schema import AliasInfo, AliasMove
+
+
+class Curating(Connected):
+    """Models, versions, aliases and annotations."""
+
+    def list(
+        self,
+        *,
+        team: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        kind: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+    ) -> Listing[Model]:
+        """Return the models that match everything given, of all teams unless one is named."""
+        return listing.list_models(self.connection, team=team, tags=tags, kind=kind, sort=sort, limit=limit)
+
+    def search(self, text: str, *, team: str | None = None, limit: int | None = None) -> Listing[Model]:
+        """Return the models whose name, description or tags hold the text."""
+        return listing.list_models(self.connection, search=text, team=team, limit=limit)
+
+    def model(self, ref: str) -> Model:
+        """Return a model: description, tags, latest version."""
+        return changes.get_model(self.connection, ref)
+
+    def show(self, ref: str) -> Version:
+        """Return a version: artifacts, annotations, aliases, base."""
+        return self.connection.resolver.version(self.connection.resolver.reference(ref))
+
+    def versions(
+        self, ref: str, *, sort: str = "-number", limit: int | None = None, deleted: bool = False
+    ) -> Listing[Version]:
+        """Return a model's versions, sorted by `number`, `created` or `metrics.NAME`; a leading `-` is descending."""
+        return listing.list_versions(self.connection, ref, sort=sort, limit=limit, deleted=deleted)
+
+    def best(self, ref: str, metric: str, *, mode: Literal["min", "max"] = "max") -> Version:
+        """Return the version with the lowest or highest value of a metric; deprecated ones do not count."""
+        return listing.best_version(self.connection, ref, metric, mode)
+
+    def annotate(
+        self,
+        ref: str,
+        *,
+        metrics: Mapping[str, float | None] | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        description: str | None = None,
+        deprecated: str | None = None,
+    ) -> Version:
+        """Change what may change of a version. What is left out stays.
+
+        Args:
+            ref: the version.
+            metrics: to set; None removes.
+            tags: to set; None removes.
+            description: the new one.
+            deprecated: why it should not be used any more; an empty text takes that back.
+
+        Raises:
+            PreconditionFailedError: somebody changed it at the same moment.
+        """
+        return changes.annotate(
+            self.connection, ref, metrics=metrics, tags=tags, description=description, deprecated=deprecated
+        )
+
+    def alias(self, ref: str, name: str, *, reason: str = "") -> AliasInfo:
+        """Point an alias at the version that `ref` means now; the move is recorded with its reason.
+
+        Raises:
+            PreconditionFailedError: somebody moved it at the same moment.
+        """
+        return changes.move_alias(self.connection, ref, name, reason)
+
+    def aliases(self, ref: str) -> Listing[AliasInfo]:
+        """Return a model's aliases."""
+        return listing.list_aliases(self.connection, ref)
+
+    def alias_history(self, ref: str, name: str, *, limit: int | None = None) -> Listing[AliasMove]:
+        """Return the moves of an alias: who, when, from, to, why."""
+        return listing.list_alias_moves(self.connection, ref, name, limit=limit)
+
+    def remove_alias(self, ref: str, name: str) -> None:
+        """Remove an alias of a model; its history stays."""
+        changes.remove_alias(self.connection, ref, name)
+
+    def delete(self, ref: str) -> None:
+        """Delete a version, or the whole model when the reference names no version; `restore` takes it back.
+
+        Raises:
+            VersionInUseError: an alias points at the version.
+        """
+        changes.delete(self.connection, ref)
+
+    def restore(self, ref: str) -> Model | Version:
+        """Take back the deletion of a version (by its number) or of a model."""
+        return changes.restore(self.connection, ref)
