@@ -12,7 +12,7 @@ from registry.formats.inspection import Document, Inspection
 from registry.formats.limits import Limits
 from registry.formats.machine import run
 from registry.formats.nodes import PersistentRef
-from registry.formats.pickled import Pickled, uncollected
+from registry.formats.pickled import Pickled
 from registry.formats.source import ByteSource, BytesSource
 from registry.formats.strangers import check_strangers
 from registry.formats.torch_zip import read_torch_zip
@@ -73,7 +73,6 @@ def _read_nested(inspection: Inspection, archive: Archive, name: str, limits: Li
         inspection.reasons += [f"In {name!r}: {reason}" for reason in found.reasons]
 
 
-@uncollected()
 def read_package(archive: Archive, source: ByteSource, limits: Limits) -> Document:
     """Return the class of what `torch.package` wrote; the pickles in it are run on the machine.
 

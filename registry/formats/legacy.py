@@ -7,7 +7,7 @@ from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, run_prefix
 from registry.formats.machine_state import PersistentLoad
 from registry.formats.nodes import Global, Node, TupleNode
-from registry.formats.pickled import Pickled, describe, uncollected
+from registry.formats.pickled import Pickled, describe
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
 from registry.formats.values import as_items, as_pairs
@@ -21,7 +21,6 @@ _OBJECT = 3
 """Which of the pickles holds the object, counted from 0."""
 
 
-@uncollected()
 def read_legacy(source: ByteSource, limits: Limits) -> Document:
     """Return what a legacy torch file holds.
 

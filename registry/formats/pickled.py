@@ -1,8 +1,5 @@
 """From what a pickle said to the report on its file: verdict, tensors and names. Shared by all torch formats."""
 
-import gc
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import NoReturn
 
 from registry.errors import MalformedArtifactError
@@ -55,15 +52,3 @@ def describe(inspection: Inspection, pickled: Pickled, storages: dict[str, Stora
     inspection.parts = tree.parts
     inspection.metadata = tree.metadata
     return Document(inspection, pickled.root)
-
-
-@contextmanager
-def uncollected() -> Generator[None]:
-    """Keep the garbage collector from looking through the nodes over and over: a third of the time, for nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

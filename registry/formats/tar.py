@@ -11,7 +11,7 @@ from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, run_prefix
 from registry.formats.modules import is_module
 from registry.formats.nodes import Call, Global, Node, PersistentRef
-from registry.formats.pickled import Pickled, uncollected
+from registry.formats.pickled import Pickled
 from registry.formats.source import ByteRange, ByteSource
 from registry.formats.values import as_items
 from registry.formats.verdict import judge
@@ -25,7 +25,6 @@ _COUNT = Struct("<q")
 _DIMENSIONS = Struct("<i4x")
 
 
-@uncollected()
 def read_tar(source: ByteSource, limits: Limits) -> Document:
     """Return the verdict on a tar file that torch 0.1.9 or earlier wrote.
 

@@ -7,7 +7,7 @@ from registry.formats.archive import Archive
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.machine import run
-from registry.formats.pickled import Pickled, describe, uncollected
+from registry.formats.pickled import Pickled, describe
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
 from registry.formats.strangers import check_strangers
@@ -27,7 +27,6 @@ _SMALL_RECORDS = frozenset(
 )
 
 
-@uncollected()
 def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits) -> Document:
     """Return what a torch zip checkpoint holds.
 

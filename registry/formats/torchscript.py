@@ -10,7 +10,7 @@ from registry.formats.inspection import Document, Inspection, PathKey, Role, Sto
 from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, refuse_if_dangerous, run
 from registry.formats.nodes import Call, Global, Node
-from registry.formats.pickled import Pickled, uncollected
+from registry.formats.pickled import Pickled
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
 from registry.formats.strangers import check_strangers
@@ -66,7 +66,6 @@ class _ModuleClass:
         return "buffer" if name in self.buffers else "constant"
 
 
-@uncollected()
 def read_torchscript(archive: Archive, source: ByteSource, limits: Limits) -> Document:
     """Return what a TorchScript archive holds: always `code`, `unsafe` when its code touches files.
 
