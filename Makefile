@@ -75,7 +75,9 @@ clean: ## remove everything that can be made again; data folders stay
 	$(BIN)/python -m pip --disable-pip-version-check --quiet download --no-deps --dest .venv/weights lpips==0.1.4
 	@touch $@
 
+# segmentation-models-pytorch wants torchvision, so it comes as that does; timm and pillow are what else it imports.
 .venv/.dev: .venv/.demo
 	@echo "Installing what development needs into .venv"
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps segmentation-models-pytorch
 	@touch $@
