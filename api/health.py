@@ -14,10 +14,15 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Whether the service can do its work, and what each part says; None is fine."""
+    """Whether the service can do its work, and what each part says; None is fine.
+
+    `confinement` says which measures hold the processes that read weight files; one that does not is no reason to
+    stop, and a reason to ask the platform for it (docs/operating.md).
+    """
 
     status: Literal["ready", "not_ready"]
     checks: dict[str, str | None]
+    confinement: dict[str, bool] = {}
 
 
 @router.get("/healthz", operation_id="healthz")
@@ -40,10 +45,11 @@ def readyz(request: Request, service: ServiceDep, response: Response) -> Readine
         "scanner": _complaint(stores.scanner.check),
         "draining": "The process is stopping; its running requests finish." if request.app.state.is_draining else None,
     }
+    confinement = {} if checks["scanner"] else stores.scanner.confinement()
     if any(checks.values()):
         response.status_code = 503
-        return Readiness(status="not_ready", checks=checks)
-    return Readiness(status="ready", checks=checks)
+        return Readiness(status="not_ready", checks=checks, confinement=confinement)
+    return Readiness(status="ready", checks=checks, confinement=confinement)
 
 
 @router.get("/metrics", operation_id="metrics", response_class=Response)

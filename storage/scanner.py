@@ -28,6 +28,7 @@ _BOOT = "import sys; sys.path.append(sys.argv[1]); from registry.formats.worker 
 _START_SECONDS = 30
 _PIECE_BYTES = 8 << 20
 _MAX_FRAME_BYTES = 256 << 20
+_MAX_READY_BYTES = 64 << 10
 _END_SECONDS = 5
 _DEATH_SECONDS = 0.2
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")
@@ -51,6 +52,14 @@ class ScanLimits:
     cpu_seconds: int = 60
     memory_bytes: int = 2 << 30
     concurrent: int = 4
+
+    def of_one(self) -> dict[str, int]:
+        """Return what the kernel shall hold one scan to."""
+        return {
+            "wall_seconds": self.wall_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "memory_bytes": self.memory_bytes,
+        }
 
 
 class Scanner:
@@ -92,6 +101,14 @@ class Scanner:
         """
         self._process()
 
+    def confinement(self) -> dict[str, bool]:
+        """Return which measures hold the processes that read files, as `registry.formats.confinement.probe` names them.
+
+        Raises:
+            ScannerUnavailableError: none could be started.
+        """
+        return dict(self._process().confinement)
+
     def close(self) -> None:
         """End all processes. Scans that are running fail."""
         with self._lock:
@@ -107,18 +124,13 @@ class Scanner:
             if self._warm is None or not self._warm.is_alive():
                 if self._warm is not None:
                     self._warm.end()
-                self._warm = _WarmProcess()
+                self._warm = _WarmProcess(self._limits)
             return self._warm
 
     def _scan(self, warm: "_WarmProcess", source: ByteSource) -> Inspection:
         limits = self._limits
         deadline = time.monotonic() + limits.wall_seconds
-        job = {
-            "size": source.size,
-            "wall_seconds": limits.wall_seconds,
-            "cpu_seconds": limits.cpu_seconds,
-            "memory_bytes": limits.memory_bytes,
-        }
+        job = {"size": source.size, **limits.of_one()}
         with warm.job() as connection:
             try:
                 connection.settimeout(limits.wall_seconds)
@@ -194,9 +206,14 @@ def _batches(ranges: Sequence[ByteRange]) -> Generator[list[ByteRange]]:
 
 
 class _WarmProcess:
-    """The process that forks one reader a job."""
+    """The process that forks one reader a job.
 
-    def __init__(self) -> None:
+    Attributes:
+        confinement: which measures hold its forks.
+    """
+
+    def __init__(self, limits: ScanLimits) -> None:
+        self.confinement: dict[str, bool] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
@@ -215,21 +232,20 @@ class _WarmProcess:
             raise ScannerUnavailableError(f"The process that reads weight files cannot be started: {error}.") from error
         finally:
             theirs.close()
-        self._wait_until_ready()
+        self._wait_until_ready(limits)
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, limits: ScanLimits) -> None:
         self._control.settimeout(_START_SECONDS)
         try:
-            ready = bytes(worker.receive_exactly(self._control, len(worker.READY))) == worker.READY
-        except (EOFError, OSError):
-            ready = False
-        self._control.settimeout(None)
-        if not ready:
+            worker.send_frame(self._control, worker.JOB, json.dumps(limits.of_one()).encode())
+            self.confinement = json.loads(worker.receive_frame(self._control, _MAX_READY_BYTES)[1])
+        except (EOFError, OSError) as error:
             self.end()
             raise ScannerUnavailableError(
                 f"The process that reads weight files ended at its start with code {self._process.returncode}; "
                 "its standard error says why."
-            )
+            ) from error
+        self._control.settimeout(None)
 
     @contextlib.contextmanager
     def job(self) -> Generator[socket.socket]:

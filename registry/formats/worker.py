@@ -6,7 +6,8 @@ fork and not of an interpreter's start. Before the first byte the fork gives up 
 file descriptor, its job's socket, and may open no other, neither files nor connections; memory, CPU time, wall time
 and core dumps are limited; it starts no processes (that limit does not bind root).
 
-Over the warm process's standard input, a socket, come fixed-size orders; `run` with the job's socket attached, `kill`
+Over the warm process's standard input, a socket, come the limits, as a frame, which it answers with a frame `W` that
+says which measures of confinement hold here; then fixed-size orders; `run` with the job's socket attached, `kill`
 when the service loses patience. Over a job's socket both sides send frames: a letter, a length, content.
 
     service → fork    J  {"size", "cpu_seconds", …}      the job
@@ -18,11 +19,9 @@ The process ends when its standard input does, that is at the latest when the se
 Nothing here is beyond the standard library.
 """
 
-import contextlib
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -31,6 +30,7 @@ from struct import Struct
 from typing import Any, NoReturn
 
 from registry.errors import MalformedArtifactError, WeighbridgeError
+from registry.formats.confinement import confine, leave_the_network, probe
 from registry.formats.reader import read
 from registry.formats.source import ByteRange, check_ranges
 from registry.formats.wire import inspection_to_json
@@ -38,7 +38,7 @@ from registry.formats.wire import inspection_to_json
 FRAME = Struct("<cQ")
 RANGE = Struct("<QQ")
 ORDER = Struct("<cQ")
-READY = b"ready\n"
+READY = b"W"
 RUN, KILL = b"r", b"k"
 JOB, RANGES, DATA, RESULT, FAILURE = b"J", b"R", b"D", b"I", b"X"
 
@@ -114,9 +114,34 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a supervisor may signal the whole group; the service drains first
     control = socket.socket(fileno=os.dup(0))
     _close_others(control)
+    limits = json.loads(receive_frame(control, 1 << 16)[1])
+    held = _prove(limits, without_network=leave_the_network())
     gc.freeze()  # forks then share these pages with us
-    control.sendall(READY)
+    send_frame(control, READY, json.dumps(held).encode())
     _Warm(control).serve()
+
+
+def _prove(limits: dict[str, Any], *, without_network: bool) -> dict[str, bool]:
+    """Return which measures of confinement hold in a fork, found out by one that does nothing else."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                _run_probe(theirs.fileno(), limits, without_network=without_network)
+        held = json.loads(receive_frame(ours, 1 << 16)[1])
+    os.waitpid(pid, 0)
+    return held
+
+
+def _run_probe(descriptor: int, limits: dict[str, Any], *, without_network: bool) -> NoReturn:
+    try:
+        _keep_only(descriptor)
+        connection = socket.socket(fileno=_SOCKET_FD)
+        confine(limits)
+        send_frame(connection, READY, json.dumps(probe(limits, without_network=without_network)).encode())
+    finally:
+        os._exit(0)
 
 
 def _close_others(control: socket.socket) -> None:
@@ -185,7 +210,7 @@ def _run_job(descriptor: int) -> NoReturn:
         _keep_only(descriptor)
         connection = socket.socket(fileno=_SOCKET_FD)
         job = json.loads(receive_frame(connection, 1 << 16)[1])
-        _limit(job)
+        confine(job)
         letter, document = _answer(connection, job)
         send_frame(connection, letter, document)
         code = 0
@@ -199,22 +224,6 @@ def _keep_only(descriptor: int) -> None:
     if descriptor != _SOCKET_FD:
         os.dup2(descriptor, _SOCKET_FD)
     os.closerange(_SOCKET_FD + 1, _MAX_FD)
-
-
-def _limit(job: dict[str, Any]) -> None:
-    """Take away what reading a file does not need."""
-    for name, amount in (
-        ("RLIMIT_AS", job["memory_bytes"]),
-        ("RLIMIT_CPU", job["cpu_seconds"]),
-        ("RLIMIT_NOFILE", _SOCKET_FD + 1),
-        ("RLIMIT_FSIZE", 0),
-        ("RLIMIT_CORE", 0),
-        ("RLIMIT_NPROC", 0),
-    ):
-        with contextlib.suppress(ValueError, OSError):  # macOS has no limit on address space
-            resource.setrlimit(getattr(resource, name), (amount, amount))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(job["wall_seconds"])
 
 
 def _answer(connection: socket.socket, job: dict[str, Any]) -> tuple[bytes, bytes]:

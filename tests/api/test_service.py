@@ -30,6 +30,7 @@ def test_ready_means_that_every_part_answers(client):
 
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
     assert set(answer.json()["checks"]) == {"catalog", "blobs", "scanner", "draining"}
+    assert answer.json()["confinement"]["open_files"]
 
 
 def test_a_folder_that_is_away_makes_the_service_unready_and_reads_fail_by_name(installation, client):

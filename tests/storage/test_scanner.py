@@ -253,12 +253,25 @@ def test_readers_see_no_credentials_and_may_open_nothing(monkeypatch, start_warm
             assert source.asked.wait(10)
             (fork,) = warm.children()
             seen["files"] = sorted(each.name for each in Path(f"/proc/{fork.pid}/fd").iterdir())
-            seen["limit"] = fork.rlimit(psutil.RLIMIT_NOFILE)
+            limits = Path(f"/proc/{fork.pid}/limits").read_text().splitlines()
+            seen["limit"] = next(line.split()[3:5] for line in limits if line.startswith("Max open files"))
             seen["cwd"] = fork.cwd()
+            seen["network"] = Path(f"/proc/{fork.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+            seen["root"] = 0 in fork.uids()
 
         looker = threading.Thread(target=look)
         looker.start()
         with pytest.raises(MalformedArtifactError):
             scanner.scan(source)
         looker.join()
-    assert seen == {"files": ["0", "1", "2", "3"], "limit": (4, 4), "cwd": "/"}
+        held = scanner.confinement()
+    assert seen.pop("network") == held["network"]
+    assert seen == {"files": ["0", "1", "2", "3"], "limit": ["4", "4"], "cwd": "/", "root": False}
+
+
+def test_what_holds_its_readers_is_found_out_by_trying(scanner):
+    held = scanner.confinement()
+    assert set(held) >= {"memory", "network", "processes", "unprivileged"}
+    allowed_to_fail = {"network"}  # not every container may make a network namespace
+    assert [name for name, holds in held.items() if not holds and name not in allowed_to_fail] == []
+
