@@ -7,7 +7,12 @@ from itertools import islice
 from registry.architecture import TensorSpec
 from registry.compat.report import Adapter
 
-_POSITION = re.compile(r"pos_?emb|position_embedding|positional_embedding|absolute_pos|rel_pos|relative_position")
+_POSITION = re.compile(
+    r"pos_?emb|position_embedding|positional_embedding|absolute_pos|rel_pos|relative_position|(?:^|\.)wpe\."
+)
+_TABLE = "relative_position_bias_table"
+_DERIVED = ("relative_position_index", "relative_coords_table", "attn_mask", "position_ids")
+"""Buffers that a module computes from its window or input size (Swin, BEiT, MaxViT, BERT)."""
 _VOCABULARY = re.compile(
     r"(?:^|\.)(?:(?:word_embeddings|embed_tokens|tok_embeddings|token_embedding|wte|shared|lm_head)\.weight"
     r"|(?:decoder|lm_head)\.bias|predictions\.bias|decoder\.weight)$"
@@ -18,8 +23,8 @@ _PATCH = re.compile(r"patch_?embed|conv_proj|patch_embeddings")
 def find_adapter(source: TensorSpec, target: TensorSpec, *, first_convs: Sequence[str]) -> Adapter | None:
     """Return what could make `source` fit `target`, by the rules of timm, transformers and torchvision.
 
-    - `resize_position`: a position embedding or relative position table whose width (last size) is equal, a buffer
-      that is made from the window size, or a patch projection whose kernel differs.
+    - `resize_position`: a position embedding or relative position table whose width (last size, heads) is equal, a
+      buffer that is made from the window size, or a patch projection whose kernel differs.
     - `resize_vocabulary`: a token embedding or tied output layer with another number of rows.
     - `adapt_first_conv`: the first convolution with another number of input channels (dimension 1).
 
@@ -30,7 +35,7 @@ def find_adapter(source: TensorSpec, target: TensorSpec, *, first_convs: Sequenc
     """
     have, want = source.shape, target.shape
     differing = [at for at, (one, other) in enumerate(zip(have, want, strict=False)) if one != other]
-    if _POSITION.search(target.name) and _resizes_position(source, target, differing):
+    if is_derived(target.name) or (is_position(target.name) and _resizes_position(source, target, differing)):
         return "resize_position"
     if len(have) != len(want):
         return None
@@ -51,9 +56,19 @@ def find_first_convs(tensors: Iterable[TensorSpec], recorded: Sequence[str] = ()
     return list(islice(kernels, 1))
 
 
+def is_position(name: str) -> bool:
+    """Return whether a tensor is called as position embeddings and relative position tables are."""
+    return _POSITION.search(name) is not None
+
+
+def is_derived(name: str) -> bool:
+    """Return whether a tensor is called as buffers are that a module computes from its own size."""
+    return name.endswith(_DERIVED)
+
+
 def _resizes_position(source: TensorSpec, target: TensorSpec, differing: Sequence[int]) -> bool:
-    if target.name.endswith("relative_position_index"):
-        return True
-    if len(source.shape) != len(target.shape):
+    if len(source.shape) != len(target.shape) or not source.shape:
         return False
-    return bool(source.shape) and len(source.shape) - 1 not in differing
+    if target.name.endswith(_TABLE) and len(source.shape) == 3:  # noqa: PLR2004 - (heads, height, width)
+        return 0 not in differing
+    return len(source.shape) - 1 not in differing
