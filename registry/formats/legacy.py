@@ -4,9 +4,8 @@ from registry.errors import MalformedArtifactError
 from registry.formats.inert_names import DTYPE_BYTES
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
-from registry.formats.machine import MachineResult, run_prefix
-from registry.formats.machine_state import PersistentLoad
 from registry.formats.nodes import Global, Node, TupleNode
+from registry.formats.pickle_stream import PickleStream
 from registry.formats.pickled import Pickled, describe
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
@@ -14,8 +13,7 @@ from registry.formats.values import as_items, as_pairs
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
-_FIRST_WINDOW_BYTES = 256 << 10
-_WINDOW_GROWTH = 8
+_WINDOW_BYTES = 256 << 10
 _COUNT_BYTES = 8
 _OBJECT = 3
 """Which of the pickles holds the object, counted from 0."""
@@ -28,20 +26,20 @@ def read_legacy(source: ByteSource, limits: Limits) -> Document:
         MalformedArtifactError: it cannot be read strictly.
         UnsafeArtifactError: likewise, and it mentions something that does harm.
     """
-    stream = _Stream(source, limits)
+    stream = PickleStream(source, (0, source.size), limits, window_bytes=_WINDOW_BYTES)
     table = StorageTable()
     sources: dict[str, str] = {}
     try:
         keys = _read_pickles(stream, table, sources)
         storages = _storage_records(source, stream.position, keys, table)
         inspection = Inspection("torch-legacy", "checkpoint", "tensors", source.size, sources=sources)
-        return describe(inspection, stream.pickled(), storages, limits)
+        return describe(inspection, _pickled(stream), storages, limits)
     except MalformedArtifactError as error:
-        stream.pickled().refuse_if_dangerous(error.detail)
+        _pickled(stream).refuse_if_dangerous(error.detail)
         raise
 
 
-def _read_pickles(stream: "_Stream", table: StorageTable, sources: dict[str, str]) -> Node:
+def _read_pickles(stream: PickleStream, table: StorageTable, sources: dict[str, str]) -> Node:
     """Run the five pickles and return the last one's value, the list of storage keys."""
     if stream.next() != MAGIC_NUMBER:
         raise MalformedArtifactError("The file is a pickle, but not one that torch.save wrote: no magic number.")
@@ -53,43 +51,11 @@ def _read_pickles(stream: "_Stream", table: StorageTable, sources: dict[str, str
     return stream.next()
 
 
-class _Stream:
-    """The pickles of a stream, read in windows that grow until a pickle fits."""
-
-    def __init__(self, source: ByteSource, limits: Limits) -> None:
-        self._source = source
-        self._limits = limits
-        self._results: list[MachineResult] = []
-        self._window = b""
-        self._window_start = 0
-        self.position = 0
-
-    def next(self, persistent_load: PersistentLoad | None = None) -> Node:
-        """Run the next pickle and return its value."""
-        length = _FIRST_WINDOW_BYTES
-        while True:
-            known = self._window[self.position - self._window_start :]
-            if not known or length > _FIRST_WINDOW_BYTES:
-                known = self._read(length)
-            last = self.position + len(known) >= self._source.size or len(known) >= self._limits.pickle_bytes
-            result = run_prefix(known, self._limits, persistent_load=persistent_load, last=last)
-            if result is not None:
-                self._results.append(result)
-                self.position += result.end
-                return result.root
-            length = min(max(length, len(known)) * _WINDOW_GROWTH, self._limits.pickle_bytes)
-
-    def _read(self, length: int) -> bytes:
-        length = min(length, self._source.size - self.position)
-        (self._window,) = self._source.read_many([(self.position, length)])
-        self._window_start = self.position
-        return self._window
-
-    def pickled(self) -> Pickled:
-        """Return what the pickles so far said; the object is the fourth one's."""
-        found = Pickled(*self._results)
-        found.root = self._results[_OBJECT].root if len(self._results) > _OBJECT else None
-        return found
+def _pickled(stream: PickleStream) -> Pickled:
+    """Return what the pickles so far said; the object is the fourth one's."""
+    found = Pickled(*stream.results)
+    found.root = stream.results[_OBJECT].root if len(stream.results) > _OBJECT else None
+    return found
 
 
 def _load(identity: Node, table: StorageTable, sources: dict[str, str]) -> Node:

@@ -1,158 +1,154 @@
-"""The tar format of torch 0.1.9 and earlier: its pickles are run on the machine, its tensors are not listed."""
+"""The tar format of torch 0.1.9 and earlier: storages and tensors in tables, then a pickle that refers to them."""
 
-from collections.abc import Iterator
 from struct import Struct
-from typing import NoReturn
 
 from registry.errors import MalformedArtifactError
 from registry.formats.inert_names import DTYPE_BYTES, STORAGE_PAIRS
-from registry.formats.inspection import Document, Inspection
+from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
-from registry.formats.machine import MachineResult, run_prefix
-from registry.formats.modules import is_module
-from registry.formats.nodes import Call, Global, Node, PersistentRef
-from registry.formats.pickled import Pickled
-from registry.formats.source import ByteRange, ByteSource
+from registry.formats.nodes import Call, Global, Node, StorageRef, TupleNode
+from registry.formats.pickle_stream import PickleStream
+from registry.formats.pickled import Pickled, describe
+from registry.formats.source import ByteSource
+from registry.formats.tar_members import read_members, refuse_tar
 from registry.formats.values import as_items
-from registry.formats.verdict import judge
 
-_BLOCK = 512
-_MEMBERS = frozenset({"sys_info", "pickle", "tensors", "storages"})
-_REGULAR = frozenset({b"0", b"\0"})
-_EXTENDED_BYTES = 1 << 16
-_WINDOW_BYTES = 64 << 10
-_COUNT = Struct("<q")
+_WINDOW_BYTES = 4 << 10
+_INTEGER = Struct("<q")
 _DIMENSIONS = Struct("<i4x")
+_REBUILD = Global("torch._utils", "_rebuild_tensor")
 
 
 def read_tar(source: ByteSource, limits: Limits) -> Document:
-    """Return the verdict on a tar file that torch 0.1.9 or earlier wrote.
+    """Return what a tar file holds that torch 0.1.9 or earlier wrote.
 
     Raises:
         MalformedArtifactError: it cannot be read strictly.
         UnsafeArtifactError: likewise, and it mentions something that does harm.
     """
-    members = dict(_iter_members(source))
-    if members.keys() != _MEMBERS:
-        _refuse(f"it holds {sorted(members)} where torch writes {sorted(_MEMBERS)}")
-    results: list[MachineResult] = []
+    streams = {
+        name: PickleStream(source, place, limits, window_bytes=_WINDOW_BYTES)
+        for name, place in read_members(source).items()
+    }
+    content = _Content(limits)
+    root: Node = None
     try:
-        _Member(source, members["sys_info"], limits, results).pickle()
-        _read_tensors(_Member(source, members["tensors"], limits, results), limits)
-        _read_storages(_Member(source, members["storages"], limits, results), limits)
-        root = _Member(source, members["pickle"], limits, results).pickle()
+        streams["sys_info"].next()
+        content.read_storages(streams["storages"])
+        content.read_tensors(streams["tensors"])
+        root = streams["pickle"].next(content.load)
+        for stream in streams.values():
+            stream.finish()
+        inspection = Inspection("torch-tar", "checkpoint", "tensors", source.size, sources=content.sources)
+        pickled = _pickled(streams)
+        pickled.root = root
+        pickled.calls = [*content.tensors.values(), *pickled.calls]
+        return describe(inspection, pickled, content.records, limits)
     except MalformedArtifactError as error:
-        Pickled(*results).refuse_if_dangerous(error.detail)
+        _pickled(streams).refuse_if_dangerous(error.detail)
         raise
-    pickled = Pickled(*results)
-    verdict = judge(pickled.mentioned, pickled.calls, pickled.dangers, limits)
-    kind = "module" if type(root) is Call and is_module(root) else "checkpoint"
-    inspection = Inspection("torch-tar", kind, verdict.trust, source.size, verdict.reasons)
-    inspection.globals, inspection.foreign_globals = verdict.globals, verdict.foreign_globals
-    inspection.reasons.append(
-        "Its tensors are not listed: torch 0.1.9 or earlier wrote it. Load it there, and save it again."
-    )
-    return Document(inspection)
 
 
-def _iter_members(source: ByteSource) -> Iterator[tuple[str, ByteRange]]:
-    """Yield the name and range of each member, all of them regular files with plain names, each once."""
-    position, seen = 0, set[str]()
-    while position + _BLOCK <= source.size:
-        (header,) = source.read_many([(position, _BLOCK)])
-        if not header.strip(b"\0"):
-            return
-        size = _member_size(header)
-        name, kind = header[:100].rstrip(b"\0").decode("latin-1"), header[156:157]
-        content = (position + _BLOCK, size)
-        position += _BLOCK + size + -size % _BLOCK
-        if kind == b"x" and size <= _EXTENDED_BYTES:
-            (records,) = source.read_many([content])
-            if b" path=" in records or b" size=" in records or b" linkpath=" in records:
-                _refuse("a member has an extended name or size")
-            continue
-        if kind not in _REGULAR or name not in _MEMBERS or name in seen or header[345:500].strip(b"\0"):
-            _refuse(f"its member {name[:100]!r} is none that torch writes, or comes twice")
-        seen.add(name)
-        yield name, content
+def _pickled(streams: dict[str, PickleStream]) -> Pickled:
+    return Pickled(*(result for stream in streams.values() for result in stream.results))
 
 
-def _member_size(header: bytes) -> int:
-    digits = header[124:136].strip(b" \0")
-    total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
-    check = header[148:156].strip(b" \0")
-    if not digits.isdigit() or not check.isdigit() or not set(digits + check) <= set(b"01234567"):
-        _refuse("a member has no valid size")
-    if int(check, 8) != total:
-        _refuse("the checksum of a member's header is wrong")
-    return int(digits, 8)
+class _Content:
+    """The tables of one file.
 
+    Attributes:
+        records: the storages by key. A storage that is a part of another one has none.
+        tensors: the calls that would rebuild the tensors, by key.
+        sources: the source text of classes that travel with the file, by their name.
+    """
 
-class _Member:
-    """A member read from its start: pickles with binary values between them."""
-
-    def __init__(self, source: ByteSource, place: ByteRange, limits: Limits, results: list[MachineResult]) -> None:
-        self._source = source
-        self._position, length = place
-        self._end = self._position + length
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._results = results
+        self._storages: dict[int, StorageRef] = {}
+        self.records: dict[str, StorageRecord] = {}
+        self.tensors: dict[int, Call] = {}
+        self.sources: dict[str, str] = {}
 
-    def pickle(self) -> Node:
-        """Run the next pickle and return its value."""
-        window = _WINDOW_BYTES
-        while True:
-            available = min(window, self._end - self._position, self._limits.pickle_bytes)
-            last = available < window
-            (data,) = self._source.read_many([(self._position, available)])
-            result = run_prefix(data, self._limits, persistent_load=PersistentRef, last=last)
-            if result is not None:
-                self._results.append(result)
-                self._position += result.end
-                return result.root
-            window *= 8
+    def read_storages(self, stream: PickleStream) -> None:
+        """Read the table of storages: for each a pickle, the number of elements, and the elements."""
+        for _ in range(self._count(stream.next())):
+            key_node, location, kind = _members(stream.next(), 3)
+            key = self._new_key(key_node)
+            dtype = STORAGE_PAIRS.get((kind.module, kind.name)) if type(kind) is Global else None
+            if dtype is None or type(location) is not str:
+                refuse_tar("a storage is of no class that torch has, or lies nowhere")
+            (numel,) = _INTEGER.unpack(stream.take(_INTEGER.size))
+            size, start = numel * DTYPE_BYTES[dtype], stream.position
+            stream.skip(size)
+            self._storages[key] = StorageRef(str(key), dtype, untyped=False, location=location, numel=numel)
+            self.records[str(key)] = StorageRecord(str(key), size, start, location=location)
+        views = as_items(stream.next())
+        if views is None:
+            refuse_tar("it does not list the parts of its storages")
+        for item in views:
+            self._add_view(*_members(item, 4))
 
-    def take(self, length: int) -> bytes:
-        """Return the next bytes."""
-        if length > self._end - self._position:
-            _refuse("a member is truncated")
-        (data,) = self._source.read_many([(self._position, length)])
-        self._position += length
-        return data
+    def _add_view(self, key_node: Node, root_key: Node, offset: Node, numel: Node) -> None:
+        key = self._new_key(key_node)
+        root = self._storages.get(root_key) if type(root_key) is int else None
+        if root is None or root.view is not None or type(offset) is not int or type(numel) is not int:
+            refuse_tar("a part of a storage is not well formed")
+        if offset < 0 or numel < 0 or offset + numel > root.numel:
+            refuse_tar("a part of a storage reaches beyond its end")
+        view = (str(key), offset, numel)
+        self._storages[key] = StorageRef(
+            root.key, root.dtype, untyped=False, location=root.location, numel=root.numel, view=view
+        )
 
-    def skip(self, length: int) -> None:
-        """Pass over bytes."""
-        if not 0 <= length <= self._end - self._position:
-            _refuse("a member is truncated")
-        self._position += length
+    def read_tensors(self, stream: PickleStream) -> None:
+        """Read the table of tensors: for each a pickle, the number of dimensions, sizes, strides and the offset."""
+        for _ in range(self._count(stream.next())):
+            key_node, storage_key, kind = _members(stream.next(), 3)
+            key = self._new_key(key_node)
+            storage = self._storages.get(storage_key) if type(storage_key) is int else None
+            if storage is None or type(kind) is not Global:
+                refuse_tar("a tensor has no storage or no class")
+            (dimensions,) = _DIMENSIONS.unpack(stream.take(_DIMENSIONS.size))
+            if not 0 <= dimensions <= self._limits.dimensions:
+                refuse_tar("a tensor has too many dimensions")
+            numbers = Struct(f"<{2 * dimensions + 1}q")
+            *places, offset = numbers.unpack(stream.take(numbers.size))
+            size, stride = TupleNode(tuple(places[:dimensions])), TupleNode(tuple(places[dimensions:]))
+            self.tensors[key] = Call(_REBUILD, (storage, offset, size, stride))
+
+    def load(self, identity: Node) -> Node:
+        """Return what a persistent id names: a tensor, a storage, or a class that travels with its text."""
+        if type(identity) is TupleNode:
+            return self._load_class(identity)
+        digits = identity if isinstance(identity, str) and identity.isascii() and identity.isdigit() else ""
+        key = int(digits) if 0 < len(digits) <= self._limits.integer_digits else identity
+        found = self.tensors.get(key) or self._storages.get(key) if type(key) is int else None
+        if found is None:
+            refuse_tar("its pickle refers to a tensor that the file does not hold")
+        return found
+
+    def _load_class(self, identity: TupleNode) -> Node:
+        kind, _, text = _members(identity, 3)
+        if type(kind) is not Global or not isinstance(text, str | None):
+            refuse_tar("its pickle refers to a class that is none")
+        if text:
+            self.sources[str(kind)] = text
+        return kind
+
+    def _count(self, value: Node) -> int:
+        if type(value) is not int or not 0 <= value <= self._limits.names:
+            refuse_tar("it does not say how many tensors or storages it holds")
+        return value
+
+    def _new_key(self, key: Node) -> int:
+        """Return a key, which are pointers; torch keeps storages and tensors in one table."""
+        if type(key) is not int or not 0 <= key < 1 << 64 or key in self._storages or key in self.tensors:
+            refuse_tar("a storage or tensor has no key of its own")
+        return key
 
 
-def _count(value: Node, limits: Limits) -> int:
-    if type(value) is not int or not 0 <= value <= limits.names:
-        _refuse("it does not say how many tensors or storages it holds")
-    return value
-
-
-def _read_tensors(member: _Member, limits: Limits) -> None:
-    for _ in range(_count(member.pickle(), limits)):
-        member.pickle()
-        (dimensions,) = _DIMENSIONS.unpack(member.take(_DIMENSIONS.size))
-        if not 0 <= dimensions <= limits.dimensions:
-            _refuse("a tensor has too many dimensions")
-        member.skip(2 * dimensions * _COUNT.size + _COUNT.size)
-
-
-def _read_storages(member: _Member, limits: Limits) -> None:
-    for _ in range(_count(member.pickle(), limits)):
-        description = as_items(member.pickle()) or ()
-        kind = description[-1] if len(description) == 3 else None  # noqa: PLR2004 - key, location, class
-        dtype = STORAGE_PAIRS.get((kind.module, kind.name)) if type(kind) is Global else None
-        if dtype is None:
-            _refuse("a storage is of no class that torch has")
-        (numel,) = _COUNT.unpack(member.take(_COUNT.size))
-        member.skip(numel * DTYPE_BYTES[dtype])
-    member.pickle()
-
-
-def _refuse(problem: str) -> NoReturn:
-    raise MalformedArtifactError(f"The tar file cannot be read: {problem}.")
+def _members(node: Node, count: int) -> tuple[Node, ...]:
+    items = node.items if type(node) is TupleNode else ()
+    if len(items) != count:
+        refuse_tar("a description of a storage or tensor is not well formed")
+    return items

@@ -27,7 +27,7 @@ from registry.torch.restore import Restorer
 from registry.torch.storages import FileStorages, find_device, find_dtype
 from registry.torch.tensors import TensorMaker, View
 
-_READABLE = ("torch-zip", "torch-legacy", "safetensors")
+_READABLE = ("torch-zip", "torch-legacy", "torch-tar", "safetensors")
 
 Patterns = str | Sequence[str] | None
 

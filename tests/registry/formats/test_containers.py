@@ -1,8 +1,6 @@
 import io
 import pickle
 import re
-import struct
-import tarfile
 import zipfile
 
 import pytest
@@ -204,70 +202,3 @@ def test_a_package_whose_pickle_runs_something_is_unsafe():
             return os.system, ("true",)
 
     assert inspect(packaged(Runs())).trust == "unsafe"
-
-
-def dumped(*values):
-    return b"".join(pickle.dumps(each, protocol=2) for each in values)
-
-
-def global_pickle(module, name):
-    return f"\x80\x02c{module}\n{name}\n.".encode("latin-1")
-
-
-def tar_file(members=None, *, kind=tarfile.REGTYPE):
-    """What torch 0.1.9 wrote of one FloatTensor of two elements."""
-    storage = b"\x80\x02(X\x01\0\0\x000X\x03\0\0\0cpuctorch\nFloatStorage\nt."
-    tensor = b"\x80\x02(K\x05K\x00ctorch\nFloatTensor\nt."
-    usual = {
-        "sys_info": dumped({"protocol_version": 1000, "little_endian": True, "type_sizes": {}}),
-        "pickle": b"\x80\x02}X\x01\0\0\0aK\x05Qs.",
-        "tensors": dumped(1) + tensor + struct.pack("<i4xqqq", 1, 2, 1, 0),
-        "storages": dumped(1) + storage + struct.pack("<qff", 2, 1, 2) + dumped([]),
-    }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in {**usual, **(members or {})}.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime, info.type = len(content), 1500000000.5, kind
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def test_a_tar_file_is_recognised():
-    inspection = inspect(tar_file())
-    assert (inspection.format, inspection.kind, inspection.trust) == ("torch-tar", "checkpoint", "tensors")
-    assert "torch.FloatStorage" in inspection.globals
-
-
-@pytest.mark.parametrize("member", ["sys_info", "pickle", "tensors", "storages"])
-def test_a_harmful_pickle_anywhere_in_a_tar_file_is_unsafe(member):
-    harmful = b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R."
-    try:
-        trust = inspect(tar_file({member: harmful})).trust
-    except UnsafeArtifactError:
-        trust = "unsafe"
-    assert trust == "unsafe"
-
-
-@pytest.mark.parametrize(
-    ("members", "says"),
-    [
-        ({"../evil": b""}, "none that torch writes"),
-        ({"storages": dumped(1)}, "breaks off"),
-        ({"storages": dumped(-1)}, "how many"),
-        ({"tensors": dumped(1) + dumped(()) + struct.pack("<i4x", 65)}, "dimensions"),
-        ({"storages": dumped(1) + global_pickle("torch", "FloatStorage")}, "class"),
-    ],
-)
-def test_a_tar_file_that_torch_did_not_write_is_refused(members, says):
-    with pytest.raises(MalformedArtifactError, match=says):
-        inspect(tar_file(members))
-
-
-def test_a_tar_file_of_links_or_with_a_wrong_checksum_is_refused():
-    with pytest.raises(MalformedArtifactError, match="none that torch writes"):
-        inspect(tar_file(kind=tarfile.SYMTYPE))
-    data = bytearray(tar_file())
-    data[0] ^= 1
-    with pytest.raises(MalformedArtifactError, match="checksum"):
-        inspect(bytes(data))

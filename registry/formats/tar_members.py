@@ -1,0 +1,67 @@
+"""The members of a tar file that torch 0.1.9 or earlier wrote: four regular files, and nothing else."""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from registry.errors import MalformedArtifactError
+from registry.formats.source import ByteRange, ByteSource
+
+MEMBERS = frozenset({"sys_info", "pickle", "tensors", "storages"})
+_BLOCK = 512
+_REGULAR = frozenset({b"0", b"\0"})
+_EXTENDED_BYTES = 1 << 16
+_MAX_HEADERS = 64
+
+
+def refuse_tar(problem: str) -> NoReturn:
+    """Raise `MalformedArtifactError` with a sentence about a tar file."""
+    raise MalformedArtifactError(f"The tar file cannot be read: {problem}.")
+
+
+def read_members(source: ByteSource) -> dict[str, ByteRange]:
+    """Return where the content of each member lies.
+
+    Raises:
+        MalformedArtifactError: it is no tar file, or its members are not the four that torch writes.
+    """
+    members = dict(_iter_members(source))
+    if members.keys() != MEMBERS:
+        refuse_tar(f"it holds {sorted(members)} where torch writes {sorted(MEMBERS)}")
+    return members
+
+
+def _iter_members(source: ByteSource) -> Iterator[tuple[str, ByteRange]]:
+    position, seen = 0, set[str]()
+    for _ in range(_MAX_HEADERS):
+        if position + _BLOCK > source.size:
+            return
+        (header,) = source.read_many([(position, _BLOCK)])
+        if not header.strip(b"\0"):
+            return
+        size = _member_size(header)
+        name, kind = header[:100].rstrip(b"\0").decode("latin-1"), header[156:157]
+        content = (position + _BLOCK, size)
+        position += _BLOCK + size + -size % _BLOCK
+        if sum(content) > source.size:
+            refuse_tar("a member is truncated")
+        if kind == b"x" and size <= _EXTENDED_BYTES:
+            (records,) = source.read_many([content])
+            if b" path=" in records or b" size=" in records or b" linkpath=" in records:
+                refuse_tar("a member has an extended name or size")
+            continue
+        if kind not in _REGULAR or name not in MEMBERS or name in seen or header[345:500].strip(b"\0"):
+            refuse_tar(f"its member {name[:100]!r} is none that torch writes, or comes twice")
+        seen.add(name)
+        yield name, content
+    refuse_tar("it has too many members")
+
+
+def _member_size(header: bytes) -> int:
+    digits = header[124:136].strip(b" \0")
+    total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
+    check = header[148:156].strip(b" \0")
+    if not digits.isdigit() or not check.isdigit() or not set(digits + check) <= set(b"01234567"):
+        refuse_tar("a member has no valid size")
+    if int(check, 8) != total:
+        refuse_tar("the checksum of a member's header is wrong")
+    return int(digits, 8)
