@@ -4,7 +4,7 @@ import fnmatch
 import warnings
 from collections.abc import Sequence
 
-from registry.errors import AmbiguousWeightsError, InvalidRequestError, NoWeightsError
+from registry.errors import AmbiguousWeightsError, InvalidRequestError, NoWeightsError, UnsafeArtifactError
 from registry.formats.inspection import Inspection
 
 DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
@@ -14,6 +14,23 @@ METADATA_KEY = "weighbridge.state_dict_metadata"
 
 class EmaPartWarning(UserWarning):
     """The only weights of a checkpoint are an exponential moving average, and the caller did not name them."""
+
+
+def refuse_unsafe(name: str, inspection: Inspection) -> None:
+    """Refuse to take anything out of a file that would do harm.
+
+    Args:
+        name: the file's, for the message.
+        inspection: of the file.
+
+    Raises:
+        UnsafeArtifactError: it is `unsafe`; the detail says why.
+    """
+    if inspection.trust == "unsafe":
+        raise UnsafeArtifactError(
+            f"{name} would do harm when it is loaded, so nothing of it is: {' '.join(inspection.reasons)}",
+            globals=inspection.foreign_globals,
+        )
 
 
 def choose_part(inspection: Inspection, part: str | None) -> str | None:

@@ -47,6 +47,7 @@ def download(*, client: Client, ref: str, folder: str, verify: bool, as_json: bo
 @click.option("--part", metavar="NAME", help="The state_dict inside a checkpoint.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors with such names ('layer4.*').")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Not tensors with such names ('fc.*').")
+@click.option("--expand", is_flag=True, help="Write more than four times the bytes that are stored.")
 @client_options
 def pull(
     *,
@@ -56,6 +57,7 @@ def pull(
     part: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    expand: bool,
     as_json: bool,
 ) -> None:
     """Write tensors of a version as a safetensors file.
@@ -69,7 +71,8 @@ def pull(
             f"get the very file that was pushed with `weighbridge download {ref}`."
         )
     files = fetch_weights(client.connection, ref)
-    exported = export_safetensors(files, output, part=part, include=include or None, exclude=exclude or None)
+    wanted = {"include": include or None, "exclude": exclude or None}
+    exported = export_safetensors(files, output, part=part, expand=expand, **wanted)
     for notice in exported.notices:
         click.echo(f"note: {notice}", err=True)
     if as_json:

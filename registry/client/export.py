@@ -2,21 +2,26 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 from registry.client.examine import inspect_file
 from registry.client.glue import import_load, import_safetensors_writer
 from registry.client.pull import writing_to
-from registry.errors import ConfigurationError, NoWeightsError, UnsupportedValueError
-from registry.formats.inspection import Inspection, TensorRecord
+from registry.errors import ConfigurationError, NoWeightsError, TooLargeError, UnsupportedValueError
+from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
 from registry.formats.safetensors import WritePlan, plan
 from registry.formats.source import FileSource
 from registry.manifest import is_contiguous
-from registry.state_dict import METADATA_KEY, choose_part, select_names
+from registry.sizes import format_size
+from registry.state_dict import METADATA_KEY, choose_part, refuse_unsafe, select_names
+
+Tied: TypeAlias = Literal["copy", "once"]
 
 PIECE_BYTES = 1 << 20
+MAX_EXPANSION = 4
+"""How many times the stored bytes an export may have unasked: an expanded view of 24 bytes can claim to be 4 TiB."""
 _LEFT_OUT_ROLES = frozenset({"optimizer", "non_persistent_buffer", "attribute"})
 
 
@@ -33,7 +38,22 @@ class _Item:
     name: str
     file: Path
     tensor: TensorRecord
-    swapped: bool
+    storage: StorageRecord | None
+
+    @property
+    def view(self) -> tuple[Any, ...] | None:
+        """What two names of one tensor have in common, None where the tensor has no storage of its own."""
+        each = self.tensor
+        if each.storage_key is None or not each.nbytes:
+            return None
+        return self.file, each.storage_key, each.storage_offset, each.dtype, each.shape, each.stride
+
+
+@dataclass(slots=True)
+class _Gathered:
+    items: list[_Item] = field(default_factory=list[_Item])
+    entries: list[str] = field(default_factory=list[str])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def export_safetensors(
@@ -43,8 +63,14 @@ def export_safetensors(
     part: str | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    tied: Tied = "copy",
+    expand: bool = False,
 ) -> Exported:
     """Write the state_dict that the files make up as one safetensors file, which appears when it is complete.
+
+    The format has no shared memory. Every name gets its values, or with `tied="once"` only the first name of each tied
+    tensor; the others are in the header's metadata (`{"lm_head.weight": "embed.weight"}`), as
+    `safetensors.torch.save_model` writes them and `load_model` restores them.
 
     Args:
         files: one weight file, or the shards of one state_dict.
@@ -52,30 +78,32 @@ def export_safetensors(
         part: the state_dict inside a checkpoint.
         include: glob patterns of names to take.
         exclude: glob patterns of names to leave out.
+        tied: whether tied tensors are written under each of their names.
+        expand: allow a file of more than four times the bytes that are stored.
 
     Raises:
         NoWeightsError, AmbiguousWeightsError: there is no such part or no tensor, or several parts to choose from.
+        UnsafeArtifactError: a file would do harm when it is loaded.
+        TooLargeError: expanded views would make the file many times as large as what is stored.
         InvalidRequestError: a pattern matches no name.
         UnsupportedValueError: a tensor has no plain bytes in the file (a strided view, compressed, quantised), and
             PyTorch, which could gather them, is not installed or cannot either.
         StorageFullError: the disk filled up; nothing was written.
     """
-    found: list[_Item] = []
-    entries: list[str] = []
-    kept: dict[str, Any] = {}
-    for file in files:
-        inspection = inspect_file(file)
-        chosen = choose_part(inspection, part)
-        found += _items(file, inspection, chosen)
-        entries += [entry.name for entry in inspection.entries if entry.part == chosen]
-        kept |= inspection.metadata.get(chosen or "") or json.loads(inspection.file_metadata.get(METADATA_KEY, "{}"))
-    wanted = select_names([item.name for item in found], include or (), exclude or ())
-    items = [item for item in found if item.name in wanted]
+    gathered = _gather(files, part)
+    wanted = select_names([item.name for item in gathered.items], include or (), exclude or ())
+    items = [item for item in gathered.items if item.name in wanted]
     if not items:
         raise NoWeightsError("No tensor is left to write. `weighbridge inspect` lists the names that there are.")
-    notices = [f"Left out, as it is no tensor: {name}." for name in entries]
-    described = {"format": "pt"} | ({METADATA_KEY: json.dumps(kept)} if kept else {})
+    described = {"format": "pt"} | ({METADATA_KEY: json.dumps(gathered.metadata)} if gathered.metadata else {})
+    notices = [f"Left out, as it is no tensor: {name}." for name in gathered.entries]
+    if tied == "once":
+        items, first_names = _without_repeats(items)
+        described = first_names | described
+        notices += [f"Written once: {name} is {first}." for name, first in first_names.items()]
     planned = plan([_describe(item) for item in items], described)
+    if not expand:
+        _refuse_expansion(items)
     with writing_to(output) as temporary:
         if all(_is_plain(item) for item in items):
             _write(items, planned, temporary)
@@ -84,13 +112,51 @@ def export_safetensors(
     return Exported(len(items), notices)
 
 
+def _gather(files: Sequence[Path], part: str | None) -> _Gathered:
+    gathered = _Gathered()
+    for file in files:
+        inspection = inspect_file(file)
+        refuse_unsafe(file.name, inspection)
+        chosen = choose_part(inspection, part)
+        gathered.items += _items(file, inspection, chosen)
+        gathered.entries += [entry.name for entry in inspection.entries if entry.part == chosen]
+        kept = json.loads(inspection.file_metadata.get(METADATA_KEY, "{}"))
+        gathered.metadata |= inspection.metadata.get(chosen or "") or kept
+    return gathered
+
+
 def _items(file: Path, inspection: Inspection, part: str | None) -> list[_Item]:
-    swapped = {storage.key for storage in inspection.storages if storage.big_endian}
+    storages = {storage.key: storage for storage in inspection.storages}
     return [
-        _Item(_name_in_part(tensor), file, tensor, tensor.storage_key in swapped)
+        _Item(_name_in_part(tensor), file, tensor, storages.get(tensor.storage_key or ""))
         for tensor in inspection.tensors
         if tensor.part == part and tensor.role not in _LEFT_OUT_ROLES
     ]
+
+
+def _refuse_expansion(items: Sequence[_Item]) -> None:
+    stored = {(item.file, item.storage.key): item.storage.nbytes for item in items if item.storage is not None}
+    total, stored_bytes = sum(item.tensor.nbytes for item in items), sum(stored.values())
+    if stored and total > MAX_EXPANSION * stored_bytes:
+        widest = max(items, key=lambda item: item.tensor.nbytes)
+        raise TooLargeError(
+            f"It would take {format_size(total)}, and {format_size(stored_bytes)} are stored: views such as "
+            f"{widest.name!r} repeat what they show. If you want that, say `--expand` (`expand=True`)."
+        )
+
+
+def _without_repeats(items: Sequence[_Item]) -> tuple[list[_Item], dict[str, str]]:
+    """Return the items less those that are the very view of an earlier one, and those names with the earlier one's."""
+    firsts: dict[tuple[Any, ...], str] = {}
+    kept: list[_Item] = []
+    repeated: dict[str, str] = {}
+    for item in items:
+        first = item.name if item.view is None else firsts.setdefault(item.view, item.name)
+        if first == item.name:
+            kept.append(item)
+        else:
+            repeated[item.name] = first
+    return kept, repeated
 
 
 def _name_in_part(tensor: TensorRecord) -> str:
@@ -107,7 +173,8 @@ def _is_plain(item: _Item) -> bool:
     """Return whether the tensor's values lie in the file as safetensors wants them."""
     tensor = item.tensor
     copied = tensor.file_offset is not None and is_contiguous(tensor)
-    return copied and not (tensor.conj or tensor.neg or item.swapped)
+    swapped = item.storage is not None and item.storage.big_endian
+    return copied and not (tensor.conj or tensor.neg or swapped)
 
 
 def _describe(item: _Item) -> tuple[str, str, tuple[int, ...], int]:

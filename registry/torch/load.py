@@ -13,7 +13,6 @@ from registry.errors import (
     InvalidRequestError,
     MalformedArtifactError,
     NoWeightsError,
-    UnsafeArtifactError,
     UnsupportedValueError,
 )
 from registry.formats.inspection import Document, TensorRecord
@@ -21,7 +20,7 @@ from registry.formats.nodes import Call, Node
 from registry.formats.reader import read
 from registry.formats.source import FileSource
 from registry.formats.values import as_items, as_pairs
-from registry.state_dict import METADATA_KEY, choose_part, select_names
+from registry.state_dict import METADATA_KEY, choose_part, refuse_unsafe, select_names
 from registry.torch.graph import find_module, find_part, module_state, module_versions
 from registry.torch.restore import Restorer
 from registry.torch.storages import FileStorages, find_device, find_dtype
@@ -105,11 +104,7 @@ def _read(file: Path) -> Document:
     with FileSource(file) as source:
         document = read(source)
     inspection = document.inspection
-    if inspection.trust == "unsafe":
-        raise UnsafeArtifactError(
-            f"{file.name} would do harm when it is loaded, so nothing of it is: {' '.join(inspection.reasons)}",
-            globals=inspection.foreign_globals,
-        )
+    refuse_unsafe(file.name, inspection)
     if inspection.format not in _READABLE:
         raise UnsupportedValueError(
             f"Tensors of the format {inspection.format} cannot be pulled yet. `download` gets the file, "

@@ -10,7 +10,13 @@ import safetensors.torch
 import torch
 
 from registry.client.export import export_safetensors
-from registry.errors import AmbiguousWeightsError, InvalidRequestError, NoWeightsError, UnsupportedValueError
+from registry.errors import (
+    AmbiguousWeightsError,
+    InvalidRequestError,
+    NoWeightsError,
+    TooLargeError,
+    UnsupportedValueError,
+)
 from registry.state_dict import METADATA_KEY
 
 
@@ -143,3 +149,48 @@ def test_plain_tensors_come_out_without_torch(tmp_path, module):
     done = subprocess.run([sys.executable, "-c", code, file, output], capture_output=True, text=True, check=True)
     assert done.stdout == "7\n"
     assert same(safetensors.torch.load_file(output), module.state_dict())
+
+
+def test_a_view_that_repeats_a_few_bytes_is_not_written_out_unasked(tmp_path):
+    file = saved(tmp_path, {"small": torch.zeros(3), "wide": torch.ones(1).expand(1 << 40)})
+
+    with pytest.raises(TooLargeError, match="'wide'"):
+        export_safetensors([file], tmp_path / "out.safetensors")
+
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_repeating_view_is_written_out_when_asked(tmp_path):
+    wide = torch.arange(3.0).expand(100, 3)
+    _, loaded = exported(tmp_path, saved(tmp_path, {"wide": wide}), expand=True)
+    assert torch.equal(loaded["wide"], wide)
+
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(10, 4)
+        self.head = torch.nn.Linear(4, 10, bias=False)
+        self.head.weight = self.embed.weight
+
+
+def test_tied_tensors_written_once_load_as_the_library_saves_them(tmp_path):
+    module = Tied()
+    result, loaded = exported(tmp_path, saved(tmp_path, module.state_dict()), tied="once")
+    assert list(loaded) == ["embed.weight"]
+    assert any("head.weight" in notice for notice in result.notices)
+
+    theirs = tmp_path / "theirs.safetensors"
+    safetensors.torch.save_model(module, str(theirs))
+    with safetensors.safe_open(theirs, "pt") as one, safetensors.safe_open(tmp_path / "out.safetensors", "pt") as other:
+        assert {key: value for key, value in other.metadata().items() if key in one.metadata()} == one.metadata()
+    fresh = Tied()
+    safetensors.torch.load_model(fresh, str(tmp_path / "out.safetensors"))
+    assert torch.equal(fresh.head.weight, module.head.weight)
+
+
+def test_tied_tensors_are_written_under_each_name_by_default(tmp_path):
+    module = Tied()
+    _, loaded = exported(tmp_path, saved(tmp_path, module.state_dict()))
+    Tied().load_state_dict(loaded)
+    assert same(loaded, module.state_dict())
