@@ -13,7 +13,8 @@ from registry.formats.allow_list import is_dangerous
 from registry.formats.limits import Limits
 from registry.formats.machine_state import BrokenPickleError, Empty, Machine, OutOfBytesError, PersistentLoad
 from registry.formats.nodes import Call, Global, Node
-from registry.formats.opcodes import BINGET, COSTS, HANDLERS, LONG_BINPUT, ONE_BYTE_OPERANDS, STOP, unpack_u32
+from registry.formats.opcodes import BINGET, COSTS, HANDLERS, LONG_BINPUT, ONE_BYTE_OPERANDS, STOP
+from registry.formats.stack_opcodes import unpack_u32
 
 
 @dataclass(slots=True)

@@ -140,3 +140,7 @@ class Machine:
             raise OutOfBytesError
         self.frame_end = self.size + 1
         self.barrier = self.size
+
+
+Handler: TypeAlias = Callable[[Machine, int], int]
+"""An opcode: takes the position after it, returns the one after its operand. An `IndexError` means an empty stack."""

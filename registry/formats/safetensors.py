@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 from registry.errors import MalformedArtifactError, UnsupportedValueError
 from registry.formats.bounded_json import parse_json
+from registry.formats.facts import contiguous_stride
 from registry.formats.inspection import Document, Inspection, Role, StorageRecord, TensorRecord
 from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.source import ByteSource
@@ -118,7 +119,7 @@ def _tensor(name: str, fields: Any, start: int, limits: Limits) -> tuple[TensorR
     dtype, shape = _as_torch(dtype, shape)
     role: Role = "buffer" if _BUFFER.fullmatch(name) else "unknown"
     record = TensorRecord(
-        name, (name,), None, dtype, shape, row_major(shape), 0, name, start + begin, end - begin, role
+        name, (name,), None, dtype, shape, contiguous_stride(shape), 0, name, start + begin, end - begin, role
     )
     return record, (begin, end)
 
@@ -140,16 +141,6 @@ def _as_torch(dtype: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]
     if not shape or shape[-1] % 2:
         return "f4", shape
     return dtype, (*shape[:-1], shape[-1] // 2)
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the strides, in elements, that torch gives a contiguous tensor of this shape."""
-    strides: list[int] = []
-    step = 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(1, size)
-    return tuple(reversed(strides))
 
 
 def _check_tiling(spans: list[tuple[int, int]], available: int) -> None:

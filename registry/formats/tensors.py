@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from dataclasses import replace
 
-from registry.errors import MalformedArtifactError
 from registry.formats.allow_list import standing
+from registry.formats.facts import TensorFacts, contiguous_stride
 from registry.formats.inert_names import (
     DTYPE_BYTES,
-    LAYOUTS,
     PACKED_ELEMENTS,
     QUANTISED_DTYPES,
     REBUILD_FROM_TYPE,
@@ -18,35 +16,10 @@ from registry.formats.inert_names import (
 from registry.formats.inspection import StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.nodes import Call, Global, Node, StorageRef, TupleNode
+from registry.formats.tensor_arguments import count, dtype_name, exactly, layout_name, refuse_tensor, truth
 from registry.formats.values import as_pairs, function_name, numpy_dtype
 
 _PARAMETER = ("torch.nn.parameter", "Parameter")
-
-
-@dataclass(eq=False, slots=True)
-class TensorFacts:
-    """A tensor as it was rebuilt, wherever it is kept; the attributes are those of `TensorRecord`. Never changed."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    storage_offset: int = 0
-    storage_key: str | None = None
-    file_offset: int | None = None
-    nbytes: int = 0
-    requires_grad: bool = False
-    is_parameter: bool = False
-    device: str = "cpu"
-    layout: str = "strided"
-    conj: bool = False
-    neg: bool = False
-    quantisation: dict[str, Any] | None = None
-    components: dict[str, "TensorFacts"] = field(default_factory=dict[str, "TensorFacts"])
-
-
-def refuse_tensor(reason: str) -> NoReturn:
-    """Raise `MalformedArtifactError` with a sentence about a tensor."""
-    raise MalformedArtifactError(f"A tensor of the file is not one that torch writes: {reason}.")
 
 
 class TensorDecoder:
@@ -112,7 +85,7 @@ class TensorDecoder:
         if type(storage) is not StorageRef:
             refuse_tensor("its storage is none")
         shape, strides = self._integers(size), self._integers(stride)
-        start = _count(offset)
+        start = count(offset)
         itemsize, packed = DTYPE_BYTES[dtype], PACKED_ELEMENTS.get(dtype, 1)
         record = self._storages[storage.key]
         first, available = 0, record.nbytes
@@ -139,7 +112,7 @@ class TensorDecoder:
             refuse_tensor("its shape is no tuple")
         if len(node.items) > self._limits.dimensions:
             refuse_tensor(f"it has more than {self._limits.dimensions} dimensions")
-        return tuple(map(_count, node.items))
+        return tuple(map(count, node.items))
 
     def _elements(self, shape: tuple[int, ...]) -> int:
         elements = math.prod(shape)
@@ -148,38 +121,38 @@ class TensorDecoder:
         return elements
 
     def _tensor(self, arguments: Sequence[Node]) -> TensorFacts:
-        storage, offset, size, stride = _exactly(arguments, 4)
+        storage, offset, size, stride = exactly(arguments, 4)
         if type(storage) is not StorageRef or storage.untyped or storage.dtype in QUANTISED_DTYPES:
             refuse_tensor("its storage has not the type of its elements")
         return self._view(storage, storage.dtype, offset, size, stride)
 
     def _tensor_v2(self, arguments: Sequence[Node]) -> TensorFacts:
-        values = _exactly(arguments, 6, 7)
+        values = exactly(arguments, 6, 7)
         return _flagged(self._tensor(values[:4]), values[4], values[6:])
 
     def _tensor_v3(self, arguments: Sequence[Node]) -> TensorFacts:
-        values = _exactly(arguments, 7, 8)
+        values = exactly(arguments, 7, 8)
         storage, offset, size, stride, requires_grad, _, dtype_node = values[:7]
-        dtype = _dtype(dtype_node)
+        dtype = dtype_name(dtype_node)
         if type(storage) is not StorageRef or not storage.untyped or dtype in QUANTISED_DTYPES:
             refuse_tensor("its storage is not untyped")
         return _flagged(self._view(storage, dtype, offset, size, stride), requires_grad, values[7:])
 
     def _parameter(self, arguments: Sequence[Node]) -> TensorFacts:
-        values = _exactly(arguments, 3, 4)
-        return replace(self._of(values[0]), requires_grad=_truth(values[1]), is_parameter=True)
+        values = exactly(arguments, 3, 4)
+        return replace(self._of(values[0]), requires_grad=truth(values[1]), is_parameter=True)
 
     def _old_parameter(self, call: Call) -> TensorFacts:
         """`Parameter(data[, requires_grad])`, then perhaps BUILD with (requires_grad, volatile, hooks): torch 0.3."""
-        values = _exactly(call.arguments, 1, 2)
-        requires_grad = _truth(values[1]) if len(values) > 1 else True
+        values = exactly(call.arguments, 1, 2)
+        requires_grad = truth(values[1]) if len(values) > 1 else True
         if call.has_state:
             state = call.state.items if type(call.state) is TupleNode else ()
-            requires_grad = _truth(_exactly(state, 3)[0])
+            requires_grad = truth(exactly(state, 3)[0])
         return replace(self._of(values[0]), requires_grad=requires_grad, is_parameter=True)
 
     def _from_type(self, arguments: Sequence[Node]) -> TensorFacts | None:
-        function, kind, inner, _ = _exactly(arguments, 4)
+        function, kind, inner, _ = exactly(arguments, 4)
         if type(function) is not Global or type(kind) is not Global or type(inner) is not TupleNode:
             refuse_tensor("it is rebuilt by something that is no function")
         pair = (function.module, function.name)
@@ -191,24 +164,24 @@ class TensorDecoder:
         return replace(facts, is_parameter=True) if facts and (kind.module, kind.name) == _PARAMETER else facts
 
     def _quantised(self, arguments: Sequence[Node]) -> TensorFacts:
-        storage, offset, size, stride, parameters, requires_grad, _ = _exactly(arguments, 7)
+        storage, offset, size, stride, parameters, requires_grad, _ = exactly(arguments, 7)
         if type(storage) is not StorageRef or storage.dtype not in QUANTISED_DTYPES:
             refuse_tensor("its storage is not quantised")
         facts = _flagged(self._view(storage, storage.dtype, offset, size, stride), requires_grad, ())
         values = parameters.items if type(parameters) is TupleNode else ()
         scheme = values[0].name if values and type(values[0]) is Global and values[0].module == "torch" else ""
         if scheme == "per_tensor_affine":
-            _, scale, zero_point = _exactly(values, 3)
+            _, scale, zero_point = exactly(values, 3)
             if type(scale) is not float or type(zero_point) is not int:
                 refuse_tensor("its scale is no number")
             return replace(facts, quantisation={"scheme": scheme, "scale": scale, "zero_point": zero_point})
-        if scheme in {"per_channel_affine", "per_channel_affine_float_qparams"}:
-            _, scales, zero_points, axis = _exactly(values, 4)
-            if _count(axis) >= len(facts.shape):
-                refuse_tensor("its quantisation axis does not exist")
-            parts = {"scales": self._strided(scales), "zero_points": self._strided(zero_points)}
-            return replace(facts, quantisation={"scheme": scheme, "axis": axis}, components=parts)
-        refuse_tensor("its quantisation scheme is unknown")
+        if scheme not in {"per_channel_affine", "per_channel_affine_float_qparams"}:
+            refuse_tensor("its quantisation scheme is unknown")
+        _, scales, zero_points, axis = exactly(values, 4)
+        if count(axis) >= len(facts.shape):
+            refuse_tensor("its quantisation axis does not exist")
+        parts = {"scales": self._strided(scales), "zero_points": self._strided(zero_points)}
+        return replace(facts, quantisation={"scheme": scheme, "axis": axis}, components=parts)
 
     def _strided(self, node: Node) -> TensorFacts:
         facts = self._of(node)
@@ -217,14 +190,14 @@ class TensorDecoder:
         return facts
 
     def _sparse(self, arguments: Sequence[Node]) -> TensorFacts:
-        layout_node, data = _exactly(arguments, 2)
-        layout = _layout(layout_node)
+        layout_node, data = exactly(arguments, 2)
+        layout = layout_name(layout_node)
         values = data.items if type(data) is TupleNode else ()
         if layout == "sparse_coo":
-            indices, content, size, *_ = _exactly(values, 3, 4)
+            indices, content, size, *_ = exactly(values, 3, 4)
             parts = {"indices": self._strided(indices), "values": self._strided(content)}
         else:
-            compressed, plain, content, size = _exactly(values, 4)
+            compressed, plain, content, size = exactly(values, 4)
             names = (
                 ("crow_indices", "col_indices")
                 if layout in {"sparse_csr", "sparse_bsr"}
@@ -241,7 +214,7 @@ class TensorDecoder:
 
     def _nested(self, arguments: Sequence[Node]) -> TensorFacts:
         names = ("buffer", "sizes", "strides", "offsets")
-        values = _exactly(arguments, 4)
+        values = exactly(arguments, 4)
         parts = {name: self._strided(value) for name, value in zip(names, values, strict=True)}
         return _composite(parts, parts["buffer"], parts["sizes"].shape[:1], "nested")
 
@@ -250,47 +223,37 @@ class TensorDecoder:
         if len(shape) != len(strides):
             refuse_tensor("it has not as many strides as dimensions")
         nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
-        return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=_truth(requires_grad), device=device)
+        return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=truth(requires_grad), device=device)
 
     def _meta(self, arguments: Sequence[Node]) -> TensorFacts:
-        dtype, size, stride, requires_grad = _exactly(arguments, 4)
-        return self._without_storage(_dtype(dtype), size, stride, requires_grad, "meta")
+        dtype, size, stride, requires_grad = exactly(arguments, 4)
+        return self._without_storage(dtype_name(dtype), size, stride, requires_grad, "meta")
 
     def _wrapper(self, arguments: Sequence[Node]) -> TensorFacts:
-        _, dtype, size, stride, offset, layout, device, requires_grad = _exactly(arguments, 8)
+        _, dtype, size, stride, offset, layout, device, requires_grad = exactly(arguments, 8)
         name = ":".join(map(str, device.arguments)) if function_name(device) == "torch.device" else str(device)
-        facts = self._without_storage(_dtype(dtype), size, stride, requires_grad, name)
-        return replace(facts, storage_offset=_count(offset), layout=_layout(layout))
+        facts = self._without_storage(dtype_name(dtype), size, stride, requires_grad, name)
+        return replace(facts, storage_offset=count(offset), layout=layout_name(layout))
 
     def _from_cpu(self, arguments: Sequence[Node]) -> TensorFacts:
-        data, dtype, device, requires_grad = _exactly(arguments, 4)
+        data, dtype, device, requires_grad = exactly(arguments, 4)
         facts = self._of(data)
-        if facts.dtype != _dtype(dtype) or type(device) is not str:
+        if facts.dtype != dtype_name(dtype) or type(device) is not str:
             refuse_tensor("its device or dtype is not that of its data")
-        return replace(facts, device=device, requires_grad=_truth(requires_grad))
+        return replace(facts, device=device, requires_grad=truth(requires_grad))
 
     def _from_numpy(self, arguments: Sequence[Node]) -> TensorFacts:
-        data, dtype_node, device, requires_grad = _exactly(arguments, 4)
-        dtype = _dtype(dtype_node)
+        data, dtype_node, device, requires_grad = exactly(arguments, 4)
+        dtype = dtype_name(dtype_node)
         state = data.state.items if type(data) is Call and type(data.state) is TupleNode else ()
-        _, size, array_dtype, fortran, *_ = _exactly(state, 5)
+        _, size, array_dtype, fortran, *_ = exactly(state, 5)
         if numpy_dtype(array_dtype) is None or type(fortran) is not bool or type(device) is not str:
             refuse_tensor("its data is no numpy array")
         shape = self._integers(size)
         strides = contiguous_stride(shape[::-1])[::-1] if fortran else contiguous_stride(shape)
         nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
-        requires = _truth(requires_grad)
+        requires = truth(requires_grad)
         return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=requires, device=device)
-
-
-def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the row-major stride of `shape`, in elements, as torch computes it (a length of 0 counts as 1)."""
-    strides: list[int] = []
-    step = 1
-    for length in reversed(shape):
-        strides.append(step)
-        step *= max(1, length)
-    return tuple(reversed(strides))
 
 
 def _composite(parts: dict[str, TensorFacts], values: TensorFacts, shape: tuple[int, ...], layout: str) -> TensorFacts:
@@ -298,50 +261,17 @@ def _composite(parts: dict[str, TensorFacts], values: TensorFacts, shape: tuple[
     return TensorFacts(values.dtype, shape, (), nbytes=nbytes, device=values.device, layout=layout, components=parts)
 
 
-def _exactly(values: Sequence[Node], *counts: int) -> Sequence[Node]:
-    if len(values) not in counts:
-        refuse_tensor("it is rebuilt from a wrong number of values")
-    return values
-
-
 def _bytes_of(elements: int, itemsize: int, packed: int) -> int:
     """Return the size of elements of which `packed` share `itemsize` bytes."""
     return -(-elements // packed) * itemsize
 
 
-def _count(node: Node) -> int:
-    """Return a non-negative integer; booleans are none."""
-    if type(node) is not int or node < 0:
-        refuse_tensor("a size, stride or offset is no non-negative integer")
-    return node
-
-
-def _truth(node: Node) -> bool:
-    if type(node) is not bool:
-        refuse_tensor("its requires_grad is neither True nor False")
-    return node
-
-
-def _dtype(node: Node) -> str:
-    if type(node) is not Global or node.module != "torch" or node.name not in DTYPE_BYTES:
-        refuse_tensor("its dtype is unknown")
-    return node.name
-
-
-def _layout(node: Node) -> str:
-    argument = node.arguments[0] if function_name(node) == "torch.serialization._get_layout" else None
-    layout = argument.removeprefix("torch.") if isinstance(argument, str) else ""
-    if layout not in LAYOUTS:
-        refuse_tensor("its layout is unknown")
-    return layout
-
-
 def _flagged(facts: TensorFacts, requires_grad: Node, metadata: Sequence[Node]) -> TensorFacts:
     """Return the facts with requires_grad and the bits that torch's metadata sets."""
     if not metadata:
-        return replace(facts, requires_grad=True) if _truth(requires_grad) else facts
+        return replace(facts, requires_grad=True) if truth(requires_grad) else facts
     pairs = as_pairs(metadata[0])
     if pairs is None or any(not isinstance(key, str) or key not in {"conj", "neg"} for key, _ in pairs):
         refuse_tensor("its metadata is unknown")
-    bits = {key: _truth(value) for key, value in pairs}
-    return replace(facts, requires_grad=_truth(requires_grad), **bits)
+    bits = {key: truth(value) for key, value in pairs}
+    return replace(facts, requires_grad=truth(requires_grad), **bits)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from registry.errors import MalformedArtifactError
 from registry.formats.archive import Archive
+from registry.formats.facts import TensorFacts
 from registry.formats.inspection import Document, Inspection, PathKey, Role, StorageRecord, TensorRecord
 from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, refuse_if_dangerous, run
@@ -14,7 +15,7 @@ from registry.formats.pickled import Pickled
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable, storage_bytes
 from registry.formats.strangers import check_strangers
-from registry.formats.tensors import TensorDecoder, TensorFacts
+from registry.formats.tensors import TensorDecoder
 from registry.formats.values import state_pairs
 from registry.formats.verdict import judge
 

@@ -7,14 +7,15 @@ does not say it is in `docs/reading-weights.md`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from registry.errors import MalformedArtifactError
-from registry.formats.inspection import EntryRecord, Kind, PathKey, Role, TensorRecord
+from registry.formats.facts import TensorFacts
+from registry.formats.inspection import EntryRecord, Kind, Role, TensorRecord
 from registry.formats.limits import Limits
 from registry.formats.modules import is_module, module_children
-from registry.formats.nodes import Call, ListNode, Node, SetNode, StorageRef
-from registry.formats.tensors import TensorFacts
+from registry.formats.nodes import Call, Node, StorageRef
+from registry.formats.places import Listing, Place, path_key
 from registry.formats.values import (
     NO_VALUE,
     Pair,
@@ -26,9 +27,6 @@ from registry.formats.values import (
     state_pairs,
     type_name,
 )
-
-Path: TypeAlias = tuple[PathKey, ...]
-Listing: TypeAlias = Literal["entries", "scalars", "nothing"]
 
 _BUFFER_NAMES = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 _DATA_OBJECTS = frozenset({"argparse.Namespace", "types.SimpleNamespace"})
@@ -52,37 +50,6 @@ class Tree:
     scalars: dict[str, Any] = field(default_factory=dict[str, Any])
     parts: list[str] = field(default_factory=list[str])
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node was met.
-
-    Attributes:
-        path: the container keys that lead to it.
-        part: the state_dict around it.
-        role: what tensors here are.
-        listing: what values that are no tensors become here.
-    """
-
-    path: Path = ()
-    part: str | None = None
-    role: Role = "unknown"
-    listing: Listing = "scalars"
-
-    def at(self, key: PathKey, **changes: Any) -> "Place":
-        """Return the place of a member."""
-        return Place(
-            (*self.path, key),
-            changes.get("part", self.part),
-            changes.get("role", self.role),
-            changes.get("listing", self.listing),
-        )
-
-    @property
-    def name(self) -> str:
-        """The keys joined by dots."""
-        return ".".join(map(str, self.path))
 
 
 def read_tree(root: Node, facts: Mapping[int, TensorFacts], limits: Limits) -> Tree:
@@ -195,7 +162,7 @@ class _Walk:
             changes["listing"] = "entries"
             self._add_metadata(node, place)
         for key, value in pairs:
-            yield value, place.at(_path_key(key), **changes)
+            yield value, place.at(path_key(key), **changes)
 
     def _is_state_dict(self, node: Node, pairs: list[Pair]) -> bool:
         """Return whether a mapping is a state_dict: it says so, or most of its values are tensors, none nested."""
@@ -236,7 +203,7 @@ class _Walk:
             yield argument, place.at(position, listing="nothing", role=role)
         attributes = state_pairs(node)
         for key, value in attributes:
-            yield value, place.at(_path_key(key), listing=listing, role=role)
+            yield value, place.at(path_key(key), listing=listing, role=role)
         if not attributes:
             for position, value in enumerate(as_items(node.state) or ()):
                 yield value, place.at(position, listing="nothing", role=role)
@@ -248,7 +215,7 @@ class _Walk:
         elif role == "unknown" and place.path and str(place.path[-1]).rpartition(".")[2] in _BUFFER_NAMES:
             role = "buffer"
         name = self._checked_name(place)
-        self.tree.tensors.append(_record(facts, name, place.path, place.part, role))
+        self.tree.tensors.append(facts.record(name, place.path, place.part, role))
 
     def _add_value(self, node: Node, place: Place) -> None:
         if place.listing == "entries" or type(node) is StorageRef:
@@ -288,53 +255,8 @@ class _Walk:
         return name
 
 
-def _path_key(key: Node) -> PathKey:
-    """Return a dict's key as a path names it: strings and integers as they are, others in words.
-
-    Raises:
-        MalformedArtifactError: no dict can have that key.
-    """
-    if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
-        return key
-    if key is None or isinstance(key, bool | float | bytes):
-        return str(key)
-    if isinstance(key, ListNode | SetNode) or as_pairs(key) is not None:
-        raise MalformedArtifactError(
-            f"The file has a dict with a key of type {type_name(key)}, which no dict can have."
-        )
-    items = as_items(key) or ()
-    plain = items and all(isinstance(item, str | int | float) for item in items)
-    return f"({', '.join(map(repr, items))})" if plain else f"<{type_name(key)}>"
-
-
 def _stored_metadata(node: Node) -> Node:
     """Return the `_metadata` that torch gives a state_dict by BUILD, None when there is none."""
     if function_name(node) != "collections.OrderedDict":
         return None
     return next((value for key, value in state_pairs(node) if isinstance(key, str) and key == "_metadata"), None)
-
-
-def _record(facts: TensorFacts, name: str, path: Path, part: str | None, role: Role) -> TensorRecord:
-    components = {
-        key: _record(value, f"{name}.{key}", (*path, key), part, role) for key, value in facts.components.items()
-    }
-    return TensorRecord(
-        name=name,
-        path=path,
-        part=part,
-        dtype=facts.dtype,
-        shape=facts.shape,
-        stride=facts.stride,
-        storage_offset=facts.storage_offset,
-        storage_key=facts.storage_key,
-        file_offset=facts.file_offset,
-        nbytes=facts.nbytes,
-        role=role,
-        requires_grad=facts.requires_grad,
-        device=facts.device,
-        layout=facts.layout,
-        conj=facts.conj,
-        neg=facts.neg,
-        quantisation=facts.quantisation,
-        components=components,
-    )

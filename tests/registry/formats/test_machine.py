@@ -13,7 +13,8 @@ from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.machine import run, run_prefix
 from registry.formats.nodes import BigInt, Call, DictNode, Global, PersistentRef, SetNode, TupleNode
-from registry.formats.opcodes import BINGET, HANDLERS, STOP, _unknown
+from registry.formats.opcodes import BINGET, HANDLERS, STOP
+from registry.formats.stack_opcodes import unknown
 from registry.formats.values import as_items, as_pairs, text_bytes
 
 
@@ -70,7 +71,7 @@ def test_what_pickle_wrote_is_what_the_machine_builds(value, protocol, optimized
 def test_every_opcode_of_pickletools_is_known():
     inlined = {STOP, BINGET}
     assert {ord(op.code) for op in pickletools.opcodes} == inlined | {
-        code for code, handler in enumerate(HANDLERS) if handler is not _unknown
+        code for code, handler in enumerate(HANDLERS) if handler is not unknown
     }
 
 

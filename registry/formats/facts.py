@@ -1,0 +1,64 @@
+"""A tensor as a file describes it, before it has a name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.formats.inspection import PathKey, Role, TensorRecord
+
+
+@dataclass(eq=False, slots=True)
+class TensorFacts:
+    """A tensor as it was rebuilt, wherever it is kept; the attributes are those of `TensorRecord`. Never changed."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    storage_offset: int = 0
+    storage_key: str | None = None
+    file_offset: int | None = None
+    nbytes: int = 0
+    requires_grad: bool = False
+    is_parameter: bool = False
+    device: str = "cpu"
+    layout: str = "strided"
+    conj: bool = False
+    neg: bool = False
+    quantisation: dict[str, Any] | None = None
+    components: dict[str, "TensorFacts"] = field(default_factory=dict[str, "TensorFacts"])
+
+    def record(self, name: str, path: tuple[PathKey, ...], part: str | None, role: Role) -> TensorRecord:
+        """Return the tensor under a name; what it is made of is named after it."""
+        components = {
+            key: each.record(f"{name}.{key}", (*path, key), part, role) for key, each in self.components.items()
+        }
+        return TensorRecord(
+            name=name,
+            path=path,
+            part=part,
+            dtype=self.dtype,
+            shape=self.shape,
+            stride=self.stride,
+            storage_offset=self.storage_offset,
+            storage_key=self.storage_key,
+            file_offset=self.file_offset,
+            nbytes=self.nbytes,
+            role=role,
+            requires_grad=self.requires_grad,
+            device=self.device,
+            layout=self.layout,
+            conj=self.conj,
+            neg=self.neg,
+            quantisation=self.quantisation,
+            components=components,
+        )
+
+
+def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the row-major stride of `shape`, in elements, as torch computes it (a length of 0 counts as 1)."""
+    strides: list[int] = []
+    step = 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= max(1, length)
+    return tuple(reversed(strides))

@@ -1,0 +1,51 @@
+"""What torch's rebuild functions are given, taken as nothing but what torch gives them."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from registry.errors import MalformedArtifactError
+from registry.formats.inert_names import DTYPE_BYTES, LAYOUTS
+from registry.formats.nodes import Global, Node
+from registry.formats.values import function_name
+
+
+def refuse_tensor(reason: str) -> NoReturn:
+    """Raise `MalformedArtifactError` with a sentence about a tensor."""
+    raise MalformedArtifactError(f"A tensor of the file is not one that torch writes: {reason}.")
+
+
+def exactly(values: Sequence[Node], *counts: int) -> Sequence[Node]:
+    """Return the values, of which there must be one of these numbers."""
+    if len(values) not in counts:
+        refuse_tensor("it is rebuilt from a wrong number of values")
+    return values
+
+
+def count(node: Node) -> int:
+    """Return a non-negative integer; booleans are none."""
+    if type(node) is not int or node < 0:
+        refuse_tensor("a size, stride or offset is no non-negative integer")
+    return node
+
+
+def truth(node: Node) -> bool:
+    """Return a boolean."""
+    if type(node) is not bool:
+        refuse_tensor("its requires_grad is neither True nor False")
+    return node
+
+
+def dtype_name(node: Node) -> str:
+    """Return the name of a dtype (`float32`)."""
+    if type(node) is not Global or node.module != "torch" or node.name not in DTYPE_BYTES:
+        refuse_tensor("its dtype is unknown")
+    return node.name
+
+
+def layout_name(node: Node) -> str:
+    """Return the name of a layout (`sparse_coo`)."""
+    argument = node.arguments[0] if function_name(node) == "torch.serialization._get_layout" else None
+    layout = argument.removeprefix("torch.") if isinstance(argument, str) else ""
+    if layout not in LAYOUTS:
+        refuse_tensor("its layout is unknown")
+    return layout
