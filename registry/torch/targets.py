@@ -1,75 +1,72 @@
-"""Building a module without its weights, to compare with: on the meta device, or on the CPU where that cannot be."""
+"""Building a module without its weights, to compare with or to load into."""
 
-import importlib
 import inspect
-import warnings
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from registry.errors import InvalidRequestError, TrustCodeRequiredError, UnsupportedValueError
+from registry.errors import InvalidRequestError, UnsupportedValueError
 from registry.module_info import Builder
-from registry.torch.builders import build
-from registry.trusted import TRUSTED_LIBRARIES
-
-_NO_WEIGHTS = {"weights": None, "weights_backbone": None, "pretrained": False, "encoder_weights": None}
+from registry.torch.builders import call, find_callable
+from registry.torch.skeleton import build_skeleton, quiet
+from registry.torch.trusted_builders import check_call, check_library, without_weights
 
 
 def build_target(builder: Builder, *, trust_builder: bool = False) -> nn.Module:
     """Return the module that a builder makes, without weights and without a download.
 
+    Its parameters and persistent buffers are on the meta device; what no state_dict holds has its values where the
+    builder allows that. A builder that cannot do without values makes its module on the CPU.
+
     Args:
         builder: `module.path:callable` and its arguments.
-        trust_builder: call builders of other libraries too.
+        trust_builder: call anything, of any library.
 
     Raises:
-        TrustCodeRequiredError: it is no builder of a known library, and was not trusted.
+        TrustCodeRequiredError: it names no module class or architecture of a known library, and was not trusted.
+            Nothing of it was run.
         UnsupportedValueError: it cannot be imported, or makes no module.
         InvalidRequestError: it refuses its arguments.
     """
-    library = builder.callable.partition(".")[0].partition(":")[0]
-    if library not in TRUSTED_LIBRARIES and not trust_builder:
-        raise TrustCodeRequiredError(
-            f"{builder.callable!r} runs code of {library!r}, which is none of {', '.join(sorted(TRUSTED_LIBRARIES))}. "
-            "If you trust it, say `trust_builder=True` (`--trust-builder`)."
-        )
-    without = builder.model_copy(update={"arguments": _without_weights(builder)})
+    if not trust_builder:
+        check_library(builder)
+    found = find_callable(builder)
+    if not trust_builder:
+        check_call(builder, found)
+    arguments = without_weights(builder.arguments, _parameter_names(found), trusted=not trust_builder)
+    without = builder.model_copy(update={"arguments": arguments})
+    for make in (build_skeleton, _on_meta):
+        try:
+            return _checked(without, found, make)
+        except (NotImplementedError, RuntimeError):
+            continue
     try:
-        return _build(without, torch.device("meta"))
-    except (NotImplementedError, RuntimeError):
-        # Some builders compute with values as they build (torchvision's RegNet).
-        pass
-    try:
-        return _build(without, torch.device("cpu"))
+        return _checked(without, found, _on_cpu)
     except RuntimeError as error:
         raise UnsupportedValueError(f"{builder.callable!r} cannot build its module here: {error}") from error
 
 
-def _build(builder: Builder, device: torch.device) -> nn.Module:
-    with cast("Any", torch.random).fork_rng(devices=[]), warnings.catch_warnings(), device:
-        warnings.simplefilter("ignore")
-        try:
-            return build(builder)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InvalidRequestError(f"{builder.callable!r} refuses its arguments: {error}") from error
+def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    with quiet(), torch.device("meta"):
+        return make()
 
 
-def _without_weights(builder: Builder) -> dict[str, Any]:
-    """Return the arguments with those that keep the builder from fetching weights, where it has such.
+def _on_cpu(make: Callable[[], nn.Module]) -> nn.Module:
+    with quiet():
+        return make()
 
-    Raises:
-        UnsupportedValueError: the library cannot be imported.
-    """
-    module_name, _, name = builder.callable.partition(":")
+
+def _checked(builder: Builder, found: Any, how: Callable[[Callable[[], nn.Module]], nn.Module]) -> nn.Module:
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise UnsupportedValueError(f"The builder {builder.callable!r} cannot be imported: {error}.") from error
+        return how(lambda: call(builder, found))
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError) as error:
+        raise InvalidRequestError(f"{builder.callable!r} refuses its arguments: {error}") from error
+
+
+def _parameter_names(found: Any) -> frozenset[str]:
     try:
-        known = inspect.signature(found).parameters
+        return frozenset(inspect.signature(found).parameters)
     except (TypeError, ValueError):
-        return dict(builder.arguments)
-    return {**{key: value for key, value in _NO_WEIGHTS.items() if key in known}, **builder.arguments}
+        return frozenset()
