@@ -148,6 +148,7 @@ CODE_PAIRS = (
     | _pairs("torch", "contiguous_format preserve_format channels_last channels_last_3d")
     | _pairs("numpy", _TYPES)
     | _pairs("numpy.random._pickle", "__bit_generator_ctor __generator_ctor __randomstate_ctor")
+    | _pairs("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence")
     | _pairs("functools", "partial")
     | _pairs("typing", "Any Callable Dict Generic Iterable List Literal Optional Sequence Set Tuple Type Union")
     | _pairs("copyreg", "_reconstructor __newobj__")
