@@ -14,7 +14,7 @@ from registry.torch.skeleton import build_skeleton, quiet
 from registry.torch.trusted_builders import check_call, check_library, without_weights
 
 
-def build_target(builder: Builder, *, trust_builder: bool = False) -> nn.Module:
+def build_target(builder: Builder, *, trust_builder: bool = False, with_values: bool = False) -> nn.Module:
     """Return the module that a builder makes, without weights and without a download.
 
     Its parameters and persistent buffers are on the meta device; what no state_dict holds has its values where the
@@ -23,6 +23,7 @@ def build_target(builder: Builder, *, trust_builder: bool = False) -> nn.Module:
     Args:
         builder: `module.path:callable` and its arguments.
         trust_builder: call anything, of any library.
+        with_values: make it on the CPU, with the values that it gives itself.
 
     Raises:
         TrustCodeRequiredError: it names no module class or architecture of a known library, and was not trusted.
@@ -37,7 +38,7 @@ def build_target(builder: Builder, *, trust_builder: bool = False) -> nn.Module:
         check_call(builder, found)
     arguments = without_weights(builder.arguments, _parameter_names(found), trusted=not trust_builder)
     without = builder.model_copy(update={"arguments": arguments})
-    for make in (build_skeleton, _on_meta):
+    for make in () if with_values else (build_skeleton, _on_meta):
         try:
             return _checked(without, found, make)
         except (NotImplementedError, RuntimeError):

@@ -67,6 +67,12 @@ def test_ties_stay_ties():
     assert all(isinstance(each, nn.Parameter) and each.requires_grad and each.is_meta for each in made.parameters())
 
 
+def test_values_are_there_when_they_are_asked_for():
+    builder = Builder(callable="torchvision.models:squeezenet1_1", arguments={"num_classes": 3})
+
+    assert not any(each.is_meta for each in build_target(builder, with_values=True).state_dict().values())
+
+
 def test_random_numbers_stay_where_they_were():
     state = torch.get_rng_state()
     build_target(Builder(callable="torchvision.models:resnet18", arguments={}))
