@@ -1,13 +1,16 @@
 """What is left over on either side: does it belong to the trunk, or does it hang behind it?"""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from registry.architecture import TensorSpec
 from registry.compat.report import LeftoverClass
 
 COUNTER = "num_batches_tracked"
-_NUMBERED = re.compile(r"^(.*?)(\d+)((?:_reverse)?)$")
+_DIGITS = "0123456789"
+_REVERSE = "_reverse"
+_FAMILY_ENDS = frozenset(_DIGITS + _REVERSE[-1])
 _AUXILIARY = re.compile(
     r"aux|(?:^|[._])(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|[._])", re.IGNORECASE
 )
@@ -30,29 +33,24 @@ class Outline:
         ordered: whether that order is the modules' own.
     """
 
-    def __init__(self, names: Sequence[str], used: Collection[str], *, ordered: bool) -> None:
-        self._used = set(used)
+    def __init__(self, names: Sequence[str], used: AbstractSet[str], *, ordered: bool) -> None:
+        self._used = used
         self._ordered = ordered
-        self._modules: set[str] = set()
-        self._families: dict[str, set[str]] = {}
-        for name in used:
-            parent, _, last = name.rpartition(".")
-            while parent and parent not in self._modules:
-                self._modules.add(parent)
-                parent = parent.rpartition(".")[0]
-            if last[-1:].isdigit() or last.endswith("_reverse"):
-                self._join_family(name)
-        for module in self._modules:
-            if module[-1:].isdigit():
-                self._join_family(module)
+        self._modules = _with_ancestors({name.rpartition(".")[0] for name in used})
+        numbered = [name for group in (used, self._modules) for name in group if name[-1:] in _FAMILY_ENDS]
+        self._families = {_family(name) for name in numbered}
         self._branches: dict[str, str] = {}
         self._first: dict[str, int] = {}
         self._last_used = -1
+        if ordered and used:
+            self._find_places(names)
+
+    def _find_places(self, names: Sequence[str]) -> None:
+        """Note where the last used tensor stands, and where each unused branch begins."""
+        used = self._used
+        self._last_used = next((at for at in range(len(names) - 1, -1, -1) if names[at] in used), -1)
         met: set[str] = set()
-        for at, name in enumerate(names if self._used else ()):
-            if name in self._used:
-                self._last_used = at
-                continue
+        for at, name in [(at, name) for at, name in enumerate(names) if name not in used]:
             parent = name.rpartition(".")[0]
             if parent not in met or parent in self._modules:
                 met.add(parent)
@@ -63,11 +61,6 @@ class Outline:
         """Whether nothing takes part at all."""
         return not self._used
 
-    def _join_family(self, name: str) -> None:
-        parent, family = _family(name)
-        if family:
-            self._families.setdefault(parent, set()).add(family)
-
     def unused_branch(self, name: str) -> str:
         """Return the highest module above `name`, or `name` itself, of which nothing is used."""
         parent = name.rpartition(".")[0]
@@ -75,13 +68,16 @@ class Outline:
             return name
         found = self._branches.get(parent)
         if found is None:
-            found = self._branches[parent] = self.unused_branch(parent)
+            found = parent
+            while (above := found.rpartition(".")[0]) and above not in self._modules:
+                found = above
+            self._branches[parent] = found
         return found
 
     def has_used_sibling(self, branch: str) -> bool:
         """Return whether a used branch differs in its number only: `layer3.22` beside `layer3.5`, `weight_ih_l2`."""
-        parent, family = _family(branch)
-        return bool(family) and family in self._families.get(parent, ())
+        family = _family(branch)
+        return bool(family) and family in self._families
 
     def is_behind(self, branch: str) -> bool:
         """Return whether an unused branch begins after all that is used; by its name where order tells nothing."""
@@ -178,8 +174,19 @@ def _classify_place(
     return "head" if in_head or outline.is_behind(branch) else "trunk"
 
 
-def _family(name: str) -> tuple[str, str]:
-    """Return the parent, and the last part with its number left out; empty when it has none."""
-    parent, _, last = name.rpartition(".")
-    numbered = _NUMBERED.match(last)
-    return parent, f"{numbered[1]}#{numbered[3]}" if numbered else ""
+def _with_ancestors(modules: set[str]) -> set[str]:
+    """Return the modules and all above them, without the root."""
+    whole = {*modules, ""}
+    for module in modules:
+        parent = module.rpartition(".")[0]
+        while parent not in whole:
+            whole.add(parent)
+            parent = parent.rpartition(".")[0]
+    return whole - {""}
+
+
+def _family(name: str) -> str:
+    """Return the name with the number at its end left out; empty when it has none."""
+    numbered = name.removesuffix(_REVERSE)
+    stem = numbered.rstrip(_DIGITS)
+    return f"{stem}#{name[len(numbered) :]}" if stem != numbered else ""

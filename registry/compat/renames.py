@@ -105,7 +105,8 @@ def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, Tens
     identity = Rule("", "")
     votes = _vote(source, target)
     worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
-    rules = [rule for rule, count in votes.most_common(MAX_CANDIDATES) if count >= worthy and rule != identity]
+    elected = [Rule(*prefixes) for prefixes, count in votes.most_common(MAX_CANDIDATES) if count >= worthy]
+    rules = [rule for rule in elected if rule != identity]
     candidates = [_Candidate(rule, _pairs(rule, source, target)) for rule in [identity, *rules]]
     return sorted(candidates, key=lambda each: (-len(each.pairs), len(each.rule.strip) + len(each.rule.add)))
 
@@ -128,8 +129,8 @@ def _same_names(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpe
     return {name: name for name in common if source[name].shape == target[name].shape} if common else {}
 
 
-def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> Counter[Rule]:
-    """Count, for every pair of prefixes, the source tensors whose best partner it would give.
+def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> Counter[tuple[str, str]]:
+    """Count, for every pair of prefixes (strip, add), the source tensors whose best partner it would give.
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
     """
@@ -137,7 +138,7 @@ def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) ->
     voters = list(source)
     if len(voters) > MAX_VOTERS:
         voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
-    votes: Counter[Rule] = Counter()
+    votes: Counter[tuple[str, str]] = Counter()
     for name in voters:
         key = f".{name}"[::-1]
         at = bisect_left(backwards, key)
@@ -146,7 +147,7 @@ def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) ->
         strip = name[: len(name) + 1 - len(tail)]
         for twin in _iter_twins(backwards, tail) if tail else ():
             if target[twin].shape == shape:
-                votes[Rule(strip, twin[: len(twin) + 1 - len(tail)])] += 1
+                votes[strip, twin[: len(twin) + 1 - len(tail)]] += 1
     return votes
 
 
