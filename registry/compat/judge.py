@@ -24,7 +24,7 @@ def judge(report: CompatibilityReport, source: Architecture, target: Architectur
     """Fill in verdict, needs, reasons, coverage and score from what was found, in place of what was there."""
     foreign = [each for each in report.mismatched if each.adapter is None]
     missing = [name for name in report.missing if not name.endswith(COUNTER)]
-    gaps = _find_gaps(report, target, missing)
+    gaps = _has_gap(report, target, missing)
     common = len(report.matched) + len(report.mismatched)
     few = len(report.matched) < OTHER_TRUNK * min(len(source.tensors), len(target.tensors)) and not report.hooked
     other = few or len(foreign) > OTHER_TRUNK * common
@@ -55,16 +55,36 @@ def _loses_statistics(report: CompatibilityReport) -> bool:
     return any(f"{owner}weight" in used for owner in left)
 
 
-def _find_gaps(report: CompatibilityReport, target: Architecture, missing: list[str]) -> bool:
+def find_gaps(report: CompatibilityReport, target: Architecture, missing: Collection[str]) -> list[str]:
+    """Return which of the missing target names lie within the target's trunk: no head or decoder, but a gap."""
+    used = _used(report)
+    if not used:
+        return list(missing)
+    outline, roots = Outline(list(target.tensors), used, ordered=target.is_ordered), _roots(report)
+    places: dict[str, bool] = {}
+    gaps: list[str] = []
+    for name in missing:
+        branch = outline.unused_branch(name)
+        if branch not in places:
+            places[branch] = name in target.tensors and outline.has_gap([name], roots)
+        gaps += [name] if places[branch] else []
+    return gaps
+
+
+def _has_gap(report: CompatibilityReport, target: Architecture, missing: Collection[str]) -> bool:
     """Return whether the target's trunk stays unfilled in places."""
     if not missing:
         return False
-    used = {*report.matched, *report.hooked, *report.tied}
-    used.update(each.name for each in report.mismatched)
+    used = _used(report)
     if not used:
         return True
     outline = Outline(list(target.tensors), used, ordered=target.is_ordered)
     return outline.has_gap([name for name in missing if name in target.tensors], _roots(report))
+
+
+def _used(report: CompatibilityReport) -> set[str]:
+    """Return the target names that take part; a mismatched one is in its place, if not of its size."""
+    return {*report.matched, *report.hooked, *report.tied, *(each.name for each in report.mismatched)}
 
 
 def _roots(report: CompatibilityReport) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ class CompatibilityReport:
         coverage: fraction of the target's parameters (elements) that would be initialised, 0 to 1.
         score: 0 to 1, orders reports of one target: coverage, less what of the source is left over.
         source, target: what was compared, in words; for the code of the next step.
+        arguments: what the check was told beside the two, as Python writes it; a load needs the same.
         by_order: whether the ordered shapes are equal under other names, so that `rename="by-order"` is possible.
         notices: sentences that always belong beside the verdict.
     """
@@ -121,6 +122,7 @@ class CompatibilityReport:
     tied_to: dict[str, str] = field(default_factory=dict[str, str])
     hooked: list[str] = field(default_factory=list[str])
     hooks: list[str] = field(default_factory=list[str])
+    arguments: dict[str, str] = field(default_factory=dict[str, str])
     by_order: bool = False
     source: str = "REF"
     target: str = "module"

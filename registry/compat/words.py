@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from registry.compat.next_step import next_code, next_step
 from registry.compat.report import CompatibilityReport, Mismatch, Need
 
 _SHOWN = 4
@@ -31,7 +32,7 @@ _NEEDS: dict[Need, str] = {
     "adapt_first_conv": "the first convolution has other input channels",
     "resize_position": "position embeddings or patches have another size",
     "resize_vocabulary": "the vocabulary has another size",
-    "fill_counters": "BatchNorm's counters are filled with 0 (torch itself would raise)",
+    "fill_counters": "BatchNorm's counters stay as they are (torch itself would raise)",
 }
 _ADAPTERS = {
     "head": "another head",
@@ -44,67 +45,22 @@ _ADAPTERS = {
 def describe(report: CompatibilityReport) -> str:
     """Return the report as lines of text."""
     lines = [_headline(report)]
-    lines += _line("renamed", _changes(report))
-    lines += _line("head", _head(report))
-    lines += _line("missing", _names(report.missing))
+    lines += line("renamed", _changes(report))
+    lines += line("head", _head(report))
+    lines += line("missing", some_names(report.missing))
     lines += _mismatches(report.mismatched)
-    lines += _line("left over", _leftovers(report))
-    lines += _line("casts", _casts(report))
-    lines += _line("tied", _names(report.tied))
-    lines += _line("conflicts", "; ".join(" = ".join(each.target_names) for each in report.conflicts[:_SHOWN]))
-    lines += _line("by torch", _by_torch(report))
-    lines += _line("own code", _names(report.hooks))
-    lines += [line for reason in report.reasons for line in _line("because", _REASONS.get(reason, reason))]
-    lines += [line for need in report.needs for line in _line("needs", f"{need}: {_NEEDS[need]}")]
-    lines += _line("next", next_step(report))
+    lines += line("left over", _leftovers(report))
+    lines += line("casts", _casts(report))
+    lines += line("tied", some_names(report.tied))
+    lines += line("conflicts", "; ".join(" = ".join(each.target_names) for each in report.conflicts[:_SHOWN]))
+    lines += line("by torch", _by_torch(report))
+    lines += line("own code", some_names(report.hooks))
+    lines += [each for reason in report.reasons for each in line("because", _REASONS.get(reason, reason))]
+    lines += [each for need in report.needs for each in line("needs", f"{need}: {_NEEDS[need]}")]
+    lines += line("next", next_step(report))
     code = next_code(report)
-    lines += _line("", code) if code else []
+    lines += line("", code) if code else []
     return "\n".join([*lines, *report.notices])
-
-
-def next_step(report: CompatibilityReport) -> str:
-    """Return what to do, as a sentence."""
-    adapters = [need for need in report.needs if need.startswith(("adapt", "resize"))]
-    steps = [
-        (report.loads, "Load it."),
-        (
-            report.verdict == "incompatible" and report.by_order,
-            "The shapes are equal in order under other names. If they are the same network, pair them by order.",
-        ),
-        ("load_hook" in report.reasons, "Save the weights again with the module's own code, or ask who wrote it."),
-        (
-            report.verdict == "incompatible",
-            "Take another version, or build the module that these weights are for.",
-        ),
-        ("tied_conflict" in report.reasons, "Decide which of the tensors that are one is right, and drop the others."),
-        (report.verdict == "backbone" and not report.reasons, "Load the backbone and train what is missing."),
-        ("fill_counters" in report.needs and not report.reasons, "Load it, and say that the counters may stay."),
-        (
-            bool(adapters) and not report.reasons,
-            f"Adapt the tensors that differ ({', '.join(adapters)}), or leave them new by name.",
-        ),
-    ]
-    otherwise = "Build the module as deep and wide as the source is, or take what fits with `report.fitting`."
-    return next((words for applies, words in steps if applies), otherwise)
-
-
-def next_code(report: CompatibilityReport) -> str:
-    """Return the call that does the next step; empty where no call can."""
-    if report.verdict == "incompatible" and not report.by_order:
-        return ""
-    if not report.by_order and {"load_hook", "tied_conflict", "unfilled_trunk", "truncated_trunk", "other_trunk"} & set(
-        report.reasons
-    ):
-        return ""
-    module = report.target if report.target.isidentifier() else "module"
-    if report.by_order and report.verdict == "incompatible":
-        return f'report = hub.check({report.source!r}, {module}, rename="by-order")'
-    if "refused_cast" in report.reasons:
-        return ""
-    weights = f"hub.pull({report.source!r})"
-    if report.hooks or (report.loads and "drop_extra" not in report.needs):
-        return f"{module}.load_state_dict(report.renamed({weights}))"
-    return f"{module}.load_state_dict(report.fitting({weights}), strict=False)"
 
 
 def _headline(report: CompatibilityReport) -> str:
@@ -123,11 +79,13 @@ def _percent(fraction: float) -> str:
     return "100 %" if fraction == 1 else f"{min(fraction * 100, 99.9):.1f} %"
 
 
-def _line(title: str, text: str) -> list[str]:
+def line(title: str, text: str) -> list[str]:
+    """Return a line with its title in front; none without a text."""
     return [f"{title:<11}{text}"] if text else []
 
 
-def _names(names: Sequence[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
+    """Return how many names there are, and the first of them."""
     if not names:
         return ""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
@@ -152,7 +110,7 @@ def _mismatches(mismatched: Sequence[Mismatch]) -> list[str]:
     for at, each in enumerate(mismatched[:_MISMATCHES_SHOWN]):
         why = _ADAPTERS[each.adapter] if each.adapter else "another network"
         shapes = f"source {list(each.source_shape)}, target {list(each.target_shape)}"
-        lines += _line("mismatched" if at == 0 else "", f"{each.name}: {shapes}: {why}")
+        lines += line("mismatched" if at == 0 else "", f"{each.name}: {shapes}: {why}")
     if len(mismatched) > _MISMATCHES_SHOWN:
         lines.append(f"{'':<11}and {len(mismatched) - _MISMATCHES_SHOWN:,} more")
     return lines
@@ -163,7 +121,7 @@ def _leftovers(report: CompatibilityReport) -> str:
     if not counts:
         return ""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
-    return f"{kinds}: {_names([each.name for each in report.unexpected]).partition(': ')[2]}"
+    return f"{kinds}: {some_names([each.name for each in report.unexpected]).partition(': ')[2]}"
 
 
 def _casts(report: CompatibilityReport) -> str:

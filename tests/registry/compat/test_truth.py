@@ -11,7 +11,9 @@ from collections import OrderedDict
 import pytest
 
 from registry.compat.compare import compare
-from registry.errors import AmbiguousPrefixError
+from registry.compat.load_plan import LoadWishes, make_plan
+from registry.compat.next_step import next_code
+from registry.errors import AmbiguousPrefixError, StateDictMismatchError
 from registry.torch.architecture import architecture_of, architecture_of_state_dict
 
 # fmt: off
@@ -231,6 +233,37 @@ def test_the_report_is_what_torch_does(zoo, source, target, verdict, needs, reas
     found = (report.verdict, " ".join(report.needs), " ".join(report.reasons), changes)
     assert found == (verdict, needs, reasons, renames)
     assert len(str(report).splitlines()) <= 25
+
+
+class PlanningHub:
+    """Answers the printed code with what the load would do."""
+
+    def __init__(self, source, target):
+        self.source, self.target = source, target
+
+    def check(self, _ref, _module, rename):
+        return compare(self.source, self.target, rename=rename)
+
+    def load_into(self, _ref, _module, **given):
+        return make_plan(compare(self.source, self.target), self.source, self.target, LoadWishes(**given))
+
+    def load_backbone(self, ref, module, **given):
+        return self.load_into(ref, module, backbone=True, **given)
+
+
+@pytest.mark.parametrize(("source", "target"), [as_parameters(row[:2]) for row in PAIRS if row[2] != "ambiguous"])
+def test_the_printed_code_is_allowed_and_without_it_nothing_less_than_strict_is(zoo, source, target):
+    have, want = architecture_of_state_dict(zoo.saved(source)), architecture_of(zoo.build(target))
+    report, hub = compare(have, want), PlanningHub(have, want)
+    code = next_code(report)
+    assert bool(code) is (report.by_order or not report.reasons)
+    if code:
+        eval(code.removeprefix("report = "), {"hub": hub, "module": None})  # noqa: S307 - what we printed ourselves
+    if report.loads:
+        assert set(hub.load_into("REF", None).loaded) == {*report.matched, *report.tied}
+    else:
+        with pytest.raises(StateDictMismatchError):
+            hub.load_into("REF", None)
 
 
 @pytest.mark.parametrize(
