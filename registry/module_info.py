@@ -23,6 +23,21 @@ class Builder(WireModel):
     callable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", max_length=300)]
     arguments: dict[str, JsonValue] = {}
 
+    def makes_same_network(self, other: "Builder") -> bool:
+        """Return whether two builders call the same function of a library, whatever its size and classes.
+
+        `torchvision.models:resnet18` is `torchvision.models.resnet:resnet18`; of timm the name of the model counts.
+        """
+        mine, others = ((each.callable.partition(":"), each.arguments.get("model_name")) for each in (self, other))
+        (library, _, name), model = mine
+        (other_library, _, other_name), other_model = others
+        same_library = library.partition(".")[0] == other_library.partition(".")[0]
+        return same_library and (name, model) == (other_name, other_model)
+
+    def __str__(self) -> str:
+        name = self.arguments.get("model_name")
+        return f"{self.callable}({name})" if name else self.callable
+
 
 class PretrainedConfig(WireModel):
     """What the module takes and gives, in the terms of timm's `pretrained_cfg`.

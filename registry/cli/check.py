@@ -4,11 +4,10 @@ import click
 
 from registry.cli.options import client_options
 from registry.cli.tables import clean, print_json
-from registry.cli.target import Target, resolve_target
-from registry.client.check import CheckWishes, Weights, compare_weights, find_architecture
+from registry.cli.target import resolve_target
+from registry.client.check import CheckWishes, compare_weights, find_architecture
 from registry.client.client import Client
 from registry.compat.rename_map import Prefix
-from registry.module_info import Builder
 
 INCOMPATIBLE_EXIT_CODE = 7
 
@@ -53,11 +52,10 @@ def check(
     source = find_architecture(client.connection, ref, part)
     target = resolve_target(client, wanted, arguments, trust_builder=trust_builder)
     wishes = CheckWishes(part, _prefix(prefix), "by-order" if by_order else None, classifier)
-    report = compare_weights(source, target.value, wishes)
+    report = compare_weights(source, target.value, wishes, target.builder)
     report.target = target.name
-    warning = _other_builder(source, target)
-    if warning:
-        report.notices.append(warning)
+    # The target was built without values for this check only.
+    report.arguments.pop("assign", None)
     if as_json:
         print_json(report.to_json())
     else:
@@ -80,21 +78,3 @@ def _prefix(text: str | None) -> Prefix:
             f"{text!r} is not of the form STRIP,ADD (one of them may be empty).", param_hint="--prefix"
         )
     return (strip, add) if strip or add else ""
-
-
-def _other_builder(source: Weights, target: Target) -> str | None:
-    """Return a warning where both sides say what makes them, and it is not the same."""
-    if source.builder is None or target.builder is None:
-        return None
-    have, want = _identity(source.builder), _identity(target.builder)
-    if have == want:
-        return None
-    return (
-        f"Warning: the weights were recorded as of {have}, and the target is {want}. Names and shapes can be equal "
-        "where the computation is not."
-    )
-
-
-def _identity(builder: Builder) -> str:
-    name = builder.arguments.get("model_name")
-    return f"{builder.callable}({name})" if name else builder.callable

@@ -11,8 +11,12 @@ from registry.compat.judge import judge
 from registry.compat.rename_map import Prefix, Rename, rename_metadata
 from registry.compat.report import CompatibilityReport, Mismatch, Unexpected
 from registry.errors import InvalidRequestError
+from registry.module_info import Builder
 from registry.torch.architecture import architecture_of
+from registry.torch.guesses import iter_guesses
 from registry.torch.load_hooks import Trial, find_load_hooks, try_load
+from registry.torch.uninitialised import iter_tensors
+from registry.torch.unwrap import unwrap_module
 
 
 def check_module(
@@ -46,6 +50,20 @@ def check_module(
             f"A check is against an nn.Module or an Architecture, not a {type(module).__name__}. For a state_dict: "
             "`architecture_of_state_dict`."
         )
+    report = _check(source, module, prefix, rename, classifier, first_conv)
+    if any(tensor.is_meta for _, tensor in iter_tensors(module)):
+        report.arguments["assign"] = "True"
+    return report
+
+
+def _check(  # noqa: PLR0917 - those of `check_module`
+    source: Architecture,
+    module: nn.Module,
+    prefix: Prefix,
+    rename: Rename | None,
+    classifier: Sequence[str],
+    first_conv: Sequence[str],
+) -> CompatibilityReport:
     target = architecture_of(module)
     report = compare(source, target, prefix=prefix, rename=rename, classifier=classifier, first_conv=first_conv)
     hooks = find_load_hooks(module)
@@ -63,6 +81,14 @@ def check_module(
         rebuilt.notices.append("The module's own load code rebuilds it before it loads; compared with what it becomes.")
         report, target = rebuilt, changed
     return _apply(report, trial, source, target, hooks)
+
+
+def guess_builders(module: nn.Module) -> list[Builder]:
+    """Return what may have made a module of a known library, by its class and attributes; nothing is built."""
+    try:
+        return list(iter_guesses(unwrap_module(module).module))
+    except Exception:  # noqa: BLE001 - a foreign library may raise anything over a guess
+        return []
 
 
 def _apply(

@@ -24,7 +24,7 @@ def test_weights_that_load_end_with_0_and_say_so(run, resnet):
     assert (ran.code, ran.err) == (0, "")
     assert "EXACT" in ran.out
     assert "122 of 122 tensors, 100 %" in ran.out
-    assert f"module.load_state_dict(report.renamed(hub.pull('{resnet}')))" in ran.out
+    assert f"hub.load_into('{resnet}', module)\n" in ran.out
 
 
 def test_another_head_ends_with_7_and_names_it(run, resnet):
