@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from registry.client.examine import inspect_path as inspect
     from registry.client.pull import DeprecatedVersionWarning
     from registry.client.push import SkippedFilesWarning
+    from registry.compat.loaded import LoadResult
     from registry.compat.report import CompatibilityReport
     from registry.errors import (
         AccessError,
@@ -98,6 +99,7 @@ __all__ = [
     "InvalidReferenceError",
     "InvalidRequestError",
     "LimitError",
+    "LoadResult",
     "MalformedArtifactError",
     "ModelInfo",
     "ModelNotFoundError",
@@ -135,6 +137,7 @@ _HOMES = {
     "DeprecatedVersionWarning": "registry.client.pull",
     "SkippedFilesWarning": "registry.client.push",
     "CompatibilityReport": "registry.compat.report",
+    "LoadResult": "registry.compat.loaded",
     "Inspection": "registry.formats.inspection",
     "Reference": "registry.names",
     **dict.fromkeys(["Builder", "Origin", "PretrainedConfig", "Recipe"], "registry.module_info"),

@@ -55,13 +55,15 @@ def complete(connection: Connection, ref: str, version: int | str | None) -> Ref
 def resolve(connection: Connection, reference: Reference) -> Version:
     """Return the version to use, and warn when it is deprecated."""
     version = connection.resolver.version(reference)
-    if version.annotations.deprecated is not None:
-        warnings.warn(
-            f"{version.reference} is deprecated: {version.annotations.deprecated}",
-            DeprecatedVersionWarning,
-            stacklevel=4,
-        )
+    warn_deprecated(version, stacklevel=5)
     return version
+
+
+def warn_deprecated(version: VersionInfo, *, stacklevel: int) -> None:
+    """Warn when a version is deprecated; `stacklevel` as of `warnings.warn`, counted from here."""
+    if version.annotations.deprecated is not None:
+        text = f"{version.reference} is deprecated: {version.annotations.deprecated}"
+        warnings.warn(text, DeprecatedVersionWarning, stacklevel=stacklevel)
 
 
 def fetch(
