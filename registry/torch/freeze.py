@@ -129,7 +129,7 @@ def freeze_names(module: nn.Module, chosen: Collection[str], modes: Modes, rows:
     Raises:
         InvalidRequestError: rows do not exist.
     """
-    ranges = _check_rows(module, rows)
+    ranges = check_rows(module, rows)
     new = uninitialised_names(module)
     closed = {name for name in chosen if name not in new and name not in ranges}
     parameters = list(module.named_parameters(remove_duplicate=False))
@@ -179,7 +179,12 @@ def rows_of(module: nn.Module) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-def _check_rows(module: nn.Module, rows: Rows) -> dict[str, list[tuple[int, int]]]:
+def check_rows(module: nn.Module, rows: Rows) -> dict[str, list[tuple[int, int]]]:
+    """Return rows as they are kept.
+
+    Raises:
+        InvalidRequestError: there are no such tensors or rows, or they do not train anyway.
+    """
     parameters = dict(module.named_parameters(remove_duplicate=False))
     checked: dict[str, list[tuple[int, int]]] = {}
     for name, ranges in rows.items():

@@ -65,6 +65,12 @@ def uninitialised_names(module: nn.Module) -> set[str]:
     return found - {name for name, tensor in iter_tensors(module) if id(tensor) in filled}
 
 
+def forget(module: nn.Module) -> None:
+    """Take a module and what is below it for new: whatever was loaded into it is gone."""
+    for part in module.modules():
+        part.__dict__.pop(_ATTRIBUTE, None)
+
+
 def iter_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield parameters and buffers under every name that they have."""
     yield from module.named_parameters(remove_duplicate=False)
