@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from registry.client.client import Client
     from registry.client.examine import inspect_path as inspect
+    from registry.client.finetuning import FineTune, apply_recipe, freeze, unfreeze
     from registry.client.pull import DeprecatedVersionWarning
     from registry.client.push import SkippedFilesWarning
     from registry.compat.loaded import LoadResult
@@ -92,6 +93,7 @@ __all__ = [
     "DeprecatedVersionWarning",
     "DigestMismatchError",
     "EmptyArtifactError",
+    "FineTune",
     "Inspection",
     "InvalidMetadataError",
     "InvalidNameError",
@@ -129,7 +131,10 @@ __all__ = [
     "VersionNotFoundError",
     "WeighbridgeError",
     "__version__",
+    "apply_recipe",
+    "freeze",
     "inspect",
+    "unfreeze",
 ]
 
 _HOMES = {
@@ -140,6 +145,7 @@ _HOMES = {
     "LoadResult": "registry.compat.loaded",
     "Inspection": "registry.formats.inspection",
     "Reference": "registry.names",
+    **dict.fromkeys(["FineTune", "apply_recipe", "freeze", "unfreeze"], "registry.client.finetuning"),
     **dict.fromkeys(["Builder", "Origin", "PretrainedConfig", "Recipe"], "registry.module_info"),
     **dict.fromkeys(
         ["AliasInfo", "AliasMove", "Annotations", "ArtifactInfo", "ModelInfo", "ServiceInfo", "VersionInfo"],

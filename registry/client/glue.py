@@ -42,6 +42,51 @@ def import_check() -> ModuleType:
     return _import("registry.torch.check", "Checking against a module")
 
 
+def import_load_into() -> ModuleType:
+    """Return the module that fills modules.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.load_into", "Loading into a module")
+
+
+def import_load_built() -> ModuleType:
+    """Return the module that builds modules to be filled.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.load_built", "Building a module")
+
+
+def import_freeze() -> ModuleType:
+    """Return the module that freezes modules.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.freeze", "Freezing")
+
+
+def import_recipe() -> ModuleType:
+    """Return the module that reads and applies recipes.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.recipe", "Applying a recipe")
+
+
+def import_finetune() -> ModuleType:
+    """Return the module that prepares modules for fine-tuning.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.finetune", "Fine-tuning")
+
+
 def import_forward_summary() -> ModuleType:
     """Return the module that runs forward passes without values.
 
@@ -58,6 +103,15 @@ def import_targets() -> ModuleType:
         ConfigurationError: PyTorch is not installed.
     """
     return _import("registry.torch.targets", "Building a module")
+
+
+def import_pretrained() -> ModuleType:
+    """Return the module that knows what modules and published weights say of themselves.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.pretrained", "Describing a module")
 
 
 def import_safetensors_writer() -> ModuleType:
