@@ -26,6 +26,8 @@ from registry.formats.source import ByteRange, ByteSource
 _LOCAL = Struct("<4s5H3I2H")
 _DESCRIPTOR_SIZES = (0, 12, 16, 20, 24)
 """Data descriptors with or without a signature, with sizes of 32 or 64 bits; torch writes none after no bytes."""
+_INFLATED_READ = 4096
+"""Compressed bytes read beyond those that are wanted inflated: the tables of a first block come before its content."""
 _HEADER_BATCH = 4096
 """Local headers asked for in one `read_many`."""
 
@@ -107,13 +109,23 @@ class Archive:
         return raw if entry.method == STORED else _inflate(raw, entry.size)
 
     def read_starts(self, names: Sequence[str], length: int) -> list[bytes]:
-        """Return the first `length` bytes of each record, inflated, in one read."""
+        """Return the first `length` bytes of each record, inflated; in one read as long as they deflate as most do."""
         entries = [self.entries[name] for name in names]
-        raws = self._source.read_many([(each.data_offset, min(length, each.compressed_size)) for each in entries])
-        return [
-            raw if entry.method == STORED else _inflate_start(raw, length)
-            for entry, raw in zip(entries, raws, strict=True)
+        sizes = [
+            min(length if each.method == STORED else _INFLATED_READ + length, each.compressed_size) for each in entries
         ]
+        raws = self._source.read_many([(each.data_offset, size) for each, size in zip(entries, sizes, strict=True)])
+        return [self._start(entry, raw, length) for entry, raw in zip(entries, raws, strict=True)]
+
+    def _start(self, entry: Entry, raw: bytes, length: int) -> bytes:
+        if entry.method == STORED:
+            return raw
+        start = _inflate_start(raw, length)
+        while len(start) < min(length, entry.size) and len(raw) < min(entry.compressed_size, self._limits.pickle_bytes):
+            size = min(8 * len(raw), entry.compressed_size, self._limits.pickle_bytes)
+            (raw,) = self._source.read_many([(entry.data_offset, size)])
+            start = _inflate_start(raw, length)
+        return start
 
 
 def _check_names(records: list[CentralRecord]) -> str:

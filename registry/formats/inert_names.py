@@ -142,8 +142,15 @@ _TYPES = (
     "float16 float32 float64 complex64 complex128 str_ bytes_"
 )
 
+JIT_PAIRS = _pairs(
+    "torch.jit._pickle",
+    "restore_type_tag build_intlist build_tensorlist build_doublelist build_boollist build_tensor_from_id",
+)
+"""What TorchScript's own pickler writes; these rebuild typed lists and do nothing else."""
+
 CODE_PAIRS = (
-    _pairs("torch.nn.functional", _FUNCTIONAL)
+    JIT_PAIRS
+    | _pairs("torch.nn.functional", _FUNCTIONAL)
     | _pairs("torch._C._nn", "elu_ gelu hardsigmoid hardswish hardtanh leaky_relu log_sigmoid mish relu6 silu softplus")
     | _pairs("torch", "contiguous_format preserve_format channels_last channels_last_3d")
     | _pairs("numpy", _TYPES)

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 
 from registry.errors import MalformedArtifactError
 from registry.formats.archive import Archive
-from registry.formats.containers import read_export, read_package
 from registry.formats.detection import HEAD_BYTES, Family, detect, explain_unknown, looks_like_weights
+from registry.formats.exported import read_export
 from registry.formats.inspection import Document
 from registry.formats.legacy import read_legacy
 from registry.formats.limits import DEFAULT_LIMITS, Limits
+from registry.formats.package import read_package
 from registry.formats.safetensors import read_safetensors
 from registry.formats.source import ByteSource
 from registry.formats.tar import read_tar

@@ -54,6 +54,25 @@ class BytesSource:
         return [bytes(self._data[offset : offset + length]) for offset, length in ranges]
 
 
+class PartSource:
+    """A part of another source, read as if it were a file of its own."""
+
+    def __init__(self, source: ByteSource, place: ByteRange) -> None:
+        check_ranges([place], source.size)
+        self._source = source
+        self._start, self._size = place
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self._size
+
+    def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """Return the bytes of each range."""
+        check_ranges(ranges, self._size)
+        return self._source.read_many([(self._start + offset, length) for offset, length in ranges])
+
+
 class FileSource:
     """An open regular file, read by position; a context manager that closes it."""
 

@@ -7,18 +7,29 @@ from registry.formats.inert_names import DTYPE_BYTES, STORAGE_PAIRS, UNTYPED_STO
 from registry.formats.nodes import Global, Node, StorageRef, TupleNode
 
 _KEY = re.compile(r"[0-9]{1,24}")
+_JIT_KEY = re.compile(r"[0-9]{1,24}(?:\.storage)?")
 _ZIP_ITEMS, _LEGACY_ITEMS = 5, 6
 
 
 class StorageTable:
     """The storages that a pickle refers to, in the order of mention.
 
+    Args:
+        prefix: what sets the keys apart from those of other pickles of the same file.
+        jit: whether TorchScript's own pickler wrote them, whose keys may end in `.storage`, which is then left out.
+
     Attributes:
         found: one `StorageRef` a key, without the legacy format's view.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "", *, jit: bool = False) -> None:
+        self._prefix = prefix
+        self._pattern = _JIT_KEY if jit else _KEY
         self.found: dict[str, StorageRef] = {}
+
+    def own_key(self, key: str) -> str:
+        """Return a key without the prefix."""
+        return key.removeprefix(self._prefix)
 
     def add(self, identity: Node, *, legacy: bool = False) -> StorageRef:
         """Return what a persistent id names.
@@ -36,8 +47,9 @@ class StorageTable:
         _, kind, key, location, numel, *view = items
         dtype, untyped = _element_type(kind)
         key = str(key) if type(key) is int else key
-        if type(key) is not str or not _KEY.fullmatch(key):
+        if type(key) is not str or not self._pattern.fullmatch(key):
             raise MalformedArtifactError("A storage has a key that is not a number.")
+        key = f"{self._prefix}{key.removesuffix('.storage')}"
         if type(location) is not str or type(numel) is not int or numel < 0:
             raise MalformedArtifactError(f"Storage {key} has no location or no valid size.")
         ref = StorageRef(key, dtype, untyped, location, numel)

@@ -4,12 +4,13 @@ import re
 
 from registry.errors import MalformedArtifactError
 from registry.formats.archive import Archive
-from registry.formats.inspection import Document, Inspection, StorageRecord
+from registry.formats.archive_storages import find_storages
+from registry.formats.inspection import Document, Inspection
 from registry.formats.limits import Limits
 from registry.formats.machine import run
 from registry.formats.pickled import Pickled, describe
 from registry.formats.source import ByteSource
-from registry.formats.storages import StorageTable, storage_bytes
+from registry.formats.storages import StorageTable
 from registry.formats.strangers import check_strangers
 
 _SMALL_RECORD_BYTES = 4096
@@ -19,7 +20,6 @@ _SMALL_RECORDS = frozenset(
     {
         "version",
         ".data/version",
-        "byteorder",
         ".format_version",
         ".storage_alignment",
         ".data/serialization_id",
@@ -27,29 +27,30 @@ _SMALL_RECORDS = frozenset(
 )
 
 
-def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits) -> Document:
+def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits, table: StorageTable | None = None) -> Document:
     """Return what a torch zip checkpoint holds.
 
     Args:
         archive: its archive, of which `data.pkl` and the small records are read.
         source: the whole file.
         limits: bounds on the work.
+        table: for its storages; a new one by default.
 
     Raises:
         MalformedArtifactError: it cannot be read strictly.
         UnsafeArtifactError: likewise, and it mentions something that does harm.
     """
-    table = StorageTable()
+    table = table or StorageTable()
     data = archive.read("data.pkl")
     result = run(data, limits, persistent_load=table.add)
     pickled = Pickled(result)
     if result.end != len(data):
         pickled.refuse("Bytes follow the end of the pickle.")
     try:
-        big_endian = _check_small_records(archive)
-        storages = _storage_records(archive, table, big_endian=big_endian)
+        _check_small_records(archive)
+        storages = find_storages(archive, table, "data/{}")
         inspection = Inspection("torch-zip", "checkpoint", "tensors", source.size)
-        known = {"data.pkl", *_SMALL_RECORDS, *(f"data/{key}" for key in table.found)}
+        known = {"data.pkl", "byteorder", *_SMALL_RECORDS, *(f"data/{table.own_key(key)}" for key in table.found)}
         inspection.unknown_records = [name for name in archive.entries if name not in known]
         check_strangers(archive, inspection.unknown_records, limits)
         return describe(inspection, pickled, storages, limits)
@@ -58,31 +59,12 @@ def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits) -> Docu
         raise
 
 
-def _check_small_records(archive: Archive) -> bool:
-    """Check what torch writes beside the pickle; return whether the storages are big-endian."""
+def _check_small_records(archive: Archive) -> None:
+    """Check what torch writes beside the pickle."""
     texts = {name: archive.read(name, _SMALL_RECORD_BYTES) for name in _SMALL_RECORDS if name in archive.entries}
-    order = texts.pop("byteorder", b"little")
-    if order not in {b"little", b"big"}:
-        raise MalformedArtifactError("The record `byteorder` says neither `little` nor `big`.")
     for name, text in texts.items():
         if not _NUMBER.fullmatch(text):
             raise MalformedArtifactError(f"The record `{name}` is no number.")
     versions = [int(texts[name]) for name in ("version", ".data/version") if name in texts]
     if not versions or any(not 1 <= version <= _MAX_VERSION for version in versions):
         raise MalformedArtifactError("The archive has no record `version` that says 1 to 10.")
-    return order == b"big"
-
-
-def _storage_records(archive: Archive, table: StorageTable, *, big_endian: bool) -> dict[str, StorageRecord]:
-    records: dict[str, StorageRecord] = {}
-    for key, ref in table.found.items():
-        entry = archive.entries.get(f"data/{key}")
-        size = storage_bytes(ref)
-        if entry is None:
-            raise MalformedArtifactError(f"The record of storage {key} is missing.")
-        if entry.size != size:
-            raise MalformedArtifactError(f"Storage {key} has {entry.size} bytes, the pickle says {size}.")
-        records[key] = StorageRecord(
-            key, size, archive.data_offset(entry), entry.name, big_endian=big_endian, location=ref.location
-        )
-    return records

@@ -26,8 +26,6 @@ from registry.torch.restore import Restorer
 from registry.torch.storages import FileStorages, find_device, find_dtype
 from registry.torch.tensors import TensorMaker, View
 
-_READABLE = ("torch-zip", "torch-legacy", "torch-tar", "safetensors")
-
 Patterns = str | Sequence[str] | None
 
 
@@ -103,13 +101,7 @@ def load_checkpoint(file: Path, *, device: str | torch.device = "cpu") -> Any:
 def _read(file: Path) -> Document:
     with FileSource(file) as source:
         document = read(source)
-    inspection = document.inspection
-    refuse_unsafe(file.name, inspection)
-    if inspection.format not in _READABLE:
-        raise UnsupportedValueError(
-            f"Tensors of the format {inspection.format} cannot be pulled yet. `download` gets the file, "
-            "`load_code(…, trust_code=True)` opens a TorchScript archive."
-        )
+    refuse_unsafe(file.name, document.inspection)
     return document
 
 

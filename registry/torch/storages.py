@@ -152,9 +152,14 @@ class FileStorages:
         raise MalformedArtifactError(f"The record {record.record!r} does not inflate to {record.nbytes} bytes.")
 
     def _iter_inflated(self, source: FileSource, record: StorageRecord) -> Iterator[bytes]:
+        if record.record is None:
+            raise UnsupportedValueError(
+                f"The storage {record.key!r} lies compressed inside a file inside the archive. "
+                "Unpack the archive, and pack it again without compression."
+            )
         if self._entries is None:
             self._entries = {each.name: each for each in Archive.open(source, DEFAULT_LIMITS).entries.values()}
-        entry = self._entries[record.record or ""]
+        entry = self._entries[record.record]
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         for start in range(0, entry.compressed_size, _PIECE_BYTES):
             length = min(_PIECE_BYTES, entry.compressed_size - start)

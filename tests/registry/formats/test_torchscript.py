@@ -1,15 +1,16 @@
 import io
 import pickle
 import re
-import zipfile
 
 import pytest
 import torch
 from torch import nn
+from torch_archives import repack
 
-from registry.errors import MalformedArtifactError, UnsafeArtifactError
+from registry.errors import MalformedArtifactError, NoWeightsError
 from registry.formats.reader import read
 from registry.formats.source import BytesSource
+from registry.torch.load import load_state_dict
 
 # What is written here is old on purpose, and torch says so in many ways.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -45,20 +46,6 @@ class Reads(nn.Module):
 def scripted(module, how=torch.jit.script):
     buffer = io.BytesIO()
     torch.jit.save(how(module), buffer)
-    return buffer.getvalue()
-
-
-def repack(data, change):
-    """The archive again, with `change(name, content)` in the place of each content, as torch's writer packs it."""
-    buffer = io.BytesIO()
-    writer = torch._C.PyTorchFileWriter(buffer)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for name in archive.namelist():
-            short = name.partition("/")[2]
-            content = change(short, archive.read(name))
-            if content is not None and not short.startswith((".data/", "version", "byteorder")):
-                writer.write_record(short, content, len(content))
-    writer.write_end_of_file()
     return buffer.getvalue()
 
 
@@ -137,68 +124,47 @@ def test_a_storage_that_is_missing_makes_torchscript_malformed():
         inspect(repack(scripted(Net()), lambda name, content: None if name == "data/0" else content))
 
 
-def test_an_unknown_record_of_torchscript_is_reported():
+def pulled(data, tmp_path):
+    (tmp_path / "net.pt").write_bytes(data)
+    return load_state_dict([tmp_path / "net.pt"])
+
+
+@pytest.mark.parametrize(
+    "how", [torch.jit.script, lambda module: torch.jit.trace(module, torch.ones(1, 3, 8, 8))], ids=["script", "trace"]
+)
+def test_the_state_dict_of_torchscript_is_pulled_as_torch_jit_loads_it(how, tmp_path):
+    data = scripted(Net().eval(), how)
+    loaded, found = torch.jit.load(io.BytesIO(data)).state_dict(), pulled(data, tmp_path)
+    assert list(found) == list(loaded)
+    assert all(torch.equal(found[name], loaded[name]) for name in loaded)
+
+
+def test_the_state_dict_of_a_frozen_module_is_none(tmp_path):
+    data = scripted(Net().eval(), lambda module: torch.jit.freeze(torch.jit.script(module)))
+    with pytest.raises(NoWeightsError, match="no tensors by name"):
+        pulled(data, tmp_path)
+    assert {each.key for each in inspect(data).storages} > {"constants/0"}
+
+
+@pytest.mark.parametrize("how", [torch.jit.script, lambda module: torch.jit.freeze(torch.jit.script(module))])
+def test_what_is_saved_for_mobile_is_read(how, tmp_path):
+    how(Net().eval())._save_for_lite_interpreter(str(tmp_path / "net.ptl"), _use_flatbuffer=False)
+    inspection = inspect((tmp_path / "net.ptl").read_bytes())
+    assert (inspection.format, inspection.trust, inspection.unknown_records) == ("torchscript", "code", [])
+
+
+@pytest.mark.parametrize("ending", ["constants.pkl", "traced_inputs.pkl", ".debug_pkl"])
+def test_a_harmful_pickle_anywhere_in_torchscript_is_unsafe(ending):
+    def plant(name, content):
+        return b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R." if name.endswith(ending) else content
+
+    data = scripted(Net(), lambda module: torch.jit.trace(module, torch.ones(1, 3, 8, 8)))
+    assert inspect(repack(data, plant)).trust == "unsafe"
+
+
+def test_a_pickle_among_the_extra_files_of_torchscript_is_refused():
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(Net()), buffer, _extra_files={"labels.txt": "cat"})
-    assert inspect(buffer.getvalue()).unknown_records == []
-    renamed = repack(buffer.getvalue(), lambda name, content: content)
-    assert inspect(renamed).unknown_records == []
-
-
-def exported(**changes):
-    buffer = io.BytesIO()
-    program = torch.export.export(Net().eval(), (torch.ones(1, 3, 8, 8),))
-    torch.export.save(program, buffer)
-    if not changes:
-        return buffer.getvalue()
-    return repack(buffer.getvalue(), lambda name, content: changes.get(name.rpartition("/")[2], content))
-
-
-def test_an_exported_program_is_code():
-    inspection = inspect(exported())
-    assert (inspection.format, inspection.kind, inspection.trust) == ("torch-export", "module", "code")
-    assert inspection.unknown_records == []
-
-
-def test_a_harmful_file_inside_an_exported_program_is_unsafe():
-    buffer = io.BytesIO()
-    torch.save({"a": torch.ones(1), "b": pickle.Pickler}, buffer)
-    inspection = inspect(exported(**{"model.pt": buffer.getvalue()}))
-    assert inspection.trust == "unsafe"
-    assert "model.pt" in " ".join(inspection.reasons)
-
-
-def test_a_broken_file_inside_an_exported_program_is_malformed():
-    with pytest.raises(MalformedArtifactError, match=r"model\.pt"):
-        inspect(exported(**{"model.pt": b"PK\x03\x04 nothing more"}))
-
-
-def test_a_bare_pickle_inside_an_exported_program_is_refused():
-    with pytest.raises(UnsafeArtifactError, match=r"os\.system"):
-        inspect(exported(**{"model.pt": b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R."}))
-
-
-def packaged(value, **resources):
-    buffer = io.BytesIO()
-    with torch.package.PackageExporter(buffer) as exporter:
-        exporter.extern("**")
-        exporter.save_pickle("model", "model.pkl", value)
-        for name, content in resources.items():
-            exporter.save_text("resources", name, content)
-    return buffer.getvalue()
-
-
-def test_a_package_is_code():
-    inspection = inspect(packaged(nn.Linear(2, 3)))
-    assert (inspection.format, inspection.trust) == ("torch-package", "code")
-    assert inspection.foreign_globals == ["torch.nn.modules.linear.Linear"]
-
-
-def test_a_package_whose_pickle_runs_something_is_unsafe():
-    class Runs:
-        def __reduce__(self):
-            import os
-
-            return os.system, ("true",)
-
-    assert inspect(packaged(Runs())).trust == "unsafe"
+    torch.jit.save(torch.jit.script(Net()), buffer, _extra_files={"labels.txt": "cat\ndog\n", "notes": "\x80 5"})
+    assert inspect(buffer.getvalue()).trust == "code"
+    with pytest.raises(MalformedArtifactError, match="second pickle"):
+        inspect(repack(buffer.getvalue(), lambda name, old: pickle.dumps(3) if name == "extra/notes" else old))
