@@ -88,7 +88,7 @@ def _fill(connection: Connection, source: Weights, module: object, options: Load
     report = compare_weights(source, module, options.compared)
     target = engine.architecture_of(module)
     plan = make_plan(report, source.architecture, target, options.allowed)
-    filling = engine.Filling(module, target, plan, placing, freezes=options.freeze)
+    filling = engine.Filling(module, target, plan, placing, freezes=options.freeze, keeps_head=not options.into)
     state_dict = _read(_fetch(connection, source), source, options.compared.part, plan)
     given = filling.prepare(source.architecture, state_dict)
     return cast("LoadResult", filling.fill(given))

@@ -1,5 +1,6 @@
 """What a load will do, tensor by tensor, and whether the caller allowed everything that it leaves or drops."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal, TypeAlias
@@ -186,8 +187,7 @@ class _Planner:
         Raises:
             StateDictMismatchError: see `make_plan`.
         """
-        order = chain(self._target.tensors, self._target.entries, self._left)
-        self.plan.missing = [name for name in dict.fromkeys(order) if name in self._left]
+        self.plan.missing = self._in_order(self._left)
         used = set(self.plan.loaded.values())
         self.plan.dropped = [name for name in self._gone if name not in used]
         self._judge_missing()
@@ -204,7 +204,13 @@ class _Planner:
         self._refusal.raise_if_any()
         owners = {name.rpartition(".")[0] for name in self.plan.loaded}
         # torch fills such counters with what they are; where nothing else of their module is loaded, they stay too.
-        self.plan.missing += [name for name in self._report.counters if name.rpartition(".")[0] not in owners]
+        counters = (name for name in self._report.counters if name.rpartition(".")[0] not in owners)
+        self.plan.missing = self._in_order([*self._left, *counters])
+
+    def _in_order(self, names: Iterable[str]) -> list[str]:
+        chosen = dict.fromkeys(names)
+        order = chain(self._target.tensors, self._target.entries, chosen)
+        return [name for name in dict.fromkeys(order) if name in chosen]
 
     def _judge_missing(self) -> None:
         unnamed = [name for name in self.plan.missing if name not in self._may_stay]

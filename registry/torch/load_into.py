@@ -22,7 +22,7 @@ from registry.compat.name_globs import shorten
 from registry.compat.rename_map import rename_metadata
 from registry.errors import StateDictMismatchError, WeighbridgeError
 from registry.torch.architecture import architecture_of
-from registry.torch.freeze import freeze
+from registry.torch.freeze import freeze, open_module
 from registry.torch.load_hooks import clone_on_meta
 from registry.torch.load_target import Placing, check_target, find_submodule, has_own_code
 from registry.torch.load_values import LoadValues
@@ -50,18 +50,26 @@ class Filling:
         plan: what goes where.
         placing: how.
         freezes: whether what was filled is frozen afterwards.
+        keeps_head: whether the head stays trainable where everything was filled, so that something can be trained.
 
     Raises:
         InvalidRequestError, StateDictMismatchError, UnsupportedValueError: see `check_target`.
     """
 
     def __init__(
-        self, module: nn.Module, target: Architecture, plan: LoadPlan, placing: Placing, *, freezes: bool = False
+        self,
+        module: nn.Module,
+        target: Architecture,
+        plan: LoadPlan,
+        placing: Placing,
+        *,
+        freezes: bool = False,
+        keeps_head: bool = True,
     ) -> None:
         self._module, self._target, self._plan, self._placing = module, target, plan, placing
         check_target(module, plan, placing)
         self._tensors = dict(iter_tensors(module))
-        self._trains = self._find_trained() if freezes else ()
+        self._trains = self._find_trained() if freezes and keeps_head else ()
         self._freezes = freezes
         if freezes:
             self._rehearse_freezing()
@@ -188,6 +196,7 @@ class Filling:
         Raises:
             InvalidRequestError: see `freeze`.
         """
+        open_module(self._module)
         try:
             clone = clone_on_meta(self._module)
         except Exception:  # noqa: BLE001 - a foreign module may refuse to be copied in any way

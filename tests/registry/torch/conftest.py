@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from registry.client.client import Client
 from registry.torch.load import load_checkpoint, load_state_dict
 
 
@@ -150,3 +152,21 @@ def _assert_same_tensor(found, expected):
 def _bits(tensor):
     plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
     return plain.as_strided((plain.numel(),), (1,)).view(torch.uint8).numpy().tobytes()
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with Client("http://127.0.0.1:9", cache_dir=tmp_path / "cache", progress=False) as client:
+        yield client
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return the path of what `torch.save` wrote, other values than any new module has."""
+
+    def save(value):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.pt"
+        torch.save(value.state_dict() if isinstance(value, nn.Module) else value, path)
+        return str(path)
+
+    return save

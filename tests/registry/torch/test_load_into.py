@@ -6,60 +6,10 @@ from collections import OrderedDict
 import pytest
 import torch
 from module_state import bits_of, state_of
+from small_nets import Net, Tied
 from torch import nn
 
-from registry.client.client import Client
 from registry.errors import InvalidRequestError, StateDictMismatchError, UnsupportedValueError
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with Client("http://127.0.0.1:9", cache_dir=tmp_path / "cache", progress=False) as client:
-        yield client
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """Return the path of what `torch.save` wrote, other values than any new module has."""
-
-    def save(value):
-        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.pt"
-        torch.save(value.state_dict() if isinstance(value, nn.Module) else value, path)
-        return str(path)
-
-    return save
-
-
-class Net(nn.Module):
-    """A trunk of some layers and a head."""
-
-    def __init__(self, *, depth=3, classes=5, width=4, norm=True):
-        super().__init__()
-        self.stem = nn.Conv2d(3, width, 3)
-        self.layers = nn.Sequential(*(Block(width, norm=norm) for _ in range(depth)))
-        self.fc = nn.Linear(width, classes)
-
-    def forward(self, images):
-        return self.fc(self.layers(self.stem(images)).mean((2, 3)))
-
-
-class Block(nn.Module):
-    def __init__(self, width, *, norm):
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
-
-    def forward(self, images):
-        return self.norm(self.conv(images))
-
-
-class Tied(nn.Module):
-    def __init__(self, rows=6):
-        super().__init__()
-        self.embed = nn.Embedding(rows, 3)
-        self.inner = nn.Linear(3, 3)
-        self.head = nn.Linear(3, rows, bias=False)
-        self.head.weight = self.embed.weight
 
 
 class Stateful(nn.Module):
