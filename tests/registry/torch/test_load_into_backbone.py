@@ -55,7 +55,7 @@ def test_a_trunk_is_found_or_named_inside_of_a_network(hub, saved, into):
 def test_a_submodule_that_is_not_there_names_near_ones(hub, saved):
     module = Detector()
     before = state_of(module)
-    with pytest.raises(InvalidRequestError, match="no submodule 'encodr'. There is: encoder"):
+    with pytest.raises(InvalidRequestError, match=r"no submodule 'encodr'\. There is: encoder"):
         hub.load_backbone(saved(Net()), module, into="encodr")
     assert state_of(module) == before
 

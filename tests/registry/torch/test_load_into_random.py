@@ -1,4 +1,4 @@
-"""Property: after a load every tensor is the source's, cast as reported, or named; after a refused one nothing moved."""
+"""Property: after a load every tensor is the source's, cast as reported, or named; after an error nothing moved."""
 
 import copy
 import tempfile
