@@ -47,13 +47,18 @@ def annotate(
         print_version(version)
 
 
+_SYNONYMS = {"list": "ls", "delete": "rm", "remove": "rm"}
+
+
 class _AliasGroup(click.Group):
-    """Takes `alias REF NAME` for `alias set REF NAME`: a reference to a version is no name of a command."""
+    """Takes `alias REF NAME` for `alias set REF NAME`, and the other commands' words for the same thing."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None:
+        if args and args[0] in _SYNONYMS:
+            args = [_SYNONYMS[args[0]], *args[1:]]
+        elif args and self.get_command(ctx, args[0]) is None:
             args = ["set", *args]
         return super().resolve_command(ctx, args)
 

@@ -9,7 +9,13 @@ from typing import Any
 import click
 
 from registry.cli.output import print_document
-from registry.errors import MalformedArtifactError, NotFoundError, NoWeightsError, UnsafeArtifactError
+from registry.errors import (
+    MalformedArtifactError,
+    NotFoundError,
+    NoWeightsError,
+    UnsafeArtifactError,
+    WeighbridgeError,
+)
 from registry.formats.inspection import Inspection, TensorRecord, Trust
 from registry.formats.reader import read
 from registry.formats.sharded import check_index, parse_index
@@ -59,44 +65,85 @@ def inspect(*, paths: tuple[Path, ...], as_json: bool) -> None:
     """Show what is in weight files: tensors, kind, trust, foreign code.
 
     FILE may be a folder, or the index of a sharded model. Nothing in a file is run. Exit code 6 means that a file
-    would do harm, or cannot be read.
+    would do harm, or cannot be read; of several files, the others are shown all the same.
     """
     from registry.cli.report import print_report
 
-    found = [each for path in paths for each in examine(path)]
+    candidates = [candidate for path in paths for candidate in find_candidates(path)]
+    if len(candidates) == 1:
+        found: list[Inspected | WeighbridgeError] = [examine(candidates[0])]
+    else:
+        # One that cannot be read is no reason to be silent about the others.
+        found = [_examine_or_explain(each) for each in candidates]
     if as_json:
-        documents = [to_json(each) for each in found]
-        print_document(documents[0] if len(documents) == 1 else documents)
+        print_document(_documents(candidates, found))
     else:
         for each in found:
-            print_report(each)
-    if any(each.trust == "unsafe" for each in found):
+            if isinstance(each, Inspected):
+                print_report(each)
+            else:
+                click.echo(f"{click.style('error:', fg='red', bold=True)} {each.detail}", err=True)
+    if any(isinstance(each, WeighbridgeError) or each.trust == "unsafe" for each in found):
         click.get_current_context().exit(UNSAFE_EXIT_CODE)
 
 
-def examine(path: Path) -> list[Inspected]:
-    """Return what a file, an index or a folder holds; an index and its shards count as one.
+def find_candidates(path: Path) -> list[Path]:
+    """Return what is to be examined: a file, an index, or the indexes and weight files of a folder.
 
     Raises:
         NotFoundError: nothing is there.
         NoWeightsError: a folder without weight files.
-        MalformedArtifactError, UnsafeArtifactError: a file that cannot be read.
     """
-    if path.is_dir():
-        return _examine_folder(path)
-    if not path.is_file():
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
         raise NotFoundError(f"There is no file or folder {str(path)!r}.")
-    return [_examine_index(path) if is_index_name(path.name) else Inspected(path, [path], [_examine_file(path)])]
-
-
-def _examine_folder(path: Path) -> list[Inspected]:
     files = sorted(each for each in path.iterdir() if each.is_file())
-    groups = [_examine_index(each) for each in files if is_index_name(each.name)]
-    sharded = {file for group in groups for file in group.files}
+    indexes = [each for each in files if is_index_name(each.name)]
+    sharded = {each.with_name(name) for each in indexes for name in _shard_names(each)}
     singles = [each for each in files if has_weights_name(each.name) and each not in sharded]
-    if not groups and not singles:
+    if not indexes and not singles:
         raise NoWeightsError(f"{str(path)!r} holds no weight file (.pt, .pth, .bin, .ckpt, .safetensors).")
-    return groups + [Inspected(each, [each], [_examine_file(each)]) for each in singles]
+    return indexes + singles
+
+
+def _shard_names(index: Path) -> Sequence[str]:
+    """Return the shards that an index names; those of a broken one are files like any other."""
+    try:
+        return list(parse_index(index.read_bytes()).shards)
+    except WeighbridgeError:
+        return []
+
+
+def examine(path: Path) -> Inspected:
+    """Return what a file or an index holds; an index and its shards count as one.
+
+    Raises:
+        NotFoundError: it cannot be read from the disk.
+        MalformedArtifactError, UnsafeArtifactError: it cannot be read strictly.
+    """
+    return _examine_index(path) if is_index_name(path.name) else Inspected(path, [path], [_examine_file(path)])
+
+
+def _examine_or_explain(path: Path) -> Inspected | WeighbridgeError:
+    try:
+        return examine(path)
+    except WeighbridgeError as error:
+        return error
+
+
+def _documents(paths: Sequence[Path], found: Sequence[Inspected | WeighbridgeError]) -> Any:
+    """Return the document of one file, or of several a list that says which is which and why one is missing."""
+    if len(found) == 1 and isinstance(found[0], Inspected):
+        return to_json(found[0])
+    return [
+        {"path": str(path)} | (to_json(each) if isinstance(each, Inspected) else _problem(each))
+        for path, each in zip(paths, found, strict=True)
+    ]
+
+
+def _problem(error: WeighbridgeError) -> dict[str, Any]:
+    return {"code": error.code, "detail": error.detail, **error.extra}
 
 
 def _examine_file(path: Path) -> Inspection:

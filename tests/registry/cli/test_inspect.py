@@ -196,3 +196,19 @@ def test_what_is_not_printable_is_written_out(text, escaped):
 def test_a_long_name_loses_its_middle():
     assert shorten("state_dict.encoder.layers.0.weight", 16) == "state…s.0.weight"
     assert shorten("short", 16) == "short"
+
+
+def test_a_bad_file_of_a_folder_does_not_hide_the_others(run, tmp_path):
+    torch.save({"good": torch.ones(2)}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:200])
+    torch.save({"fine": torch.ones(3)}, tmp_path / "c.pt")
+
+    shown = run("inspect", str(tmp_path))
+    assert shown.code == 6
+    assert "good" in shown.out
+    assert "fine" in shown.out
+    assert "b.pt" in shown.err
+
+    first, second, third = run("inspect", str(tmp_path), "--json").json
+    assert (first["path"], third["kind"]) == (str(tmp_path / "a.pt"), "state_dict")
+    assert (second["path"], second["code"]) == (str(tmp_path / "b.pt"), "malformed_artifact")
