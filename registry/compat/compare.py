@@ -8,7 +8,7 @@ from registry.compat.adapters import find_adapter, find_first_convs
 from registry.compat.casts import classify_cast
 from registry.compat.heads import find_head, guess_head
 from registry.compat.judge import judge
-from registry.compat.leftovers import Outline, classify_unexpected
+from registry.compat.leftovers import Outline, classify_unexpected, lies_in
 from registry.compat.rename_map import Prefix, Rename, RenameMap, request_renames, same_order
 from registry.compat.renames import find_renames
 from registry.compat.report import Adapter, Cast, CompatibilityReport, Mismatch, TiedConflict, Unexpected
@@ -75,7 +75,7 @@ def compare(
         _leave_out(pairing.unexpected, rules.filled.values())
     _leave_out(pairing.missing, rules.counters)
     _leave_out(pairing.unexpected, rules.dropped)
-    tied = _find_tied(target, pairing) if pairing.missing else {}
+    tied = _find_tied(target, pairing) if pairing.missing and pairing.tied else {}
     _leave_out(pairing.missing, tied)
     mismatched, head, guessed = _explain_mismatches(source, target, pairing, classifier, first_conv)
     report = CompatibilityReport(
@@ -167,11 +167,11 @@ def _explain_mismatches(
         head = find_head(source, target, unmended, len(pairing.matched))
     elif not head:
         head, guessed = guess_head(source), True
-    sure: tuple[str, ...] = () if guessed else tuple(f"{module}." for module in head)
+    sure = frozenset[str]() if guessed else frozenset(head)
     mismatches: list[Mismatch] = []
     for have, want in pairing.mismatched:
         adapter = adapters[want.name]
-        if have.name.startswith(sure):
+        if lies_in(have.name, sure):
             adapter = "head"
         mismatches.append(Mismatch(want.name, have.name, have.shape, want.shape, adapter))
     return mismatches, head, guessed

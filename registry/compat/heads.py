@@ -1,6 +1,6 @@
 """Where the head of a network is: recorded, or seen in which tensors do not fit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from registry.architecture import Architecture, TensorSpec
@@ -35,7 +35,7 @@ def find_head(
     by_source = source.is_ordered or not target.is_ordered
     names = source.tensors if by_source else target.tensors
     places = [(have if by_source else want).name.rpartition(".")[0] for have, want in mismatched]
-    if not all(_ends_its_branch(module, set(places), names) for module in dict.fromkeys(places)):
+    if not _end_their_branches(set(places), names):
         return []
     return list(dict.fromkeys(have.name.rpartition(".")[0] for have, _ in mismatched))
 
@@ -59,21 +59,25 @@ def _ratio(have: Sequence[int], want: Sequence[int]) -> Fraction | None:
     return Fraction(want[0], have[0])
 
 
-def _ends_its_branch(module: str, heads: set[str], names: Mapping[str, TensorSpec]) -> bool:
-    """Return whether nothing but heads comes after `module` below its parent, and nothing hangs below itself."""
-    parent = module.rpartition(".")[0]
-    below = f"{parent}." if parent else ""
+def _end_their_branches(heads: set[str], names: Iterable[str]) -> bool:
+    """Return whether nothing but heads comes after each head below its parent, and nothing hangs below a head."""
+    parents = {head.rpartition(".")[0] for head in heads}
     tops = {head.partition(".")[0] for head in heads}
-    seen = False
-    for name in names:
+    first: dict[str, int] = {}
+    last_other: dict[str, int] = {}
+    for at, name in enumerate(names):
         owner = name.rpartition(".")[0]
-        if owner == module:
-            seen = True
-        elif name.startswith(f"{module}."):
-            return False
-        elif seen and name.startswith(below) and owner not in heads:
-            # At the top, a branch that ends in a head of its own may follow: `aux2.conv` after `aux1.fc2`.
-            in_other_branch = not parent and owner.partition(".")[0] in tops
-            if not in_other_branch:
+        is_head = owner in heads
+        if is_head:
+            first.setdefault(owner, at)
+        module = owner
+        while module:
+            if module in heads and module != owner:
                 return False
-    return True
+            if module in parents and not is_head:
+                last_other[module] = at
+            module = module.rpartition(".")[0]
+        # At the top, a branch that ends in a head of its own may follow: `aux2.conv` after `aux1.fc2`.
+        if not is_head and owner.partition(".")[0] not in tops:
+            last_other[""] = at
+    return all(last_other.get(head.rpartition(".")[0], -1) < at for head, at in first.items())

@@ -100,7 +100,7 @@ def _roots(report: CompatibilityReport) -> tuple[str, ...]:
 
 
 def _find_verdict(report: CompatibilityReport, missing: list[str]) -> Verdict:
-    if not report.matched and not report.hooked and report.mismatched + missing:
+    if not report.matched and not report.hooked and (report.mismatched or missing or report.unexpected):
         return "incompatible"
     adapters = {each.adapter for each in report.mismatched}
     if adapters - {"head"} or _PARTIAL_REASONS & set(report.reasons):
@@ -138,6 +138,8 @@ def _lacks_counters(report: CompatibilityReport) -> bool:
 
 def coverage(target: Architecture, filled: Collection[str]) -> float:
     """Return the fraction of the target's parameters, in elements, that would be initialised; ties count once."""
+    if not filled:
+        return 0.0 if any(prod(spec.shape) for spec in target.tensors.values() if spec.role != "buffer") else 1.0
     total = reached = 0
     seen: set[str] = set()
     for name, spec in target.tensors.items():

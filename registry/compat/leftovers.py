@@ -1,16 +1,17 @@
 """What is left over on either side: does it belong to the trunk, or does it hang behind it?"""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from registry.architecture import TensorSpec
+from registry.compat.rename_map import shared_head
 from registry.compat.report import LeftoverClass
 
 COUNTER = "num_batches_tracked"
 _DIGITS = "0123456789"
 _REVERSE = "_reverse"
-_FAMILY_ENDS = frozenset(_DIGITS + _REVERSE[-1])
 _AUXILIARY = re.compile(
     r"aux|(?:^|[._])(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|[._])", re.IGNORECASE
 )
@@ -36,9 +37,8 @@ class Outline:
     def __init__(self, names: Sequence[str], used: AbstractSet[str], *, ordered: bool) -> None:
         self._used = used
         self._ordered = ordered
-        self._modules = _with_ancestors({name.rpartition(".")[0] for name in used})
-        numbered = [name for group in (used, self._modules) for name in group if name[-1:] in _FAMILY_ENDS]
-        self._families = {_family(name) for name in numbered}
+        self._sorted = sorted(used)
+        self._families: dict[str, set[str]] = {}
         self._branches: dict[str, str] = {}
         self._first: dict[str, int] = {}
         self._last_used = -1
@@ -52,9 +52,11 @@ class Outline:
         met: set[str] = set()
         for at, name in [(at, name) for at, name in enumerate(names) if name not in used]:
             parent = name.rpartition(".")[0]
-            if parent not in met or parent in self._modules:
-                met.add(parent)
-                self._first.setdefault(self.unused_branch(name), at)
+            if parent not in met:
+                branch = self.unused_branch(name)
+                self._first.setdefault(branch, at)
+                if branch != name:
+                    met.add(parent)
 
     @property
     def is_unused(self) -> bool:
@@ -64,20 +66,43 @@ class Outline:
     def unused_branch(self, name: str) -> str:
         """Return the highest module above `name`, or `name` itself, of which nothing is used."""
         parent = name.rpartition(".")[0]
-        if not parent or parent in self._modules:
-            return name
         found = self._branches.get(parent)
         if found is None:
-            found = parent
-            while (above := found.rpartition(".")[0]) and above not in self._modules:
-                found = above
-            self._branches[parent] = found
-        return found
+            found = self._branches[parent] = self._find_branch(parent) if parent else ""
+        return found or name
+
+    def _find_branch(self, module: str) -> str:
+        """Return the highest of a module and those above it of which nothing is used; empty where all are used."""
+        prefix, above = f"{module}.", module.rpartition(".")[0]
+        at = bisect_left(self._sorted, prefix)
+        if self._branches.get(above) == "":
+            is_used = at < len(self._sorted) and self._sorted[at].startswith(prefix)
+            return "" if is_used else module
+        # Of sorted names, one of the two neighbours has most in common.
+        used = max((len(shared_head(prefix, each)) for each in self._sorted[max(at - 1, 0) : at + 1]), default=0)
+        if used > len(above):
+            self._branches[above] = ""
+        return prefix[: prefix.index(".", used)] if used < len(prefix) else ""
 
     def has_used_sibling(self, branch: str) -> bool:
         """Return whether a used branch differs in its number only: `layer3.22` beside `layer3.5`, `weight_ih_l2`."""
-        family = _family(branch)
-        return bool(family) and family in self._families
+        prefix = branch[: branch.rfind(".") + 1]
+        family = _family(branch[len(prefix) :])
+        if not family:
+            return False
+        known = self._families.get(prefix)
+        if known is None:
+            known = self._families[prefix] = {_family(each) for each in self._iter_used_children(prefix)}
+        return family in known
+
+    def _iter_used_children(self, prefix: str) -> Iterator[str]:
+        """Yield the names right below a prefix that are used or have something used below them."""
+        at = bisect_left(self._sorted, prefix)
+        while at < len(self._sorted) and self._sorted[at].startswith(prefix):
+            child, dot, _ = self._sorted[at][len(prefix) :].partition(".")
+            yield child
+            # What stands below it sorts right behind it, up to the character after the dot.
+            at = bisect_left(self._sorted, f"{prefix}{child}/", at + 1) if dot else at + 1
 
     def is_behind(self, branch: str) -> bool:
         """Return whether an unused branch begins after all that is used; by its name where order tells nothing."""
@@ -126,7 +151,7 @@ def classify_unexpected(
         guessed: whether nothing said so but their place; then numbered members whose siblings are used are trunk.
         roots: the prefixes that everything used has; what lies outside belongs to another network.
     """
-    heads = tuple(f"{module}." for module in head)
+    heads = frozenset(head)
     inside = tuple(roots)
     if outline.is_unused:
         # Then nothing has a place beside or behind what is used.
@@ -145,6 +170,14 @@ def classify_unexpected(
     return classes
 
 
+def lies_in(name: str, modules: AbstractSet[str]) -> bool:
+    """Return whether a tensor hangs somewhere below one of the modules."""
+    parent = name.rpartition(".")[0] if modules else ""
+    while parent and parent not in modules:
+        parent = parent.rpartition(".")[0]
+    return bool(parent)
+
+
 def is_auxiliary(name: str) -> bool:
     """Return whether a module's name says that it only helps the training."""
     return _AUXILIARY.search(name.rpartition(".")[0]) is not None
@@ -159,10 +192,10 @@ def _classify_kind(leaf: str, spec: TensorSpec | None, name: str) -> LeftoverCla
 
 
 def _classify_place(
-    name: str, outline: Outline, heads: tuple[str, ...], roots: tuple[str, ...], *, guessed: bool
+    name: str, outline: Outline, heads: AbstractSet[str], roots: tuple[str, ...], *, guessed: bool
 ) -> LeftoverClass:
     branch = outline.unused_branch(name)
-    in_head = name.startswith(heads)
+    in_head = lies_in(name, heads)
     if in_head and not (guessed and name.startswith(roots)):
         return "head"
     if not name.startswith(roots):
@@ -174,19 +207,8 @@ def _classify_place(
     return "head" if in_head or outline.is_behind(branch) else "trunk"
 
 
-def _with_ancestors(modules: set[str]) -> set[str]:
-    """Return the modules and all above them, without the root."""
-    whole = {*modules, ""}
-    for module in modules:
-        parent = module.rpartition(".")[0]
-        while parent not in whole:
-            whole.add(parent)
-            parent = parent.rpartition(".")[0]
-    return whole - {""}
-
-
 def _family(name: str) -> str:
-    """Return the name with the number at its end left out; empty when it has none."""
+    """Return a last name with the number at its end left out; empty when it has none."""
     numbered = name.removesuffix(_REVERSE)
     stem = numbered.rstrip(_DIGITS)
     return f"{stem}#{name[len(numbered) :]}" if stem != numbered else ""

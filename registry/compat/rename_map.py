@@ -205,11 +205,18 @@ def refuse_collisions(names: Mapping[str, str]) -> None:
         sources[target] = source
 
 
+def shared_head(one: str, other: str) -> str:
+    """Return the common start of two dotted names, up to and with its last dot."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return one[: one.rfind(".", 0, low) + 1]
+
+
 def _common_tail(one: str, other: str) -> str:
     """Return the common end of two names, cut at a dot."""
-    parts: list[str] = []
-    for have, want in zip(reversed(one.split(".")), reversed(other.split(".")), strict=False):
-        if have != want:
-            break
-        parts.append(have)
-    return ".".join(reversed(parts))
+    return shared_head(f"{one[::-1]}.", f"{other[::-1]}.")[::-1].removeprefix(".")

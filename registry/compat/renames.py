@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from registry.architecture import Architecture, TensorSpec
-from registry.compat.rename_map import RenameMap, Rule, refuse_collisions
+from registry.compat.rename_map import RenameMap, Rule, refuse_collisions, shared_head
 from registry.errors import AmbiguousPrefixError
 
 WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"})
@@ -86,7 +86,11 @@ def _unwrap(tensors: Mapping[str, TensorSpec]) -> Mapping[str, TensorSpec]:
     text = "\n".join(["", *tensors])
     if not any(f"{part}." in text for part in WRAPPER_PARTS):
         return tensors
-    bare = dict(zip(_without_wrappers(text).split("\n")[1:], tensors.values(), strict=False))
+    lines = _without_wrappers(text).split("\n")[1:]
+    if len(lines) != len(tensors):
+        # A name of two lines.
+        return tensors
+    bare = dict(zip(lines, tensors.values(), strict=True))
     return bare if len(bare) == len(tensors) else tensors
 
 
@@ -134,7 +138,7 @@ def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) ->
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
     """
-    backwards = sorted("".join(f"\n.{name}" for name in target)[::-1].split("\n")[:-1])
+    backwards = sorted([f".{name}"[::-1] for name in target])
     voters = list(source)
     if len(voters) > MAX_VOTERS:
         voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
@@ -142,21 +146,13 @@ def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) ->
     for name in voters:
         key = f".{name}"[::-1]
         at = bisect_left(backwards, key)
-        tail = max((_shared_head(key, each) for each in backwards[max(at - 1, 0) : at + 1]), key=len, default="")
+        tail = max((shared_head(key, each) for each in backwards[max(at - 1, 0) : at + 1]), key=len, default="")
         shape = source[name].shape
         strip = name[: len(name) + 1 - len(tail)]
         for twin in _iter_twins(backwards, tail) if tail else ():
             if target[twin].shape == shape:
                 votes[strip, twin[: len(twin) + 1 - len(tail)]] += 1
     return votes
-
-
-def _shared_head(one: str, other: str) -> str:
-    """Return the common start of two reversed names, up to and with the last dot."""
-    cut, dot = 0, one.find(".") + 1
-    while dot and other.startswith(one[:dot]):
-        cut, dot = dot, one.find(".", dot) + 1
-    return one[:cut]
 
 
 def _iter_twins(backwards: Sequence[str], head: str) -> Iterator[str]:
