@@ -19,7 +19,7 @@ from api.errors import add_error_handlers
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
 from api.responses import COMMON_FAILURES, document, problems
-from api.routes import aliases, artifacts, info, models, uploads, versions
+from api.routes import aliases, artifacts, compatibility, info, models, uploads, versions
 from api.service import Service
 from api.settings import Settings, check_exposure
 from api.version import VERSION
@@ -55,7 +55,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     # Every route asks who calls; here too, so that none can forget.
     common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
     app.include_router(info.router, **common)
-    for module in (models, uploads, versions, artifacts, aliases):
+    for module in (models, uploads, versions, artifacts, aliases, compatibility):
         app.include_router(module.router, prefix=PREFIX, **common)
     app.include_router(health.router)
     _add_docs(app)

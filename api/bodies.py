@@ -1,27 +1,32 @@
 """JSON bodies of a bounded size. FastAPI reads a whole body before it looks at it."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
 
 from api.receive import iter_body
-from api.settings import Settings
 from registry.errors import TooLargeError
 
 
 class BoundedRoute(APIRoute):
-    """A route that refuses a body of more than `max_metadata_bytes` instead of reading it."""
+    """A route that refuses a body of more than `max_metadata_bytes` instead of reading it.
+
+    Attributes:
+        max_bytes: another bound, for routes whose bodies are no metadata.
+    """
+
+    max_bytes: ClassVar[int | None] = None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, around that of FastAPI."""
         handle = super().get_route_handler()
 
         async def handle_bounded(request: Request) -> Response:
-            settings: Settings = request.app.state.settings
-            body = await _read(request, settings)
+            settings = request.app.state.settings
+            body = await _read(request, settings.idle_seconds, self.max_bytes or settings.max_metadata_bytes)
 
             async def receive() -> Message:
                 nonlocal body
@@ -35,10 +40,10 @@ class BoundedRoute(APIRoute):
         return handle_bounded
 
 
-async def _read(request: Request, settings: Settings) -> bytes | None:
+async def _read(request: Request, idle_seconds: float, max_bytes: int) -> bytes | None:
     body = bytearray()
-    async for data in iter_body(request, settings.idle_seconds):
+    async for data in iter_body(request, idle_seconds):
         body += data
-        if len(body) > settings.max_metadata_bytes:
-            raise TooLargeError(f"A JSON body has at most {settings.max_metadata_bytes} bytes here.")
+        if len(body) > max_bytes:
+            raise TooLargeError(f"A JSON body has at most {max_bytes} bytes here.")
     return bytes(body)

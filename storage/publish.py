@@ -86,6 +86,7 @@ def _new_version(
         base_number=base,
         idempotency=(draft.caller.name, draft.key) if draft.key is not None else None,
         notices=(*verified.notices, *_same_content(draft)),
+        uses=verified.uses,
     )
 
 

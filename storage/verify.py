@@ -24,8 +24,9 @@ from registry.formats.sharded import check_index, is_distributed_checkpoint, par
 from registry.manifest import build_manifest, encode_manifest, iter_digested_ranges
 from registry.schema import ArtifactInfo
 from registry.weights import Group, choose_weights, has_weights_name, is_index_name
+from storage.architectures import find_uses
 from storage.draft import Received
-from storage.metadata.records import NewArtifact, NewStorage
+from storage.metadata.records import NewArchitectureUse, NewArtifact, NewStorage
 from storage.sources import BlobSource
 from storage.stores import Stores
 
@@ -46,6 +47,7 @@ class Verified:
     weights: tuple[str, ...]
     weights_problem: str | None
     notices: tuple[str, ...]
+    uses: tuple[NewArchitectureUse, ...]
 
 
 def verify(stores: Stores, received: Sequence[Received], primary: str | None, beat: Callable[[], None]) -> Verified:
@@ -85,6 +87,7 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
         weights=weights,
         weights_problem=problem,
         notices=tuple(_notices(inspections)),
+        uses=tuple(find_uses(inspections, weights)),
     )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from storage.metadata.aliases import Aliases
 from storage.metadata.annotations import AnnotationRecords
+from storage.metadata.architectures import Architectures
 from storage.metadata.artifacts import Artifacts
 from storage.metadata.dump import Dumps
 from storage.metadata.garbage import Garbage
@@ -19,7 +20,9 @@ from storage.metadata.tables import RegistryRow
 from storage.metadata.versions import Versions
 
 
-class Catalog(Models, Versions, AnnotationRecords, Aliases, Pushes, Publishing, Artifacts, Garbage, Dumps):
+class Catalog(
+    Models, Versions, AnnotationRecords, Aliases, Pushes, Publishing, Artifacts, Architectures, Garbage, Dumps
+):
     """What the registry knows. Every method may be called from several threads at once.
 
     Methods return schema objects and records, never rows. Beside the errors that each names, all raise

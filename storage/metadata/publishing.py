@@ -15,6 +15,7 @@ from registry.names import fold_path
 from registry.schema import VersionInfo
 from storage.metadata.aliases import point_alias
 from storage.metadata.annotations import record_change, write_metrics, write_tags
+from storage.metadata.architectures import record_uses
 from storage.metadata.garbage import doom_locations
 from storage.metadata.lookup import get_model, get_version_number
 from storage.metadata.models import ensure_model, revive_model
@@ -73,6 +74,7 @@ class Publishing(Transactional):
         model = _take_number(session, new, now)
         version = _insert_version(session, new, model, base_id, now)
         _insert_artifacts(session, new.artifacts, version.id, objects)
+        record_uses(session, new, model, version)
         for alias in new.metadata.aliases:
             point_alias(session, model, alias, version.number, by=new.created_by, reason="pushed with the version")
         _finish_key(session, new, version.number, now)

@@ -36,6 +36,28 @@ class NewArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class NewArchitecture:
+    """An architecture for the index: its digest, its compressed document, and how often it has each mark.
+
+    `weight_count` counts its tensors but for the counters of BatchNorm.
+    """
+
+    digest: str
+    weight_count: int
+    document: bytes
+    marks: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NewArchitectureUse:
+    """A state_dict of a new version; `path` and `part` where the version's reference alone does not mean it."""
+
+    architecture: NewArchitecture
+    path: str | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewVersion:
     """All that one publishing transaction makes visible.
 
@@ -43,6 +65,7 @@ class NewVersion:
         fingerprint: of what was asked for; the same `Idempotency-Key` with another one is refused.
         base_number: team, model and number of the base; its text is in `metadata.base`.
         idempotency: the caller and the `Idempotency-Key` of a push that began with `begin_push`.
+        uses: the architectures of its state_dicts.
     """
 
     team: str
@@ -58,6 +81,7 @@ class NewVersion:
     base_number: tuple[str, str, int] | None = None
     idempotency: tuple[str, str] | None = None
     notices: tuple[str, ...] = ()
+    uses: tuple[NewArchitectureUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from registry.errors import InvalidRequestError, NotDeletedError, VersionInUseError
 from registry.schema import Page, VersionInfo
 from storage.metadata.aliases import point_alias
+from storage.metadata.architectures import forget_uses
 from storage.metadata.garbage import DOOM_DELAY, doom_objects
 from storage.metadata.lookup import find_latest, get_model, get_version, get_version_number, lock_model
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
@@ -237,6 +238,7 @@ def _purge_content(session: Session, version: VersionRow, not_before: datetime) 
     manifests = select(ArtifactRow.manifest_digest).where(ArtifactRow.version_id == version.id)
     digests: Sequence[str | None] = session.scalars(manifests.where(ArtifactRow.manifest_digest.is_not(None))).all()
     objects = session.scalars(select(ExtentRow.object_id).where(ExtentRow.artifact_id.in_(artifacts)).distinct()).all()
+    forget_uses(session, version)
     session.execute(delete(ExtentRow).where(ExtentRow.artifact_id.in_(artifacts)))
     session.execute(delete(ArtifactRow).where(ArtifactRow.version_id == version.id))
     used = exists().where(ArtifactRow.manifest_digest == ManifestRow.digest)

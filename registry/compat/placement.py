@@ -1,0 +1,181 @@
+"""Where in a target a source fits best: the whole of it, or one of its submodules; and how good that is."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from typing import Any, cast
+
+from registry.architecture import Architecture
+from registry.compat.compare import compare
+from registry.compat.judge import OTHER_TRUNK
+from registry.compat.places import DIGITS, MIN_SHARE, MIN_USED, Place, Source, Target
+from registry.compat.rename_map import Prefix
+from registry.compat.report import CompatibilityReport, Verdict
+from registry.errors import AmbiguousPrefixError
+
+OBSTRUCTED = 0.5
+"""What the score of a placement counts that has something in its way: `report.reasons`."""
+OTHER_SIZE = 0.3
+"""From this share of shapes on that differ under equal names, two networks are two sizes of one."""
+_VERDICTS: tuple[Verdict, ...] = ("exact", "superset", "backbone", "partial", "incompatible")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What loading a source into one place of a target would do.
+
+    Attributes:
+        into: the target's module; empty for the whole target.
+        report: of the source against that module.
+        share: fraction of the whole target's parameters that would be initialised, 0 to 1.
+        score: the share, less half of what of the source's tensors is left over; half of that when something is in
+            the way.
+        prefix: what must be said, because another renaming fits about as well; None where nothing needs be said.
+    """
+
+    into: str
+    report: CompatibilityReport
+    share: float
+    score: float
+    prefix: Prefix | None = None
+
+    @cached_property
+    def source_prefix(self) -> str:
+        """The source's module that everything used lies in; empty when that is the whole source."""
+        return _common_module(self.report.matched.values())
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is worth being told."""
+        used = len(self.report.matched) / max(1, len(self.report.matched) + len(self.report.unexpected))
+        return self.report.verdict != "incompatible" and (self.share >= MIN_SHARE or used >= MIN_USED)
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Orders placements of one target, the best first: by score, by verdict, then by how little it needs."""
+        return (-self.score, _VERDICTS.index(self.report.verdict), len(self.report.reasons), len(self.report.needs))
+
+
+def place(source: Source, target: Target, floor: float = 0.0) -> Placement | None:
+    """Return the best placement of a source in a target, None when none counts or reaches the floor.
+
+    Of places with one rank the innermost one, then the first. What cannot be better is not compared: a submodule
+    takes at most what has a partner in it under the renaming of the whole.
+    """
+    if _has_other_shapes(source.architecture, target.architecture):
+        return None
+    best: Placement | None = None
+    partners: dict[str, _Partners] = {}
+    for each in target.places:
+        bound = source.bound(each, target.elements) if target.elements else 0.0
+        if bound and each.into and partners:
+            inside = partners.get(each.into, _NOBODY)
+            bound = 0.0 if inside.foreign else source.bound_of(inside.elements / target.elements, each.size, inside.fit)
+        if not bound or bound < (floor if best is None else best.score):
+            continue
+        for report, prefix in _compare(source.architecture, each.architecture):
+            if not each.into:
+                partners = _find_partners(report, target.architecture)
+            found = _weigh(report, each, target.elements, prefix)
+            if found.counts and (best is None or found.rank < best.rank or _is_inner(found, best)):
+                best = found
+    return best if best is not None and best.score >= floor else None
+
+
+def _has_other_shapes(source: Architecture, target: Architecture) -> bool:
+    """Return whether the names are those of the target and the shapes are not: another size of the same network."""
+    have, want = source.tensors, target.tensors
+    common = have.keys() & want.keys()
+    if 2 * len(common) < min(len(have), len(want)):
+        return False
+    return sum(have[name].shape != want[name].shape for name in common) > OTHER_SIZE * len(common)
+
+
+@dataclass(slots=True)
+class _Partners:
+    """What the tensors below a module of the target got as partners when the whole was compared.
+
+    Attributes:
+        elements: of the tensors that fit.
+        fit: how many do.
+        differ: how many have a partner of another shape, and no adapter.
+    """
+
+    elements: int = 0
+    fit: int = 0
+    differ: int = 0
+
+    @property
+    def foreign(self) -> bool:
+        """Whether so many differ that the module would be judged to be another network's."""
+        return self.differ > OTHER_TRUNK * (self.fit + self.differ)
+
+
+_NOBODY = _Partners()
+
+
+def _find_partners(report: CompatibilityReport, target: Architecture) -> dict[str, _Partners]:
+    """Return the partners below every module of the target; the whole stands for itself, so that it is never empty."""
+    found: defaultdict[str, _Partners] = defaultdict(_Partners, {"": _Partners()})
+    for name in report.matched:
+        numel = target.tensors[name].numel
+        for module in _iter_modules(name):
+            found[module].fit += 1
+            found[module].elements += numel
+    for each in report.mismatched:
+        for module in _iter_modules(each.name) if each.adapter is None else ():
+            found[module].differ += 1
+    return found
+
+
+def _iter_modules(name: str) -> Iterator[str]:
+    """Yield the modules that a tensor lies in, the innermost first."""
+    module = name.rpartition(".")[0]
+    while module:
+        yield module
+        module = module.rpartition(".")[0]
+
+
+def _is_inner(found: Placement, best: Placement) -> bool:
+    below = not best.into or found.into.startswith(f"{best.into}.")
+    return found.rank == best.rank and found.into != best.into and below
+
+
+def _compare(source: Architecture, target: Architecture) -> list[tuple[CompatibilityReport, Prefix | None]]:
+    """Return the report; under the first renaming, which is returned too, where several are about as good."""
+    try:
+        return [(compare(source, target), None)]
+    except AmbiguousPrefixError as error:
+        return _try_first(source, target, error)
+
+
+def _try_first(
+    source: Architecture, target: Architecture, error: AmbiguousPrefixError
+) -> list[tuple[CompatibilityReport, Prefix | None]]:
+    """Compare with the first of the renamings that an error lists; names that would fall together have none."""
+    listed: list[Any] = error.extra.get("candidates", [])
+    if not listed or not isinstance(listed[0], dict):
+        return []
+    first = cast("dict[str, str]", listed[0])
+    prefix: Prefix = (first["strip"], first["add"]) if first["strip"] or first["add"] else ""
+    try:
+        return [(compare(source, target, prefix=prefix), prefix)]
+    except AmbiguousPrefixError:
+        return []
+
+
+def _weigh(report: CompatibilityReport, where: Place, total: int, prefix: Prefix | None) -> Placement:
+    part = min(1.0, where.architecture.parameter_count / total)
+    factor = OBSTRUCTED if report.reasons else 1.0
+    share, score = (round(part * value, DIGITS) for value in (report.coverage, report.score * factor))
+    return Placement(where.into, report, share, score, prefix)
+
+
+def _common_module(names: Iterable[str]) -> str:
+    """Return the module that all names lie in."""
+    known = list(names)
+    first, last = min(known, default=""), max(known, default="")
+    parts = zip(first.split(".")[:-1], last.split(".")[:-1], strict=False)
+    return ".".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], parts))

@@ -1,0 +1,178 @@
+"""The two sides of a search for places: targets with their submodules, and sources and what bounds their fit."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from registry.architecture import Architecture, Subtree, TensorSpec
+from registry.compat.leftovers import COUNTER
+
+MIN_TENSORS = 3
+"""Submodules of fewer tensors, counters left out, are no place of their own: every network has such layers."""
+MAX_PLACES = 200
+"""Of more distinct submodules, those with most elements are places."""
+MIN_SHARE = 0.1
+MIN_USED = 0.5
+"""A placement counts when it would initialise a tenth of the whole target, or uses half of the source's tensors."""
+SMALL = 40
+"""In networks of so few tensors a renaming may be one of single modules; then their own names tell nothing."""
+DIGITS = 6
+"""Scores are rounded to so many digits."""
+_SAME_LEAF = {"weight_g": "original0", "weight_v": "original1"}
+"""What torch's own load rules move to another name (see `registry.compat.rules`)."""
+_COMMON_LEAVES = frozenset({"weight", "bias", "running_mean", "running_var"})
+"""Names that nearly every module has: together with the module's own they tell something."""
+
+Feature = tuple[str, tuple[int, ...]]
+"""A tensor's last name, with its module's where it is a common one, and its shape: what two tensors have in common if
+one can fill the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module of the target, as an architecture of its own.
+
+    Attributes:
+        into: its name; empty for the whole target.
+        architecture: its tensors, by their names below it.
+        elements: of each feature of it, how many tensors have it and how many elements one has that counts.
+        leaves: the same by the tensors' last names alone.
+    """
+
+    into: str
+    architecture: Architecture
+    elements: dict[Feature, tuple[int, int]]
+    leaves: dict[Feature, tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        """How many tensors it has."""
+        return len(self.architecture.tensors)
+
+
+class Target:
+    """A target with its places: the whole, then its submodules of `MIN_TENSORS` tensors or more, parents first.
+
+    Of submodules with equal names and shapes the first one stands for all.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.elements = architecture.parameter_count
+        self.places = _find_places(architecture)
+
+
+class Source:
+    """A source, and what is counted of it once for all targets."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.features = features_of(architecture.tensors.values())
+        self.leaves = features_of(architecture.tensors.values(), leaf=True)
+        self.weight_count = self.leaves.total()
+
+    def bound(self, where: Place, total: int) -> float:
+        """Return what the score of this source at a place is at most; 0 when it cannot count there.
+
+        Args:
+            where: the place.
+            total: elements that count of the whole target.
+        """
+        small = min(where.size, self.weight_count) <= SMALL
+        wanted, have = (where.leaves, self.leaves) if small else (where.elements, self.features)
+        reached = sum(min(count, have[each]) * numel for each, (count, numel) in wanted.items() if each in have)
+        return self.bound_of(reached / total, where.size, where.size)
+
+    def bound_of(self, share: float, size: int, fit: int) -> float:
+        """Return what the score is at most where a share of the target can be reached at most.
+
+        Args:
+            share: fraction of the target's elements.
+            size: tensors of the place; each takes at most one of the source's, and the others are left over.
+            fit: how many tensors can fit at most.
+        """
+        if share < MIN_SHARE and fit < MIN_USED * self.weight_count:
+            return 0.0
+        return share * (1 + size / max(size, self.weight_count)) / 2 + 10**-DIGITS
+
+
+def features_of(tensors: Iterable[TensorSpec], *, prefix: str = "", leaf: bool = False) -> Counter[Feature]:
+    """Return how many tensors have each feature; counters, which hold no weights, are left out.
+
+    Args:
+        tensors: of a source or a place.
+        prefix: what the names had before they were cut.
+        leaf: take last names alone.
+    """
+    found: Counter[Feature] = Counter()
+    for spec in tensors:
+        parent, _, last = spec.name.rpartition(".")
+        if last != COUNTER:
+            if last in _COMMON_LEAVES and not leaf:
+                last = f"{(parent or prefix).rpartition('.')[2]}.{last}"
+            # torch copies what 0.3 saved as [1] into a scalar.
+            found[_SAME_LEAF.get(last, last), () if spec.shape == (1,) else spec.shape] += 1
+    return found
+
+
+def _find_places(target: Architecture) -> list[Place]:
+    nodes: dict[str, Subtree] = {}
+    for node in target.iter_subtrees():
+        if node.prefix and node.tensor_count >= MIN_TENSORS:
+            nodes.setdefault(node.digest, node)
+    positions = {name: at for at, name in enumerate(target.tensors)}
+    found = [_place("", target)]
+    for node in nodes.values():
+        specs = sorted(_specs_below(node), key=lambda spec: positions[spec.name])
+        if sum(not spec.name.endswith(COUNTER) for spec in specs) >= MIN_TENSORS:
+            found.append(_place(node.prefix, _cut(target, node.prefix, specs)))
+    if len(found) > MAX_PLACES:
+        largest = sorted(found, key=lambda each: -each.architecture.parameter_count)[:MAX_PLACES]
+        found = [each for each in found if each in largest]
+    return found
+
+
+def _place(prefix: str, architecture: Architecture) -> Place:
+    module = prefix.removesuffix(".")
+    counting: list[TensorSpec] = []
+    ties: set[str] = set()
+    for spec in architecture.tensors.values():
+        if spec.role != "buffer" and (spec.tie is None or spec.tie not in ties):
+            counting.append(spec)
+            ties.update([spec.tie] if spec.tie else [])
+    by_feature, by_leaf = features_of(counting, prefix=module), features_of(counting, leaf=True)
+    return Place(module, architecture, _with_numel(by_feature), _with_numel(by_leaf))
+
+
+def _with_numel(features: Mapping[Feature, int]) -> dict[Feature, tuple[int, int]]:
+    return {each: (count, prod(each[1])) for each, count in features.items()}
+
+
+def _specs_below(node: Subtree) -> list[TensorSpec]:
+    found: list[TensorSpec] = []
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        found.extend(each.leaves.values())
+        waiting.extend(each.children.values())
+    return found
+
+
+def _cut(target: Architecture, prefix: str, specs: Iterable[TensorSpec]) -> Architecture:
+    """Return a module of the target as an architecture of its own."""
+    cut = len(prefix)
+    owners = {spec.name.rpartition(".")[0] for spec in specs}
+    metadata = target.metadata
+    if metadata is not None:
+        metadata = {name[cut:]: metadata[name] for name in owners if name in metadata}
+    return Architecture(
+        (
+            TensorSpec(
+                spec.name[cut:], spec.shape, spec.dtype, spec.role, spec.tie, spec.layout, spec.quantised, spec.digest
+            )
+            for spec in specs
+        ),
+        entries=(entry[cut:] for entry in target.entries if entry.startswith(prefix)),
+        metadata=metadata,
+    )

@@ -1,0 +1,168 @@
+"""Architectures in the catalog: what the index finds, and which versions have what it finds."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy.orm import Session
+
+from registry.matches import CompatibleVersion
+from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
+from storage.metadata.records import NewArchitecture, NewVersion
+from storage.metadata.session import Transactional, insert_for, reads
+from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """The versions of one model that have one architecture, and are in use: live, not deprecated, not quarantined."""
+
+    architecture_id: int
+    team: str
+    model: str
+    version_count: int
+    newest_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionUse:
+    """A version that has an architecture."""
+
+    architecture_id: int
+    version_id: int
+    version: CompatibleVersion
+
+
+class Architectures(Transactional):
+    """The part of the catalog that knows architectures."""
+
+    @reads
+    def find_marks(self, session: Session, marks: Collection[int]) -> list[tuple[int, int, int]]:
+        """Return mark, architecture and count for every architecture that has one of the marks."""
+        row = ArchitectureMarkRow
+        query = select(row.mark, row.architecture_id, row.count).where(row.mark.in_(marks))
+        return [(mark, architecture, count) for mark, architecture, count in session.execute(query)]
+
+    @reads
+    def find_model_uses(
+        self, session: Session, architecture_ids: Collection[int], *, team: str | None, kind: str | None
+    ) -> list[ModelUse]:
+        """Return the models with versions in use that have one of the architectures."""
+        query = (
+            select(
+                ArchitectureUseRow.architecture_id,
+                ModelRow.team,
+                ModelRow.name,
+                func.count(VersionRow.id.distinct()),
+                func.max(VersionRow.id),
+            )
+            .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
+            .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
+            .join(AnnotationsRow, AnnotationsRow.version_id == VersionRow.id)
+            .where(ArchitectureUseRow.architecture_id.in_(architecture_ids), ModelRow.deleted_at.is_(None))
+            .where(VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
+            .where(AnnotationsRow.deprecated.is_(None))
+            .group_by(ArchitectureUseRow.architecture_id, ModelRow.id, ModelRow.team, ModelRow.name)
+        )
+        if team is not None:
+            query = query.where(ModelRow.team == team)
+        if kind is not None:
+            query = query.where(VersionRow.kind == kind)
+        return [ModelUse(*each) for each in session.execute(query)]
+
+    @reads
+    def find_version_uses(
+        self, session: Session, architecture_ids: Collection[int], version_ids: Collection[int]
+    ) -> list[VersionUse]:
+        """Return, newest first, which of the versions have which of the architectures."""
+        query = (
+            select(
+                ArchitectureUseRow.architecture_id,
+                VersionRow.id,
+                ModelRow.team,
+                ModelRow.name,
+                VersionRow.number,
+                VersionRow.kind,
+                VersionRow.created_at,
+                ArchitectureUseRow.path,
+                ArchitectureUseRow.part,
+            )
+            .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
+            .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
+            .where(ArchitectureUseRow.version_id.in_(version_ids))
+            .where(ArchitectureUseRow.architecture_id.in_(architecture_ids))
+            .order_by(VersionRow.id.desc(), ArchitectureUseRow.position)
+        )
+        return [
+            VersionUse(
+                architecture_id,
+                version_id,
+                CompatibleVersion(
+                    team=team, model=model, number=number, kind=kind, created_at=created_at, path=path, part=part
+                ),
+            )
+            for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query)
+        ]
+
+    @reads
+    def find_weight_counts(self, session: Session, architecture_ids: Collection[int]) -> dict[int, tuple[str, int]]:
+        """Return digest and number of tensors of architectures; those that are gone meanwhile are missing."""
+        row = ArchitectureRow
+        query = select(row.id, row.digest, row.weight_count).where(row.id.in_(architecture_ids))
+        return {found: (digest, count) for found, digest, count in session.execute(query)}
+
+    @reads
+    def find_documents(self, session: Session, digests: Collection[str]) -> dict[str, bytes]:
+        """Return the compressed documents of architectures; those that are gone meanwhile are missing."""
+        query = select(ArchitectureRow.digest, ArchitectureRow.document).where(ArchitectureRow.digest.in_(digests))
+        return {row.digest: row.document for row in session.execute(query)}
+
+
+def record_uses(session: Session, new: NewVersion, model: ModelRow, version: VersionRow) -> None:
+    """Put the architectures of a new version into the index, those that it did not have in digest order."""
+    distinct = {use.architecture.digest: use.architecture for use in new.uses}
+    ids = {digest: _ensure(session, architecture) for digest, architecture in sorted(distinct.items())}
+    rows = [
+        {
+            "version_id": version.id,
+            "position": position,
+            "architecture_id": ids[use.architecture.digest],
+            "model_id": model.id,
+            "path": use.path,
+            "part": use.part,
+        }
+        for position, use in enumerate(new.uses)
+    ]
+    if rows:
+        session.execute(insert(ArchitectureUseRow), rows)
+
+
+def _ensure(session: Session, architecture: NewArchitecture) -> int:
+    same = select(ArchitectureRow.id).where(ArchitectureRow.digest == architecture.digest)
+    known = session.scalars(same).one_or_none()
+    if known is not None:
+        return known
+    statement = insert_for(session, ArchitectureRow).values(
+        digest=architecture.digest, weight_count=architecture.weight_count, document=architecture.document
+    )
+    conflict = statement.on_conflict_do_nothing(index_elements=[ArchitectureRow.digest])
+    inserted = session.scalar(conflict.returning(ArchitectureRow.id))
+    if inserted is None:
+        return session.scalars(same).one()
+    marks = sorted(architecture.marks.items())
+    for start in range(0, len(marks), _BATCH):
+        batch = marks[start : start + _BATCH]
+        rows = [{"mark": mark, "architecture_id": inserted, "count": count} for mark, count in batch]
+        session.execute(insert(ArchitectureMarkRow), rows)
+    return inserted
+
+
+def forget_uses(session: Session, version: VersionRow) -> None:
+    """Take a version out of the index, and with it the architectures that no other version has."""
+    which = ArchitectureUseRow.version_id == version.id
+    ids: Sequence[int] = session.scalars(select(ArchitectureUseRow.architecture_id).where(which).distinct()).all()
+    session.execute(delete(ArchitectureUseRow).where(which))
+    used = exists().where(ArchitectureUseRow.architecture_id == ArchitectureRow.id)
+    session.execute(delete(ArchitectureRow).where(ArchitectureRow.id.in_(ids), ~used))
