@@ -106,8 +106,11 @@ class Refusal:
         self._said = [said or "The module's own load code refuses what was saved."]
 
     def nothing_fits(self) -> None:
-        """Note that not one tensor would be loaded."""
+        """Note that not one tensor would be loaded; names that meet with other shapes were noted already."""
         report = self._report
+        if report.mismatched:
+            self._said.append("Then nothing at all would be loaded.")
+            return
         have = next(iter(report.renames.names), "nothing")
         said = f"No tensor fits: the source has {have!r}, …, the target has {self._first!r}, …."
         by_order = ' The shapes are equal in order; if it is the same network: rename="by-order".'
