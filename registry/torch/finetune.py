@@ -1,20 +1,20 @@
 """Preparing a module for fine-tuning: a new head, the loaded trunk, what is frozen, and groups for the optimizer."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from registry.compat.name_globs import shorten
 from registry.errors import InvalidRequestError
 from registry.module_info import Recipe
 from registry.torch.freeze import Frozen, check_rows, freeze_names, open_module
 from registry.torch.frozen_names import iter_modules, match_names
 from registry.torch.frozen_plan import Modes, Rows
 from registry.torch.heads import find_heads, note_classes, replace_heads
-from registry.torch.recipe import find_recipe, remember
+from registry.torch.recipe import find_recipe, remember, short_globs
 from registry.torch.undo import Undo
 from registry.torch.uninitialised import forget, iter_tensors, uninitialised_names
 
@@ -126,11 +126,8 @@ def prepare(
         note_classes(inner, wishes.num_classes)
     frozen = freeze_names(inner, chosen, wishes.modes, wishes.rows)
     unfilled = uninitialised_names(inner)
-    filled = [name for name, _ in iter_tensors(inner) if name not in unfilled]
-    beside = shorten((name for name in unfilled if not _is_below(name, heads)), filled)
-    remember(inner, base, [*heads, *(each.removesuffix(".*") for each in beside)])
     groups = group_parameters(inner, heads, unfilled, wishes)
-    return Prepared(groups, frozen, find_recipe(inner) or Recipe(base=base)), loaded
+    return Prepared(groups, frozen, _note_recipe(inner, base, heads, unfilled)), loaded
 
 
 def group_parameters(
@@ -181,6 +178,19 @@ def _renew(module: nn.Module, new: Sequence[str], fresh: Mapping[str, torch.Tens
                 tensor.copy_(fresh[name])
     for name in new:
         forget(module.get_submodule(name))
+
+
+def _note_recipe(module: nn.Module, base: str | None, heads: Sequence[str], unfilled: Collection[str]) -> Recipe:
+    """Note on the module what its recipe needs, and return it: without what would make it too long."""
+    filled = [name for name, _ in iter_tensors(module) if name not in unfilled]
+    beside = [name for name in sorted(unfilled) if not _is_below(name, heads)]
+    new = list(heads)
+    with suppress(InvalidRequestError):
+        new += [each.removesuffix(".*") for each in short_globs(beside, filled)]
+    remember(module, base, new)
+    with suppress(InvalidRequestError):
+        return find_recipe(module) or Recipe(base=base, head=new)
+    return Recipe(base=base, head=new)
 
 
 def _is_below(name: str, modules: Sequence[str]) -> bool:

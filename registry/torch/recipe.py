@@ -2,7 +2,7 @@
 
 import fnmatch
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from registry.torch.unwrap import unwrap_module
 _ATTRIBUTE = "_weighbridge_finetune"
 _MAX_GLOBS = 1_000
 """What `Recipe` takes."""
+_NUMBER = re.compile(r"\d+")
 
 
 def remember(module: nn.Module, base: str | None, head: Sequence[str]) -> None:
@@ -55,7 +56,7 @@ def find_recipe(module: nn.Module) -> Recipe | None:
     return Recipe(
         base=(known or {}).get("base"),
         head=(known or {}).get("head", []),
-        frozen=_globs(kept, others),
+        frozen=short_globs(kept, others),
         rows=cast("Any", rows),
         batch_norm=modes.batch_norm,
         dropout=modes.dropout,
@@ -136,21 +137,39 @@ def _parents(name: str) -> Iterable[str]:
         yield name
 
 
-def _globs(names: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Return globs that match all of `names` and none of `others`: of whole modules, or else of all layers alike."""
+def short_globs(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return globs that match all of `names` and none of `others`: of whole modules, or else of all layers alike.
+
+    Raises:
+        InvalidRequestError: they would be more than a recipe holds.
+    """
     if names and not others:
         return ["*"]
     globs = shorten(names, others)
     if len(globs) <= _MAX_GLOBS:
         return globs
-    alike: dict[str, None] = {}
+    alike: dict[str, bool] = {}
     for each in globs:
-        wider = re.sub(r"\d+", "*", each)
-        matches = re.compile(fnmatch.translate(wider)).match
-        alike[each if wider not in alike and any(map(matches, others)) else wider] = None
+        for wider in _iter_wider(each):
+            if wider == each:
+                alike[each] = True
+            elif wider not in alike:
+                matches = re.compile(fnmatch.translate(wider)).match
+                alike[wider] = not any(map(matches, others))
+            if alike[wider]:
+                break
+    alike = {each: fits for each, fits in alike.items() if fits}
     if len(alike) > _MAX_GLOBS:
         raise InvalidRequestError(
             f"{len(alike):,} globs would be needed to say what is frozen; a recipe holds {_MAX_GLOBS:,}. Pass recipe= "
             "with globs of your own."
         )
     return list(alike)
+
+
+def _iter_wider(glob: str) -> Iterator[str]:
+    """Yield a glob with any number for its numbers, then with fewer and fewer of their last digits open."""
+    yield _NUMBER.sub("*", glob)
+    for kept in range(max((len(each) for each in _NUMBER.findall(glob)), default=0)):
+        yield _NUMBER.sub(lambda found, kept=kept: found[0][:kept] + "?" * len(found[0][kept:]), glob)
+    yield glob

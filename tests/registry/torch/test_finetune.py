@@ -1,12 +1,14 @@
 """Preparing real architectures for fine-tuning: their heads, what is loaded, what trains, and the way back."""
 
 import copy
+import io
 
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from registry.client.client import Client
@@ -342,3 +344,37 @@ def test_a_prepared_module_trains_and_its_backbone_stays_bit_for_bit(hub, weight
     moved = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     assert moved == {"fc.weight", "fc.bias"}
     assert len(tuned.frozen.in_eval) == 20
+
+
+def averaged(net):
+    wrapped = AveragedModel(net, use_buffers=True)
+    wrapped.update_parameters(net)
+    return wrapped
+
+
+def through_torch_save(net):
+    buffer = io.BytesIO()
+    torch.save(net, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "way", [lambda net: net, copy.deepcopy, averaged, through_torch_save, nn.SyncBatchNorm.convert_sync_batchnorm]
+)
+def test_a_loaded_and_frozen_backbone_stays_bit_for_bit_and_the_head_moves(hub, weights, way):
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet", num_classes=3)
+    hub.load_backbone(weights(timm.create_model("test_resnet", num_classes=9)), net, freeze=True)
+    net = way(net)
+    before = copy.deepcopy(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(3):
+        net.train()
+        net(images()).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    moved = {
+        key.removeprefix("module.") for key, value in net.state_dict().items() if not torch.equal(value, before[key])
+    }
+    assert moved == {"fc.weight", "fc.bias"}

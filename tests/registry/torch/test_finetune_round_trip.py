@@ -134,3 +134,14 @@ def test_a_recipe_for_something_else_is_refused(hub, name):
     version = hub.push(name, net)
     with pytest.raises(InvalidRequestError, match=r"matches no parameter.*of Linear"):
         apply_recipe(nn.Linear(2, 2), version)
+
+
+def test_a_frozen_module_that_is_pushed_as_code_comes_back_frozen(hub, name):
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
+    freeze(net, "2")
+    version = hub.push(name, net, as_code=True)
+    assert version.recipe == Recipe(frozen=["0.*", "1.*"])
+    back = hub.load_code(version.reference, trust_code=True)
+    back.train()
+    back(torch.randn(3, 4))
+    assert [each.training for each in back] == [True, False, True]

@@ -1,6 +1,8 @@
 """A recipe read off one module and applied to another gives the same freezing."""
 
 import json
+from fnmatch import fnmatchcase
+from itertools import islice, product
 
 import pytest
 import timm
@@ -13,7 +15,7 @@ from registry.errors import InvalidRequestError
 from registry.module_info import Recipe
 from registry.torch.freeze import freeze, unfreeze
 from registry.torch.frozen_part import iter_parts
-from registry.torch.recipe import apply_recipe, find_recipe, remember
+from registry.torch.recipe import apply_recipe, find_recipe, remember, short_globs
 
 
 def bert():
@@ -98,13 +100,24 @@ def test_a_recipe_is_short_and_can_be_read():
     assert find_recipe(net) == Recipe(frozen=["*"])
 
 
-def test_thousands_of_frozen_tensors_make_few_globs():
-    with torch.device("meta"):
-        net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(1500)))
-    freeze(net, "*.bias")
-    recipe = find_recipe(net)
-    assert recipe is not None
-    assert recipe.frozen == ["*.weight"]
+@pytest.mark.parametrize(
+    ("others", "count"),
+    [([], 1), ([f"{at}.adapter.weight" for at in range(1200)], 1), (["1200.linear.weight", "7.norm.weight"], 20)],
+)
+def test_thousands_of_frozen_tensors_make_few_globs_that_match_them_and_nothing_else(others, count):
+    names = [f"{at}.linear.weight" for at in range(1200)]
+    # Beside each of them something that trains, so that no whole module is frozen.
+    beside = [*others, *(f"{at}.linear.bias" for at in range(1200))]
+    globs = short_globs(names, beside)
+    assert [name for name in names if not any(fnmatchcase(name, each) for each in globs)] == []
+    assert [name for name in beside if any(fnmatchcase(name, each) for each in globs)] == []
+    assert len(globs) <= count
+
+
+def test_what_follows_no_order_makes_no_recipe():
+    names = [f"{''.join(letters)}.weight" for letters in islice(product("abcdefghijk", repeat=3), 1200)]
+    with pytest.raises(InvalidRequestError, match="a recipe holds 1,000"):
+        short_globs(names, [name.replace("weight", "bias") for name in names])
 
 
 def test_rows_come_back():
