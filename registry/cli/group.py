@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "registry.cli.inspect:inspect",
     "summary": "registry.cli.summary:summary",
     "check": "registry.cli.check:check",
+    "compatible": "registry.cli.compatible:compatible",
     "convert": "registry.cli.convert:convert",
     "push": "registry.cli.push:push",
     "pull": "registry.cli.pull:pull",

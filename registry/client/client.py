@@ -6,13 +6,14 @@ from typing import Self
 from registry.client.config import ClientSettings
 from registry.client.connection import Connection
 from registry.client.curating import Curating
+from registry.client.discovery import Discovering
 from registry.client.fitting import Fitting
 from registry.client.moving import Moving
 
 PathLike = str | os.PathLike[str]
 
 
-class Client(Moving, Fitting, Curating):
+class Client(Moving, Fitting, Discovering, Curating):
     """A registry's models, versions and weights. Making one talks to nobody; it is safe to share between threads.
 
     A *reference* names a model and perhaps a version: `vision/resnet50`, `vision/resnet50:3`, `vision/resnet50@prod`,

@@ -87,6 +87,15 @@ def import_finetune() -> ModuleType:
     return _import("registry.torch.finetune", "Fine-tuning")
 
 
+def import_architecture() -> ModuleType:
+    """Return the module that says what live modules are made of.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.architecture", "Looking at a module")
+
+
 def import_forward_summary() -> ModuleType:
     """Return the module that runs forward passes without values.
 
