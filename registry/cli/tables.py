@@ -15,10 +15,13 @@ import click
 from pydantic import BaseModel
 from rich.cells import cell_len, set_cell_size
 
+from registry.module_info import Builder, Origin, PretrainedConfig
 from registry.schema import AliasInfo, AliasMove, ModelInfo, VersionInfo
 from registry.sizes import format_size
 
 MAX_METRIC_COLUMNS = 4
+MAX_ARGUMENT = 60
+"""Characters of a builder's argument that are shown; a transformers configuration has thousands."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -112,7 +115,9 @@ def print_version(version: VersionInfo) -> None:
         "metrics": "  ".join(f"{name}={value:g}" for name, value in notes.metrics.items()),
         "tags": "  ".join(f"{name}={value}" for name, value in notes.tags.items()),
         "base": version.base or "",
-        "builder": version.builder.callable if version.builder else "",
+        "builder": _call(version.builder) if version.builder else "",
+        **(_module_facts(version.pretrained_cfg) if version.pretrained_cfg else {}),
+        **(_origin_facts(version.origin) if version.origin else {}),
         "deprecated": notes.deprecated or "",
         "pushed": f"{version.created_at:%Y-%m-%d %H:%M} UTC by {version.created_by}",
         "deleted": f"{version.deleted_at:%Y-%m-%d %H:%M} UTC" if version.deleted_at else "",
@@ -132,6 +137,40 @@ def print_version(version: VersionInfo) -> None:
         for each in version.artifacts
     ]
     print_table(("ARTIFACT", "SIZE", "FORMAT", "TRUST", "TENSORS", "SHA-256"), rows, right=("SIZE", "TENSORS"))
+
+
+def _call(builder: Builder) -> str:
+    given = ", ".join(f"{name}={_short(value)}" for name, value in builder.arguments.items())
+    return f"{builder.callable}({given})"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_ARGUMENT else "…"
+
+
+def _module_facts(config: PretrainedConfig) -> dict[str, str]:
+    classes = "" if config.num_classes is None else f"{config.num_classes:,}"
+    if config.class_names:
+        shown = ", ".join(config.class_names[:3])
+        classes += f" ({shown}{', …' if len(config.class_names) > 3 else ''})"  # noqa: PLR2004 - enough to know them by
+    resized = "" if config.crop_pct is None else f"crop {config.crop_pct:.3g}"
+    norms = "  ".join(
+        f"{name} {'/'.join(f'{each:g}' for each in values)}"
+        for name, values in (("mean", config.mean), ("std", config.std))
+        if values
+    )
+    size = "x".join(map(str, config.input_size or ()))
+    return {
+        "classes": classes,
+        "classifier": ", ".join(config.classifier),
+        "first conv": ", ".join(config.first_conv),
+        "input": "  ".join(filter(None, (size, config.interpolation, resized, norms))),
+    }
+
+
+def _origin_facts(origin: Origin) -> dict[str, str]:
+    return {"origin": origin.source, "licence": origin.license or ""}
 
 
 def print_facts(facts: dict[str, str]) -> None:

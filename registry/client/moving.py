@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from registry.client import examine, glue, pull, push
 from registry.client.connected import Connected
 from registry.client.results import Version
-from registry.module_info import Builder
+from registry.module_info import Builder, Recipe
 
 if TYPE_CHECKING:
     from collections import OrderedDict
@@ -31,7 +31,9 @@ class Moving(Connected):
         description: str = "",
         base: str | None = None,
         alias: str | Sequence[str] = (),
-        builder: Builder | Mapping[str, Any] | None = None,
+        builder: Builder | Mapping[str, Any] | str | type | None = None,
+        pretrained_cfg: object = None,
+        recipe: Recipe | Mapping[str, Any] | None = None,
         primary: str | None = None,
         as_code: bool = False,
         unwrap: bool = True,
@@ -48,7 +50,12 @@ class Moving(Connected):
             base: a reference to the version that this one was fine-tuned from.
             alias: moved to the new version as it appears.
             builder: how to make the module again (`{"callable": "timm:create_model", "arguments": {…}}`); inferred for
-                timm, torchvision and transformers modules.
+                modules of timm, torchvision, transformers and segmentation-models-pytorch. Also `"my_nets:Net"`, or
+                the class itself; it is never imported here, and with `hub.load` only where it is trusted.
+            pretrained_cfg: what the module takes and gives, as timm calls it: a `PretrainedConfig`, a dict of its
+                members, or the torchvision `Weights` that it was made with (`ResNet50_Weights.IMAGENET1K_V2`). What
+                is left out is inferred from a module: number of classes, classifier, first convolution.
+            recipe: how it was fine-tuned; read off a module that `prepare_finetune` or `freeze` prepared.
             primary: the artifact that is the state_dict when there are several.
             as_code: pickle a whole module, class and all; loading it will run code.
             unwrap: take the module out of DataParallel, DDP, `torch.compile` and AveragedModel, whose names it records.
@@ -68,6 +75,8 @@ class Moving(Connected):
             "base": base,
             "aliases": [alias] if isinstance(alias, str) else list(alias),
             "builder": builder,
+            "pretrained_cfg": pretrained_cfg,
+            "recipe": recipe,
             "primary": primary,
         }
         if push.is_path(obj):

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from registry.client.cache import hash_file
 from registry.client.connection import Connection
-from registry.client.glue import import_capture
+from registry.client.described import plain_builder, plain_pretrained_cfg
+from registry.client.glue import import_capture, import_recipe
 from registry.client.local import Collected, collect
 from registry.client.progress import progress_bar
 from registry.client.resolve import model_route
@@ -74,6 +75,9 @@ def push_object(
             log.info("%s", notice)
         given = dict(details)
         given["builder"] = given.get("builder") or captured.builder
+        given["pretrained_cfg"] = plain_pretrained_cfg(given.get("pretrained_cfg"), captured.pretrained_cfg)
+        if given.get("recipe") is None:
+            given["recipe"] = import_recipe().recipe_for_push(value, captured.notices)
         metadata = make_metadata(connection, given | {"wrappers": captured.wrappers})
         with captured.path.open("rb") as file:
             os.fsync(file.fileno())
@@ -93,6 +97,8 @@ def make_metadata(connection: Connection, details: Mapping[str, Any]) -> Version
     given = {name: value for name, value in details.items() if value is not None}
     given["metrics"] = plain_metrics(given.get("metrics"))
     given["tags"] = plain_tags(given.get("tags"))
+    given["builder"] = plain_builder(given.get("builder"))
+    given["pretrained_cfg"] = plain_pretrained_cfg(given.get("pretrained_cfg"))
     if "base" in given:
         given["base"] = str(connection.resolver.reference(str(given["base"])))
     try:

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from registry.errors import NoWeightsError, UnsupportedValueError
-from registry.module_info import Builder
+from registry.module_info import Builder, PretrainedConfig
 from registry.state_dict import METADATA_KEY
 from registry.torch import safetensors_file
 from registry.torch.builders import infer_builder
 from registry.torch.containers import iter_values, plain_mapping, replace_tensors
+from registry.torch.pretrained import infer_pretrained_cfg
 from registry.torch.sharing import compact_views, find_clusters
 from registry.torch.unwrap import unwrap_module
 
@@ -35,12 +36,14 @@ class Captured:
     Attributes:
         path: of the file.
         builder: how to make the module again, where that is known.
+        pretrained_cfg: what the module takes and gives, as far as it says so.
         wrappers: what was taken off the module, the outermost first.
         notices: what the user should know, as sentences.
     """
 
     path: Path
     builder: Builder | None = None
+    pretrained_cfg: PretrainedConfig | None = None
     wrappers: list[str] = field(default_factory=list[str])
     notices: list[str] = field(default_factory=list[str])
 
@@ -87,7 +90,8 @@ def _capture_module(module: nn.Module, stem: Path, *, as_code: bool, unwrap: boo
         if not state_dict:
             raise NoWeightsError(f"{type(module).__name__} has neither parameters nor buffers.")
         path = _write_mapping(state_dict, stem, as_code=False)
-    return Captured(path, infer_builder(module), wrappers, notices)
+    builder = infer_builder(module)
+    return Captured(path, builder, infer_pretrained_cfg(module, builder), wrappers, notices)
 
 
 def _check_not_sharded(module: nn.Module) -> None:

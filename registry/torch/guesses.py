@@ -60,9 +60,12 @@ def _torchvision(module: nn.Module) -> Iterator[Builder]:
     for count in _class_counts(module, None):
         for each in near:
             given: dict[str, Any] = {**count, **settings}
-            if "weights_backbone" in inspect.signature(each).parameters:
+            known = inspect.signature(each).parameters
+            if "weights_backbone" in known:
                 # Left out, it means: download the weights of the backbone.
                 given["weights_backbone"] = None
+            if "aux_loss" in known and getattr(module, "aux_classifier", None) is not None:
+                given["aux_loss"] = True
             yield Builder(callable=f"{public}:{each.__name__}", arguments=given)
 
 

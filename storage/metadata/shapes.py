@@ -55,8 +55,13 @@ def model_infos(session: Session, models: Sequence[ModelRow]) -> list[ModelInfo]
     ]
 
 
-def version_infos(session: Session, model: ModelRow, versions: Sequence[VersionRow]) -> list[VersionInfo]:
-    """Return versions of one model with their artifacts, annotations and aliases."""
+def version_infos(
+    session: Session, model: ModelRow, versions: Sequence[VersionRow], *, class_names: bool = False
+) -> list[VersionInfo]:
+    """Return versions of one model with their artifacts, annotations and aliases.
+
+    Names of classes, which may be thousands a version, are left out unless they are asked for.
+    """
     ids = [version.id for version in versions]
     artifacts = _artifacts(session, ids)
     annotations = _annotations(session, ids)
@@ -76,7 +81,7 @@ def version_infos(session: Session, model: ModelRow, versions: Sequence[VersionR
             annotations=annotations[version.id],
             base=version.base,
             builder=_parsed(Builder, version.builder),
-            pretrained_cfg=_parsed(PretrainedConfig, version.pretrained_cfg),
+            pretrained_cfg=_pretrained_cfg(version.pretrained_cfg, class_names=class_names),
             recipe=_parsed(Recipe, version.recipe),
             origin=_parsed(Origin, version.origin),
             wrappers=version.wrappers,
@@ -92,7 +97,7 @@ def version_infos(session: Session, model: ModelRow, versions: Sequence[VersionR
 
 def version_info(session: Session, model: ModelRow, version: VersionRow) -> VersionInfo:
     """Return one version with its artifacts, annotations and aliases."""
-    return version_infos(session, model, [version])[0]
+    return version_infos(session, model, [version], class_names=True)[0]
 
 
 def artifact_info(row: ArtifactRow) -> ArtifactInfo:
@@ -137,6 +142,12 @@ def alias_move(row: AliasMoveRow) -> AliasMove:
         moved_by=row.moved_by,
         reason=row.reason,
     )
+
+
+def _pretrained_cfg(document: dict[str, Any] | None, *, class_names: bool) -> PretrainedConfig | None:
+    left_out = set[str]() if class_names else {"class_names"}
+    kept = None if document is None else {name: value for name, value in document.items() if name not in left_out}
+    return _parsed(PretrainedConfig, kept)
 
 
 def _parsed(kind: type[DocumentT], document: dict[str, Any] | None) -> DocumentT | None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 
+from registry.client.client import Client
 from registry.client.config import SavedLogins
 
 SCRIPT = str(Path(sys.executable).with_name("weighbridge"))
@@ -151,3 +153,17 @@ def test_the_service_is_started_whatever_lies_in_the_working_folder(tmp_path):
     (tmp_path / "api.py").write_text("raise SystemExit('not ours')")
     done = subprocess.run([SCRIPT, "serve", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "--port" in done.stdout) == (0, True)
+
+
+def test_show_says_what_the_module_takes_and_how_it_is_built(run, name, live_server):
+    with Client(live_server.url) as hub:
+        hub.push(
+            name,
+            timm.create_model("test_resnet", num_classes=4),
+            pretrained_cfg={"class_names": ["cat", "dog", "cow", "owl"]},
+        )
+
+    shown = run("show", name).out
+
+    for part in ('timm:create_model(model_name="test_resnet"', "4 (cat, dog, cow, …)", "fc", "3x160x160  bicubic"):
+        assert part in shown
