@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from registry.formats.machine_state import BrokenPickleError, Handler, Machine
 from registry.formats.nodes import Call, DictNode, Global, ListNode, Node, SetNode, TupleNode
+from registry.formats.values import is_hashable
 
 unpack_u32 = struct.Struct("<I").unpack_from
 _u64 = struct.Struct("<Q").unpack_from
@@ -72,6 +73,7 @@ def list_of_mark(m: Machine, pos: int) -> int:
 def frozenset_of_mark(m: Machine, pos: int) -> int:
     """FROZENSET: of the values since the last MARK."""
     items = m.pop_mark()
+    _check_keys(items)
     m.stack.append(SetNode(items, frozen=True))
     return pos
 
@@ -86,8 +88,14 @@ def _pairs(m: Machine, items: Sequence[Node]) -> list[tuple[Node, Node]]:
 def dict_of_mark(m: Machine, pos: int) -> int:
     """DICT: of the keys and values since the last MARK."""
     items = m.pop_mark()
+    _check_keys(items[::2])
     m.stack.append(DictNode(_pairs(m, items)))
     return pos
+
+
+def _check_keys(keys: Sequence[Node]) -> None:
+    if not all(map(is_hashable, keys)):
+        raise BrokenPickleError("it has a key that no dict can have")
 
 
 def _extend(m: Machine, target: Node, items: Sequence[Node]) -> None:
@@ -118,6 +126,7 @@ def additems(m: Machine, pos: int) -> int:
     items = m.pop_mark()
     target = m.stack[-1]
     if isinstance(target, SetNode) and not target.frozen:
+        _check_keys(items)
         target.items.extend(items)
     elif isinstance(target, Call):
         target.add_items(items)
@@ -128,6 +137,7 @@ def additems(m: Machine, pos: int) -> int:
 
 def _set_pairs(m: Machine, target: Node, pairs: list[tuple[Node, Node]]) -> None:
     if isinstance(target, DictNode):
+        _check_keys([key for key, _ in pairs])
         target.pairs.extend(pairs)
     elif isinstance(target, Call):
         target.add_pairs(pairs)

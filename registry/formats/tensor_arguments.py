@@ -6,7 +6,7 @@ from typing import NoReturn
 from registry.errors import MalformedArtifactError
 from registry.formats.inert_names import DTYPE_BYTES, LAYOUTS
 from registry.formats.nodes import Global, Node
-from registry.formats.values import function_name
+from registry.formats.values import as_pairs, function_name
 
 
 def refuse_tensor(reason: str) -> NoReturn:
@@ -32,6 +32,19 @@ def truth(node: Node) -> bool:
     """Return a boolean."""
     if type(node) is not bool:
         refuse_tensor("its requires_grad is neither True nor False")
+    return node
+
+
+def check_hooks(node: Node) -> None:
+    """Refuse backward hooks: torch writes an empty OrderedDict, or nothing."""
+    if node is not None and as_pairs(node) != []:
+        refuse_tensor("it has backward hooks")
+
+
+def gradient(node: Node, dtype: str) -> bool:
+    """Return whether it requires a gradient, which only numbers with a point can."""
+    if truth(node) and not dtype.startswith(("float", "bfloat", "complex")):
+        refuse_tensor(f"it is {dtype} and requires a gradient")
     return node
 
 

@@ -16,7 +16,16 @@ from registry.formats.inert_names import (
 from registry.formats.inspection import StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.nodes import Call, Global, Node, StorageRef, TupleNode
-from registry.formats.tensor_arguments import count, dtype_name, exactly, layout_name, refuse_tensor, truth
+from registry.formats.tensor_arguments import (
+    check_hooks,
+    count,
+    dtype_name,
+    exactly,
+    gradient,
+    layout_name,
+    refuse_tensor,
+    truth,
+)
 from registry.formats.values import as_pairs, function_name, numpy_dtype
 
 _PARAMETER = ("torch.nn.parameter", "Parameter")
@@ -128,11 +137,13 @@ class TensorDecoder:
 
     def _tensor_v2(self, arguments: Sequence[Node]) -> TensorFacts:
         values = exactly(arguments, 6, 7)
+        check_hooks(values[5])
         return _flagged(self._tensor(values[:4]), values[4], values[6:])
 
     def _tensor_v3(self, arguments: Sequence[Node]) -> TensorFacts:
         values = exactly(arguments, 7, 8)
-        storage, offset, size, stride, requires_grad, _, dtype_node = values[:7]
+        storage, offset, size, stride, requires_grad, hooks, dtype_node = values[:7]
+        check_hooks(hooks)
         dtype = dtype_name(dtype_node)
         if type(storage) is not StorageRef or not storage.untyped or dtype in QUANTISED_DTYPES:
             refuse_tensor("its storage is not untyped")
@@ -140,7 +151,9 @@ class TensorDecoder:
 
     def _parameter(self, arguments: Sequence[Node]) -> TensorFacts:
         values = exactly(arguments, 3, 4)
-        return replace(self._of(values[0]), requires_grad=truth(values[1]), is_parameter=True)
+        facts = self._of(values[0])
+        check_hooks(values[2])
+        return replace(facts, requires_grad=gradient(values[1], facts.dtype), is_parameter=True)
 
     def _old_parameter(self, call: Call) -> TensorFacts:
         """`Parameter(data[, requires_grad])`, then perhaps BUILD with (requires_grad, volatile, hooks): torch 0.3."""
@@ -269,9 +282,9 @@ def _bytes_of(elements: int, itemsize: int, packed: int) -> int:
 def _flagged(facts: TensorFacts, requires_grad: Node, metadata: Sequence[Node]) -> TensorFacts:
     """Return the facts with requires_grad and the bits that torch's metadata sets."""
     if not metadata:
-        return replace(facts, requires_grad=True) if truth(requires_grad) else facts
+        return replace(facts, requires_grad=True) if gradient(requires_grad, facts.dtype) else facts
     pairs = as_pairs(metadata[0])
     if pairs is None or any(not isinstance(key, str) or key not in {"conj", "neg"} for key, _ in pairs):
         refuse_tensor("its metadata is unknown")
     bits = {key: truth(value) for key, value in pairs}
-    return replace(facts, requires_grad=truth(requires_grad), **bits)
+    return replace(facts, requires_grad=gradient(requires_grad, facts.dtype), **bits)

@@ -20,6 +20,10 @@ _NUMPY_FORMATS = {
     "f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "i", "i8": "q",
     "u1": "B", "u2": "H", "u4": "I", "u8": "Q", "b1": "?",
 }  # fmt: skip
+_UNHASHABLE = frozenset(
+    f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "set", "bytearray")
+) | {"collections.OrderedDict", "collections.Counter", "collections.defaultdict", "collections.deque"}
+_KEY_NODES = 1000
 _JSON_DEPTH = 16
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (DictNode, "dict"),
@@ -94,6 +98,24 @@ def as_items(node: Node) -> list[Node] | tuple[Node, ...] | None:
         initial = as_literal_items(node.arguments[0]) if node.arguments else ()
         return None if initial is None else [*initial, *node.items]
     return node.items or None
+
+
+def is_hashable(node: Node) -> bool:
+    """Return whether a dict or set may hold it as a key: what Python refuses is refused, and deep nests of tuples."""
+    if type(node) is str or type(node) is int:
+        return True
+    waiting: list[Node] = [node]
+    for _ in range(_KEY_NODES):
+        if not waiting:
+            return True
+        node = waiting.pop()
+        if isinstance(node, ListNode | DictNode) or function_name(node) in _UNHASHABLE:
+            return False
+        if isinstance(node, SetNode) and not node.frozen:
+            return False
+        if isinstance(node, TupleNode | SetNode):
+            waiting += node.items
+    return not waiting
 
 
 def as_literal_items(node: Node) -> list[Node] | tuple[Node, ...] | None:

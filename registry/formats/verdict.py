@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from registry.errors import MalformedArtifactError
 from registry.formats.allow_list import Standing, is_framework, standing
+from registry.formats.data_calls import check_data_calls
 from registry.formats.inert_names import COMPILER_CLASSES, OPTIMIZED_MODULE, TENSOR_PAIRS
 from registry.formats.inspection import Trust
 from registry.formats.limits import Limits
@@ -67,6 +68,8 @@ def judge(mentioned: Iterable[Global], calls: Sequence[Call], dangers: Sequence[
         return Verdict("unsafe", reasons, everything, foreign)
     _check_calls(calls)
     reasons = _code_reasons(by_standing, calls)
+    if not reasons:
+        check_data_calls(calls)
     return Verdict("code" if reasons else "tensors", reasons, everything, foreign)
 
 
