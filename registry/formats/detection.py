@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.limits import DEFAULT_LIMITS
 from registry.formats.machine import run_prefix
+from registry.formats.masked_pickles import EXTENSION, IMPORTABLE, says_pickle
 
 Family: TypeAlias = Literal["zip", "tar", "safetensors", "legacy"]
 
@@ -14,16 +15,10 @@ HEAD_BYTES = 4096
 
 _TAR_MAGIC_AT = 257
 _MAX_HEADER_BYTES = 100_000_000
-_PROTO = 0x80
-_HIGHEST_PROTOCOL = 5
 _TEXT_PICKLE = re.compile(
     rb"\(*[\]})N]*(?:[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|[dlt](?:p\d+\n|\.)|S['\"]|V[^\n]*\n|I\d+\n|L\d+L?\n|F)"
 )
 """How pickles of protocol 0 begin that refer to or hold something."""
-
-_IMPORTABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-
-_EXTENSION = "copyreg._extension_registry"
 
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "This is a Git LFS pointer, not the file: run `git lfs pull` and take the real one"),
@@ -55,7 +50,7 @@ def detect(head: bytes, size: int) -> Family | None:
         return "tar"
     if _is_safetensors(head, size):
         return "safetensors"
-    return "legacy" if _says_pickle(head) or head[:1] in {b"c", b"("} else None
+    return "legacy" if says_pickle(head) or head[:1] in {b"c", b"("} else None
 
 
 def looks_like_weights(head: bytes) -> bool:
@@ -68,7 +63,7 @@ def looks_like_weights(head: bytes) -> bool:
         head: its first `HEAD_BYTES` bytes, or all of it.
     """
     family = detect(head, _MAX_HEADER_BYTES * 2)
-    if family is not None and (family != "legacy" or _says_pickle(head)):
+    if family is not None and (family != "legacy" or says_pickle(head)):
         return True
     text = _is_text(head)
     if text and not _TEXT_PICKLE.match(head):
@@ -84,7 +79,7 @@ def looks_like_weights(head: bytes) -> bool:
             return True
         names = [str(each) for each in result.globals] if result else []
     # Random bytes mention things too: what is no name, or extensions by number.
-    return any(_IMPORTABLE.fullmatch(name) for name in names if name != _EXTENSION)
+    return any(IMPORTABLE.fullmatch(name) for name in names if name != EXTENSION)
 
 
 def explain_unknown(head: bytes, size: int) -> MalformedArtifactError:
@@ -105,10 +100,6 @@ def explain_unknown(head: bytes, size: int) -> MalformedArtifactError:
 def _is_safetensors(head: bytes, size: int) -> bool:
     length = int.from_bytes(head[:8], "little")
     return head[8:9] == b"{" and length <= _MAX_HEADER_BYTES and 8 + length <= size
-
-
-def _says_pickle(head: bytes) -> bool:
-    return len(head) > 1 and head[0] == _PROTO and head[1] <= _HIGHEST_PROTOCOL
 
 
 def _is_text(head: bytes) -> bool:

@@ -14,6 +14,7 @@ class Limits:
     Attributes:
         pickle_bytes: of one pickle.
         opcodes: of one pickle.
+        probed_bytes: of records that should be no pickles and run like one, in one archive.
         machine_bytes: estimated memory of the objects that one pickle describes.
         mark_depth: nested MARKs of one pickle.
         long_bytes: longer integers are kept opaque.
@@ -35,7 +36,8 @@ class Limits:
     """
 
     pickle_bytes: int = 256 * _MIB
-    opcodes: int = 30_000_000
+    opcodes: int = 10_000_000
+    probed_bytes: int = 4 * _MIB
     machine_bytes: int = 128 * _MIB
     mark_depth: int = 100_000
     long_bytes: int = 8 * _KIB

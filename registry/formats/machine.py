@@ -6,7 +6,7 @@ Everything that the stream mentions is recorded, whether it is called, kept, pop
 
 from dataclasses import dataclass
 from struct import error as StructError  # noqa: N812 - the module gives it no class name
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.allow_list import is_dangerous
@@ -85,6 +85,40 @@ def run_prefix(
         refuse_if_dangerous(list(machine.mentioned.values()), machine.dangers, error.detail)
         raise
     return MachineResult(root, list(machine.mentioned.values()), machine.calls, end, machine.dangers)
+
+
+@dataclass(slots=True)
+class Probe:
+    """What bytes say when they are run as if they were a pickle, whatever they are.
+
+    Attributes:
+        mentioned: the classes and functions so far.
+        dangers: the tricks so far.
+        outcome: whether they ran to a STOP, broke a rule, or go on after the bytes at hand.
+    """
+
+    mentioned: list[Global]
+    dangers: list[str]
+    outcome: Literal["ended", "broken", "hungry"]
+
+
+def probe(data: bytes, limits: Limits, size: int) -> Probe:
+    """Run the first bytes of something that may be no pickle at all.
+
+    Args:
+        data: the bytes at hand.
+        limits: bounds on opcodes, memory and nesting.
+        size: how many bytes there are in all.
+    """
+    machine = Machine(data, limits, 0, lambda _: None)
+    outcome: Literal["ended", "broken", "hungry"] = "ended"
+    try:
+        _execute(machine)
+    except OutOfBytesError:
+        outcome = "hungry" if len(data) < size else "broken"
+    except (IndexError, BrokenPickleError, MalformedArtifactError):
+        outcome = "broken"
+    return Probe(list(machine.mentioned.values()), machine.dangers, outcome)
 
 
 def refuse_if_dangerous(mentioned: list[Global], dangers: list[str], problem: str) -> None:

@@ -22,7 +22,7 @@ def _push(value: Node) -> Handler:
     return push
 
 
-_VALUE, _SMALL, _STRING, _NODE, _CALL = 8, 40, 72, 112, 128
+_VALUE, _SMALL, _STRING, _NODE, _CALL = 24, 40, 72, 112, 128
 """Estimated bytes of what an opcode makes, its place on the stack included."""
 
 _OPCODES: dict[bytes, tuple[Handler, int]] = {

@@ -9,11 +9,12 @@ from registry.formats.inert_names import JIT_PAIRS
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, run
+from registry.formats.masked_pickles import says_pickle
 from registry.formats.nodes import Call, DictNode, Global, Node, TupleNode
 from registry.formats.pickled import Pickled, describe
 from registry.formats.source import ByteSource
 from registry.formats.storages import StorageTable
-from registry.formats.strangers import check_strangers, note_native_code, says_pickle
+from registry.formats.strangers import check_strangers, note_native_code
 from registry.formats.torchscript_code import file_calls, read_texts
 
 _OWN = re.compile(

@@ -1,18 +1,20 @@
 """The one way into a weight file: its format told by its content, then that format's strict reader."""
 
 import gc
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from registry.errors import MalformedArtifactError
+from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.archive import Archive
 from registry.formats.detection import HEAD_BYTES, Family, detect, explain_unknown, looks_like_weights
 from registry.formats.exported import read_export
 from registry.formats.inspection import Document
 from registry.formats.legacy import read_legacy
 from registry.formats.limits import DEFAULT_LIMITS, Limits
+from registry.formats.masked_pickles import Prober
 from registry.formats.package import read_package
 from registry.formats.safetensors import read_safetensors
+from registry.formats.salvage import refuse_harm
 from registry.formats.source import ByteSource
 from registry.formats.tar import read_tar
 from registry.formats.torch_zip import read_torch_zip
@@ -43,18 +45,30 @@ def read(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
     """
     (head,) = source.read_many([(0, min(HEAD_BYTES, source.size))])
     family = detect(head, source.size)
-    if family in {None, "legacy"}:
-        if not looks_like_weights(head):
-            raise explain_unknown(head, source.size)
-        return read_legacy(source, limits)
+    if family in {None, "legacy"} and not looks_like_weights(head):
+        raise explain_unknown(head, source.size)
+    try:
+        document = _READERS[family or "legacy"](source, limits)
+    except MalformedArtifactError as error:
+        refuse_harm(source, family or "legacy", limits, error.detail)
+        raise
     if family == "safetensors":
-        return read_safetensors(source, limits)
-    if family == "tar":
-        return read_tar(source, limits)
-    return _read_archive(Archive.open(source, limits), source, limits)
+        _refuse_two_faced(head, source, limits)
+    return document
 
 
-def _read_archive(archive: Archive, source: ByteSource, limits: Limits) -> Document:
+def _refuse_two_faced(head: bytes, source: ByteSource, limits: Limits) -> None:
+    """Refuse what is a safetensors file and a pickle that does harm: `torch.load` would run it under another name."""
+    found = Prober(limits).look(head, source.size, lambda part: source.read_many([(0, part.stop)])[0])
+    if found.harmful:
+        raise UnsafeArtifactError(
+            f"The file is safetensors and a pickle at once, which would do harm: {', '.join(found.harmful[:10])}",
+            globals=sorted(found.harmful),
+        )
+
+
+def _read_archive(source: ByteSource, limits: Limits) -> Document:
+    archive = Archive.open(source, limits)
     names = archive.entries
     if ".data/extern_modules" in names:
         return read_package(archive, source, limits)
@@ -65,3 +79,11 @@ def _read_archive(archive: Archive, source: ByteSource, limits: Limits) -> Docum
     if "data.pkl" in names:
         return read_torch_zip(archive, source, limits)
     raise MalformedArtifactError("It is a zip archive, but none that torch wrote: it has no record `data.pkl`.")
+
+
+_READERS: dict[Family, Callable[[ByteSource, Limits], Document]] = {
+    "zip": _read_archive,
+    "tar": read_tar,
+    "safetensors": read_safetensors,
+    "legacy": read_legacy,
+}
