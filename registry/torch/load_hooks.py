@@ -17,7 +17,7 @@ from torch import nn
 from registry.architecture import Architecture, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): copying")
 _KNOWN_HOOKS = frozenset({"_weight_norm_compat_hook"})
@@ -88,6 +88,25 @@ def try_load(module: nn.Module, source: Architecture, names: dict[str, str], met
     return _load(clone, state_dict, metadata)
 
 
+def load_and_listen(module: nn.Module, state_dict: "Mapping[str, Any]", **options: bool) -> Any:
+    """Load with `strict=False` and return torch's `missing_keys` and `unexpected_keys`.
+
+    Some modules have a `load_state_dict` of their own that keeps torch's answer to itself (the encoders of
+    segmentation_models_pytorch); a hook hears it. None where torch's was not called at all.
+    """
+    heard: list[Any] = []
+
+    def listen(_: nn.Module, keys: Any) -> None:
+        heard.append(keys)
+
+    handle = cast("Any", module).register_load_state_dict_post_hook(listen)
+    try:
+        answer = cast("Any", module.load_state_dict(state_dict, strict=False, **options))
+    finally:
+        handle.remove()
+    return answer if hasattr(answer, "missing_keys") else heard[-1] if heard else None
+
+
 def _load(clone: nn.Module, state_dict: "OrderedDict[str, torch.Tensor]", metadata: Any) -> Trial | None:
     before = _shapes(clone)
     trial = Trial()
@@ -99,7 +118,7 @@ def _load(clone: nn.Module, state_dict: "OrderedDict[str, torch.Tensor]", metada
             # What the code makes anew is made without values too.
             with warnings.catch_warnings(), torch.device("meta"):
                 warnings.simplefilter("ignore")
-                answer = cast("Any", clone.load_state_dict(given, strict=False))
+                answer = load_and_listen(clone, given)
         except NotImplementedError:
             return None
         except Exception as error:  # noqa: BLE001 - a foreign hook may raise anything
@@ -107,6 +126,8 @@ def _load(clone: nn.Module, state_dict: "OrderedDict[str, torch.Tensor]", metada
             if not trial.mismatched:
                 return _refused(trial, error)
             continue
+        if answer is None:
+            return None
         trial.missing = set(answer.missing_keys) - trial.mismatched
         trial.unexpected = set(answer.unexpected_keys)
         break

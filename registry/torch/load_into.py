@@ -23,7 +23,7 @@ from registry.compat.rename_map import rename_metadata
 from registry.errors import StateDictMismatchError, WeighbridgeError
 from registry.torch.architecture import architecture_of
 from registry.torch.freeze import freeze, open_module
-from registry.torch.load_hooks import clone_on_meta
+from registry.torch.load_hooks import clone_on_meta, load_and_listen
 from registry.torch.load_target import Placing, check_target, find_submodule, has_own_code
 from registry.torch.load_values import LoadValues
 from registry.torch.overlaps import check_overlaps
@@ -138,7 +138,7 @@ class Filling:
         with warnings.catch_warnings():
             # The module's own code may warn; with warnings as errors that would end the load half-way.
             warnings.simplefilter("default")
-            answer: Any = self._module.load_state_dict(given, strict=False, **assign)
+            answer = load_and_listen(self._module, given, **assign)
         missing = set(getattr(answer, "missing_keys", ())) - {*self._plan.missing}
         names = self._plan.report.renames.names
         dropped = {names.get(name, name) for name in self._plan.dropped}

@@ -1,6 +1,8 @@
 """Loads of local files into live modules: all that was asked for, or nothing at all."""
 
+import os
 import re
+import signal
 from collections import OrderedDict
 
 import pytest
@@ -451,3 +453,107 @@ def test_batch_norm_without_versions_counts_as_torch_lets_it(hub, saved):
     module.layers[0].norm.num_batches_tracked += 5
     hub.load_into(saved(state_dict), module)
     assert module.layers[0].norm.num_batches_tracked.item() == 5
+
+
+class Reticent(Net):
+    """Keeps torch's answer to itself and drops a name before, as encoders of segmentation_models_pytorch do."""
+
+    def load_state_dict(self, state_dict, **options):
+        state_dict.pop("classifier.weight", None)
+        super().load_state_dict(state_dict, **options)
+
+
+def test_a_module_that_keeps_torchs_answer_to_itself_is_loaded(hub, saved):
+    source, module = Net(), Reticent()
+    extended = {**source.state_dict(), "classifier.weight": torch.ones(3)}
+    result = hub.load_into(saved(extended), module, strict=False, allow_unexpected=("classifier.*",))
+    assert same_values(module, source.state_dict())
+    assert result.missing_keys == []
+
+
+class Packed(nn.Module):
+    """Keeps bytes of any length as its extra state, as TransformerEngine does."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.text = text
+
+    def get_extra_state(self):
+        return torch.tensor(list(self.text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state):
+        self.text = bytes(state.tolist()).decode()
+
+
+def test_extra_state_that_is_a_tensor_may_have_any_length(hub, saved):
+    module = Packed("short")
+    hub.load_into(saved(Packed("as long as it likes")), module)
+    assert module.text == "as long as it likes"
+
+
+def test_ctrl_c_waits_until_the_module_is_whole(hub, saved, monkeypatch):
+    source, module = Net(), Net()
+    path, copy, count = saved(source), torch.Tensor.copy_, []
+
+    def interrupt_the_third(self, *given, **options):
+        count.append(self)
+        if len(count) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return copy(self, *given, **options)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", interrupt_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        hub.load_into(path, module)
+    assert len(count) > 3
+    assert same_values(module, source.state_dict())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Sees(nn.Module):
+    """Looks at images, and knows words; its output layer is its embedding."""
+
+    def __init__(self, *, channels=3, words=6):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 4, 3)
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+        self.embed_tokens = nn.Embedding(words, 4)
+        self.lm_head = nn.Linear(4, words, bias=False)
+        self.lm_head.weight = self.embed_tokens.weight
+
+
+def test_tensors_of_another_size_are_adapted_when_that_is_asked_for(hub, saved):
+    source, module = Sees(), Sees(channels=1, words=8)
+    path, before, rows = saved(source), state_of(module), module.embed_tokens.weight.detach()[6:].clone()
+    with pytest.raises(StateDictMismatchError, match=r'adapt=\["adapt_first_conv"\]') as raised:
+        hub.load_into(path, module)
+    assert state_of(module) == before
+    result = hub.load_into(path, module, adapt=arguments_of(raised.value)["adapt"])
+    assert torch.allclose(module.stem.weight, source.stem.weight.sum(1, keepdim=True))
+    assert torch.equal(module.embed_tokens.weight[:6], source.embed_tokens.weight)
+    assert torch.equal(module.embed_tokens.weight[6:], rows)
+    assert module.lm_head.weight is module.embed_tokens.weight
+    assert {*result.adapted} == {"stem.weight", "embed_tokens.weight", "lm_head.weight"}
+    assert "adapted    stem.weight: " in str(result)
+    assert result.missing_keys == []
+
+
+def test_tensors_of_another_size_may_also_stay(hub, saved):
+    module = Sees(words=8)
+    before = bits_of(module.embed_tokens.weight)
+    result = hub.load_into(saved(Sees()), module, allow_missing=["embed_tokens.*", "lm_head.*"])
+    assert bits_of(module.embed_tokens.weight) == before
+    assert result.missing_keys == ["embed_tokens.weight", "lm_head.weight"]
+
+
+def test_rows_that_nobody_has_cannot_be_adapted_on_the_meta_device(hub, saved):
+    with torch.device("meta"):
+        channels, words = Sees(channels=1), Sees(words=8)
+    source = Sees()
+    path = saved(source)
+    hub.load_into(path, channels, assign=True, adapt="adapt_first_conv")
+    assert torch.allclose(channels.stem.weight, source.stem.weight.sum(1, keepdim=True))
+    before = state_of(words)
+    with pytest.raises(StateDictMismatchError, match="on the meta device it has none"):
+        hub.load_into(path, words, assign=True, adapt="resize_vocabulary")
+    assert state_of(words) == before
