@@ -11,6 +11,7 @@ from registry.compat.leftovers import COUNTER, HEAD_NAME
 from registry.compat.name_globs import NameGlobs
 from registry.compat.refusal import ADAPTERS, Refusal
 from registry.compat.report import CompatibilityReport, Mismatch
+from registry.compat.rules import EXTRA_STATE
 from registry.errors import InvalidRequestError
 
 DropHead: TypeAlias = Literal["auto"] | bool
@@ -192,7 +193,9 @@ class _Planner:
         self.plan.dropped = [name for name in self._gone if name not in used]
         self._judge_missing()
         self._judge_dropped()
-        casts = [each for each in self._report.casts if each.effect == "refused" and each.name in self.plan.loaded]
+        # Extra state is handed over as it is.
+        refused = (each for each in self._report.casts if each.effect == "refused" and each.name in self.plan.loaded)
+        casts = [each for each in refused if not each.name.endswith(EXTRA_STATE)]
         self._refusal.casts(casts if self._wishes.cast == "safe" else [])
         named = self._wishes.allow_missing or self._wishes.allow_unexpected
         if self._wishes.backbone and "other_trunk" in self._report.reasons and not named:

@@ -14,6 +14,8 @@ COUNTED_SINCE = 2
 """The version of BatchNorm whose state_dicts have `num_batches_tracked`."""
 _FROZEN_VERSION = 1
 _ORIGINALS = ("original0", "original1")
+EXTRA_STATE = "_extra_state"
+"""The last name of what `get_extra_state` returns; it may be a tensor."""
 _OLD_SUFFIXES = ("_g", "_v")
 
 
@@ -67,9 +69,9 @@ def _owner(name: str) -> str:
 def fits(have: TensorSpec, want: TensorSpec) -> bool:
     """Return whether torch copies one to the other: equal shapes, or what 0.3 saved as `[1]` into a scalar.
 
-    As `torch.nn.Module._load_from_state_dict` does.
+    As `torch.nn.Module._load_from_state_dict` does; it hands extra state to its module, whatever its shape.
     """
-    return have.shape == want.shape or (not want.shape and have.shape == (1,))
+    return have.shape == want.shape or (not want.shape and have.shape == (1,)) or want.name.endswith(EXTRA_STATE)
 
 
 def _weight_norms(
