@@ -1,5 +1,6 @@
 """What `torch.export.save` wrote (pt2): graphs as JSON beside weights in raw records, described by JSON too."""
 
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -50,6 +51,10 @@ def read_export(archive: Archive, source: ByteSource, limits: Limits) -> Documen
     others = [name for name in archive.entries if name not in reading.done and not _KNOWN.fullmatch(name)]
     for name in find_archives(archive, others):
         reading.read_nested(name)
+    for name in find_archives(archive, sorted(reading.raw)):
+        # Numbers may begin as archives do. What is one in fact is looked into, though torch would not.
+        with contextlib.suppress(MalformedArtifactError):
+            reading.read_nested(name)
     for name in filter(_OPAQUE.fullmatch, others):
         reading.run_opaque(name)
     inspection.unknown_records = [name for name in others if name not in reading.done]
@@ -63,6 +68,7 @@ class _Reading:
 
     Attributes:
         done: the records that were read.
+        raw: those of them that hold the bytes of weights.
     """
 
     def __init__(self, archive: Archive, source: ByteSource, limits: Limits, inspection: Inspection) -> None:
@@ -75,6 +81,7 @@ class _Reading:
         self._decoder = TensorDecoder(self._storages, limits)
         self._documents: dict[str, Document] = {}
         self.done: set[str] = set()
+        self.raw: set[str] = set()
 
     def read_models(self) -> Node:
         """List the weights and constants of all models; return the state_dict, or the state_dicts by model."""
@@ -113,6 +120,7 @@ class _Reading:
 
     def _read_raw(self, entry: WeightEntry, view: View, role: Role, part: str | None) -> Call:
         raw = self._archive.entries[entry.record]
+        self.raw.add(entry.record)
         if entry.record not in self._storages:
             offset = self._archive.data_offset(raw)
             self._storages[entry.record] = StorageRecord(
