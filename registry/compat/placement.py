@@ -71,7 +71,7 @@ def place(source: Source, target: Target, floor: float = 0.0) -> Placement | Non
     for each in target.places:
         bound = source.bound(each, target.elements) if target.elements else 0.0
         if bound and each.into and partners:
-            inside = partners.get(each.into, _NOBODY)
+            inside = max((partners.get(twin, _NOBODY) for twin in each.twins), key=lambda found: found.elements)
             bound = 0.0 if inside.foreign else source.bound_of(inside.elements / target.elements, each.size, inside.fit)
         if not bound or bound < (floor if best is None else best.score):
             continue

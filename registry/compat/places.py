@@ -38,12 +38,14 @@ class Place:
         architecture: its tensors, by their names below it.
         elements: of each feature of it, how many tensors have it and how many elements one has that counts.
         leaves: the same by the tensors' last names alone.
+        twins: the names of all modules that it stands for, its own too.
     """
 
     into: str
     architecture: Architecture
     elements: dict[Feature, tuple[int, int]]
     leaves: dict[Feature, tuple[int, int]]
+    twins: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -117,24 +119,25 @@ def features_of(tensors: Iterable[TensorSpec], *, prefix: str = "", leaf: bool =
 
 
 def _find_places(target: Architecture) -> list[Place]:
-    nodes: dict[str, Subtree] = {}
+    nodes: dict[str, list[Subtree]] = {}
     for node in target.iter_subtrees():
         if node.prefix and node.tensor_count >= MIN_TENSORS:
-            nodes.setdefault(node.digest, node)
+            nodes.setdefault(node.digest, []).append(node)
     positions = {name: at for at, name in enumerate(target.tensors)}
-    found = [_place("", target)]
-    for node in nodes.values():
-        specs = sorted(_specs_below(node), key=lambda spec: positions[spec.name])
+    found = [_place("", target, ())]
+    for first, *others in nodes.values():
+        specs = sorted(_specs_below(first), key=lambda spec: positions[spec.name])
         if sum(not spec.name.endswith(COUNTER) for spec in specs) >= MIN_TENSORS:
-            found.append(_place(node.prefix, _cut(target, node.prefix, specs)))
+            twins = tuple(node.prefix.removesuffix(".") for node in (first, *others))
+            found.append(_place(twins[0], _cut(target, first.prefix, specs), twins))
     if len(found) > MAX_PLACES:
         largest = sorted(found, key=lambda each: -each.architecture.parameter_count)[:MAX_PLACES]
-        found = [each for each in found if each in largest]
+        names = {each.into for each in largest}
+        found = [each for each in found if each.into in names]
     return found
 
 
-def _place(prefix: str, architecture: Architecture) -> Place:
-    module = prefix.removesuffix(".")
+def _place(module: str, architecture: Architecture, twins: tuple[str, ...]) -> Place:
     counting: list[TensorSpec] = []
     ties: set[str] = set()
     for spec in architecture.tensors.values():
@@ -142,7 +145,7 @@ def _place(prefix: str, architecture: Architecture) -> Place:
             counting.append(spec)
             ties.update([spec.tie] if spec.tie else [])
     by_feature, by_leaf = features_of(counting, prefix=module), features_of(counting, leaf=True)
-    return Place(module, architecture, _with_numel(by_feature), _with_numel(by_leaf))
+    return Place(module, architecture, _with_numel(by_feature), _with_numel(by_leaf), twins)
 
 
 def _with_numel(features: Mapping[Feature, int]) -> dict[Feature, tuple[int, int]]:
