@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -116,10 +115,11 @@ class Filling:
         Raises:
             StateDictMismatchError: torch or the module's own code did something else than was planned.
         """
-        keep = has_own_code(self._module, given.keys()) or self._size() <= KEPT_BYTES
+        own_code = has_own_code(self._module, given.keys())
+        keep = own_code or self._size() <= KEPT_BYTES
         slots = _find_slots(self._module) if self._placing.assign else []
         with _uninterrupted():
-            undo = Undo(self._module, values=keep)
+            undo = Undo(self._module, values=keep, attributes=own_code)
             try:
                 self._copy(given)
                 _tie_again(slots)
@@ -135,10 +135,7 @@ class Filling:
 
     def _copy(self, given: "OrderedDict[str, Any]") -> None:
         assign = {"assign": True} if self._placing.assign else {}
-        with warnings.catch_warnings():
-            # The module's own code may warn; with warnings as errors that would end the load half-way.
-            warnings.simplefilter("default")
-            answer = load_and_listen(self._module, given, **assign)
+        answer = load_and_listen(self._module, given, **assign)
         missing = set(getattr(answer, "missing_keys", ())) - {*self._plan.missing}
         names = self._plan.report.renames.names
         dropped = {names.get(name, name) for name in self._plan.dropped}
@@ -180,7 +177,7 @@ class Filling:
         """Return globs over the head where it is all that there could be to train: nothing else is new."""
         heads = tuple(f"{module}." for module in self._plan.head)
         names = [name for name, source in self._plan.loaded.items() if heads and source.startswith(heads)]
-        if not names or any(name in self._tensors for name in self._plan.missing):
+        if not names or any(isinstance(self._tensors.get(name), nn.Parameter) for name in self._plan.missing):
             return ()
         # `freeze` names the tensors of what is inside of torch.compile and AveragedModel.
         inner = unwrap_module(self._module).module

@@ -46,7 +46,10 @@ class Placing:
             dtype = find_dtype(dtype.removeprefix("torch."))
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InvalidRequestError(f"dtype={dtype!r} is no floating-point dtype; only such tensors are converted.")
-        return cls(assign, None if device is None else find_device(device), dtype, cast)
+        found = None if device is None else find_device(device)
+        if found is not None and found.type == "meta":
+            raise InvalidRequestError("device='meta' holds no values; nothing can be loaded there.")
+        return cls(assign, found, dtype, cast)
 
     def dtype_for(self, target: torch.Tensor) -> torch.dtype:
         """Return the dtype that values for a tensor of the module get."""

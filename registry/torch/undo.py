@@ -30,21 +30,23 @@ class Undo:
     Args:
         module: as it shall be again.
         values: keep a copy of every parameter and buffer; it costs as much memory as the module, on its devices.
+        attributes: keep a copy of what is inside of plain attributes too (tensors, dicts, lists), for code of the
+            module that may change those.
     """
 
-    def __init__(self, module: nn.Module, *, values: bool) -> None:
+    def __init__(self, module: nn.Module, *, values: bool, attributes: bool = False) -> None:
         self._holds_values = values
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._contents: list[tuple[Any, Any]] = []
         self._kept: dict[int, _Kept] = {}
         for part in cast("Iterable[nn.Module]", module.modules()):
-            attributes = vars(part)
-            self._attributes.append((attributes, dict(attributes)))
-            for name, value in attributes.items():
+            members = vars(part)
+            self._attributes.append((members, dict(members)))
+            for name, value in members.items():
                 if isinstance(value, _CONTAINERS):
                     container: Any = cast("Any", value)
-                    self._contents.append((container, _copied(name, container, deep=values)))
-                elif values and isinstance(value, torch.Tensor):
+                    self._contents.append((container, _copied(name, container, deep=attributes)))
+                elif attributes and isinstance(value, torch.Tensor):
                     self._keep(value)
             if values:
                 for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):

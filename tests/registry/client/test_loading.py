@@ -134,13 +134,24 @@ def test_a_module_is_built_by_its_recorded_builder_and_computes_the_same(hub, na
     assert torch.equal(module(images), source(images))
 
 
-def test_tables_that_no_state_dict_holds_are_right(hub, name):
+def llama():
     config = transformers.LlamaConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=20
     )
-    source = transformers.LlamaForCausalLM(config).eval()
+    return transformers.LlamaForCausalLM(config)
+
+
+def gpt2():
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=20))
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_tables_that_no_state_dict_holds_are_right_and_ties_are_ties(hub, name, make):
+    source = make().eval()
     hub.push(name, source)
     module = hub.load(name, eval=True)
+    tied = {spec.tie for spec in architecture_of(source).tensors.values()}
+    assert {spec.tie for spec in architecture_of(module).tensors.values()} == tied
     tokens = torch.arange(6)[None]
     assert torch.equal(module(tokens).logits, source(tokens).logits)
 

@@ -9,6 +9,7 @@ from small_nets import Net, Tied
 from torch import nn
 
 from registry.errors import AmbiguousPrefixError, InvalidRequestError, StateDictMismatchError
+from registry.state_dict import EmaPartWarning
 
 
 class Detector(nn.Module):
@@ -119,6 +120,28 @@ def test_the_copy_in_a_checkpoint_is_not_the_average(hub, saved):
     path = saved({"state_dict_ema": average.state_dict(), "state_dict": source.state_dict()})
     hub.load_backbone(path, module, part="state_dict_ema")
     assert torch.equal(module.fc.weight, average.fc.weight)
+
+
+def test_the_only_weights_of_a_checkpoint_are_used_though_they_are_an_average_and_that_is_said(hub, saved):
+    source, module = Net(), Net()
+    with pytest.warns(EmaPartWarning, match="moving average") as warned:
+        result = hub.load_into(saved({"state_dict_ema": source.state_dict()}), module)
+    assert {str(each.message) for each in warned} == {
+        "The only weights are the moving average 'state_dict_ema'; say `part='state_dict_ema'`."
+    }
+    assert torch.equal(module.fc.weight, source.fc.weight)
+    assert "state_dict_ema" in str(result.report)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, torch.optim.swa_utils.AveragedModel])
+def test_wrapped_modules_are_filled_inside(hub, saved, wrap):
+    source, module = Net(), Net()
+    wrapper = wrap(module)
+    inner = module if wrap is not torch.optim.swa_utils.AveragedModel else wrapper.module
+    hub.load_backbone(saved(source), wrapper, freeze=True)
+    assert torch.equal(inner.fc.weight, source.fc.weight)
+    assert [name for name, each in inner.named_parameters() if each.requires_grad] == ["fc.weight", "fc.bias"]
 
 
 def trained(module, images):
