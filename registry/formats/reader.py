@@ -14,7 +14,7 @@ from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.masked_pickles import Prober
 from registry.formats.package import read_package
 from registry.formats.safetensors import read_safetensors
-from registry.formats.salvage import refuse_harm
+from registry.formats.salvage import refuse_broken
 from registry.formats.source import ByteSource
 from registry.formats.tar import read_tar
 from registry.formats.torch_zip import read_torch_zip
@@ -50,8 +50,7 @@ def read(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
     try:
         document = _READERS[family or "legacy"](source, limits)
     except MalformedArtifactError as error:
-        refuse_harm(source, family or "legacy", limits, error.detail)
-        raise
+        refuse_broken(source, family or "legacy", limits, error)
     if family == "safetensors":
         _refuse_two_faced(head, source, limits)
     return document

@@ -7,8 +7,9 @@ that it refuses. Whether such a file is broken or hostile is worth knowing.
 import zlib
 from collections.abc import Iterator
 from struct import Struct
+from typing import NoReturn
 
-from registry.errors import UnsafeArtifactError
+from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.detection import Family
 from registry.formats.limits import Limits
 from registry.formats.masked_pickles import LOOK_BYTES, Prober, says_pickle
@@ -24,36 +25,44 @@ _DEFLATED = 8
 _TAR_BLOCK = 512
 
 
-def refuse_harm(source: ByteSource, family: Family, limits: Limits, problem: str) -> None:
-    """Return when nothing in a file with a `problem` does harm, as far as can be seen.
+def refuse_broken(source: ByteSource, family: Family, limits: Limits, error: MalformedArtifactError) -> NoReturn:
+    """Raise the error of a broken file again, in words that name what its pickles would do.
+
+    A broken archive stays malformed, whatever is in it: nobody can say which pickle a program would find in it.
 
     Raises:
-        UnsafeArtifactError: a pickle in it does.
+        MalformedArtifactError: with a further sentence, and `extra["globals"]`, when a pickle in it does harm.
+        UnsafeArtifactError: what does harm is a pickle at the very start of the file, which every program finds.
     """
     length = min(source.size, _WINDOW_BYTES)
     prober = Prober(limits)
     for start in sorted({0, source.size - length}):
         (window,) = source.read_many([(start, length)])
-        for content in _iter_contents(window, family):
-            found = prober.look(content[:LOOK_BYTES], len(content), content.__getitem__)
-            if found.harmful:
-                names = ", ".join(found.harmful[:10])
-                raise UnsafeArtifactError(
-                    f"The file is broken ({problem}) and would do harm before it fails: {names}",
-                    globals=sorted(found.harmful),
-                )
+        for position, content in _iter_contents(window, family):
+            harmful = prober.look(content[:LOOK_BYTES], len(content), content.__getitem__).harmful
+            if harmful:
+                names = ", ".join(harmful[:10])
+                if start + position == 0:
+                    raise UnsafeArtifactError(
+                        f"The file is broken ({error.detail}) and would do harm before it fails: {names}",
+                        globals=sorted(harmful),
+                    )
+                raise MalformedArtifactError(
+                    f"{error.detail} A pickle in it would do harm: {names}.", globals=sorted(harmful)
+                ) from error
+    raise error
 
 
-def _iter_contents(window: bytes, family: Family) -> Iterator[bytes]:
-    """Yield the first bytes of what may be a pickle."""
-    yield window[:_CONTENT_BYTES]
+def _iter_contents(window: bytes, family: Family) -> Iterator[tuple[int, bytes]]:
+    """Yield the first bytes of what may be a pickle, and where they lie."""
+    yield 0, window[:_CONTENT_BYTES]
     if family == "zip":
         yield from _iter_zipped(window)
     elif family == "tar":
         yield from _iter_blocks(window)
 
 
-def _iter_zipped(window: bytes) -> Iterator[bytes]:
+def _iter_zipped(window: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the first bytes of whatever follows a local header of a zip archive."""
     position = window.find(_SIGNATURE)
     for _ in range(_MAX_HEADERS):
@@ -65,7 +74,7 @@ def _iter_zipped(window: bytes) -> Iterator[bytes]:
         if method == _DEFLATED:
             content = _inflate(content)
         if content[:1] != b"P" and content:
-            yield content
+            yield start, content
         position = window.find(_SIGNATURE, position + 1)
 
 
@@ -76,8 +85,8 @@ def _inflate(raw: bytes) -> bytes:
         return b""
 
 
-def _iter_blocks(window: bytes) -> Iterator[bytes]:
+def _iter_blocks(window: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield what begins as a pickle where a member of a tar file may begin."""
     for position in range(_TAR_BLOCK, len(window), _TAR_BLOCK):
         if says_pickle(window[position : position + 2]):
-            yield window[position : position + _CONTENT_BYTES]
+            yield position, window[position : position + _CONTENT_BYTES]

@@ -53,7 +53,6 @@ LIES = {
     "two roots": lambda data: zip_of(("m/data.pkl", HARMFUL), ("n/version", b"3")),
     "no root": lambda data: zip_of(("data.pkl", HARMFUL), ("version", b"3")),
     "only upper case": lambda data: zip_of(("m/DATA.PKL", HARMFUL), ("m/version", b"3")),
-    "no version": lambda data: zip_of(("m/data.pkl", HARMFUL)),
     "bzip2": lambda data: (
         zip_of(("m/data.pkl", HARMFUL), ("m/b", b"abc"), compression=zipfile.ZIP_STORED)
         + zip_of(("m/data.pkl", HARMFUL), compression=zipfile.ZIP_BZIP2)
@@ -65,19 +64,29 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lying_archive_that_does_harm_is_unsafe(lie):
+def test_a_lying_archive_is_malformed_and_says_what_it_would_do(lie):
     data = zip_of(("m/data.pkl", HARMFUL), ("m/version", b"3\n"))
-    assert verdict(LIES[lie](data)) == "unsafe"
+    with pytest.raises(MalformedArtifactError, match=r"would do harm: os\.system") as caught:
+        read(BytesSource(LIES[lie](data)))
+    assert caught.value.extra["globals"] == ["os.system"]
+
+
+def test_a_pickle_that_was_read_before_the_archive_is_found_to_lie_is_unsafe():
+    assert verdict(zip_of(("m/data.pkl", HARMFUL))) == "unsafe"
+    assert verdict(zip_of(("m/data.pkl", HARMFUL), ("m/version", b"3"), ("m/inner", b"PK\x03\x04"))) == "unsafe"
 
 
 @pytest.mark.parametrize("lie", ["cut off", "bytes behind it", "a comment", "another local name", "an encryption flag"])
-def test_a_lying_archive_that_does_no_harm_is_malformed(lie):
-    assert verdict(LIES[lie](saved())) == "malformed"
+def test_a_lying_archive_that_would_do_no_harm_is_not_said_to(lie):
+    with pytest.raises(MalformedArtifactError) as caught:
+        read(BytesSource(LIES[lie](saved())))
+    assert not caught.value.extra
 
 
-def test_a_broken_tar_file_that_does_harm_is_unsafe():
+def test_a_broken_tar_file_says_what_it_would_do():
     members = {**tar_files.members_of({"a": torch.ones(2)}), "pickle": HARMFUL}
-    assert verdict(tar_files.pack({**members, "more": b""})) == "unsafe"
+    with pytest.raises(MalformedArtifactError, match=r"would do harm: os\.system"):
+        read(BytesSource(tar_files.pack({**members, "more": b""})))
     assert verdict(tar_files.pack({**tar_files.members_of({"a": torch.ones(2)}), "more": b""})) == "malformed"
 
 
