@@ -59,11 +59,22 @@ def _standing_of(module: str, name: str) -> Standing:
         if pair in pairs:
             return found
     top = module.partition(".")[0]
-    if top in _STANDARD_MODULES or "." in name or not _is_importable(module) or not _is_importable(name):
+    if top in _STANDARD_MODULES or not _is_importable(module) or not _is_importable(name):
+        return "unsafe"
+    if "." in name and (top in _FRAMEWORKS or not _is_nested_class(name)):
         return "unsafe"
     if top in _FRAMEWORKS and not name.lstrip("_")[:1].isupper():
         return "unsafe"
     return "code"
+
+
+def _is_nested_class(name: str) -> bool:
+    """Return whether a dotted name is written as classes in classes are (`Net.Block`), see docs/decisions/0005.
+
+    The walk that does harm goes through a module that another one imported (`os.system`): such names are lower-case.
+    """
+    parts = name.split(".")
+    return all(part.lstrip("_")[:1].isupper() and part not in _STANDARD_MODULES for part in parts)
 
 
 def _is_importable(dotted: str) -> bool:
