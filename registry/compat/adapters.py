@@ -15,8 +15,11 @@ _DERIVED = ("relative_position_index", "relative_coords_table", "attn_mask", "po
 """Buffers that a module computes from its window or input size (Swin, BEiT, MaxViT, BERT)."""
 _VOCABULARY = re.compile(
     r"(?:^|\.)(?:(?:word_embeddings|embed_tokens|tok_embeddings|token_embedding|wte|shared|lm_head)\.weight"
-    r"|(?:decoder|lm_head)\.bias|predictions\.bias|decoder\.weight)$"
+    r"|token_type_embeddings\.weight"
+    r"|(?:decoder|lm_head)\.bias|predictions\.bias|decoder\.weight|final_logits_bias)$"
 )
+_BIAS_ROW = "final_logits_bias"
+"""BART's, of shape (1, rows)."""
 _PATCH = re.compile(r"patch_?embed|conv_proj|patch_embeddings")
 
 
@@ -39,7 +42,7 @@ def find_adapter(source: TensorSpec, target: TensorSpec, *, first_convs: Sequenc
         return "resize_position"
     if len(have) != len(want):
         return None
-    if _VOCABULARY.search(target.name) and differing == [0]:
+    if differing == [1 if target.name.endswith(_BIAS_ROW) else 0] and _VOCABULARY.search(target.name):
         return "resize_vocabulary"
     if target.name in first_convs and differing == [1]:
         return "adapt_first_conv"

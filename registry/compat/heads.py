@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from registry.architecture import Architecture, TensorSpec
 from registry.compat.leftovers import HEAD_NAME
+from registry.compat.rename_map import shared_head
 
 MOST = 0.5
 
@@ -17,9 +18,9 @@ def find_head(
 ) -> list[str]:
     """Return the source modules whose mismatch is that of another number of classes; empty when it is not.
 
-    All mismatched tensors differ in dimension 0 only, by one common ratio, lie in modules after which nothing else
-    comes in their branch, and the tensors that fit are most of all. (The ratio alone would call an LSTM into a GRU, a
-    wider hidden layer or a bias table a head.)
+    All mismatched tensors differ in dimension 0 only, by one common ratio in each branch (a network of several tasks
+    has a head for each), lie in modules after which nothing else comes in their branch, and the tensors that fit are
+    most of all. (The ratio alone would call an LSTM into a GRU, a wider hidden layer or a bias table a head.)
 
     Args:
         source: what was saved.
@@ -29,8 +30,7 @@ def find_head(
     """
     if not mismatched or matched_count <= MOST * (matched_count + len(mismatched)):
         return []
-    ratios = {_ratio(have.shape, want.shape) for have, want in mismatched}
-    if len(ratios) != 1 or None in ratios:
+    if not _have_one_ratio_a_branch(mismatched):
         return []
     by_source = source.is_ordered or not target.is_ordered
     names = source.tensors if by_source else target.tensors
@@ -51,6 +51,17 @@ def guess_head(source: Architecture) -> list[str]:
         if module and len(spec.shape) > 1 and (source.is_ordered or HEAD_NAME.search(module)):
             return [module]
     return []
+
+
+def _have_one_ratio_a_branch(mismatched: Sequence[tuple[TensorSpec, TensorSpec]]) -> bool:
+    owners = [want.name.rpartition(".")[0] for _, want in mismatched]
+    shared = len(shared_head(min(owners), max(owners)))
+    ratios: dict[str, Fraction] = {}
+    for owner, (have, want) in zip(owners, mismatched, strict=True):
+        ratio = _ratio(have.shape, want.shape)
+        if ratio is None or ratios.setdefault(owner[shared:].partition(".")[0], ratio) != ratio:
+            return False
+    return True
 
 
 def _ratio(have: Sequence[int], want: Sequence[int]) -> Fraction | None:

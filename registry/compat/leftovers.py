@@ -13,8 +13,9 @@ COUNTER = "num_batches_tracked"
 _DIGITS = "0123456789"
 _REVERSE = "_reverse"
 _AUXILIARY = re.compile(
-    r"aux|(?:^|[._])(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator)(?:$|[._])", re.IGNORECASE
+    r"aux|(?:^|[._])(?:ema|teacher|momentum|criterion|loss(?:es)?|discriminator|pooler)(?:$|[._])", re.IGNORECASE
 )
+"""What only helps the training, or, as the pooler of BERT's pretraining, nothing but another head needs."""
 _BUFFERS = frozenset(
     {"running_mean", "running_var", "n_averaged", "position_ids", "relative_position_index", "attn_mask", "inv_freq"}
 )
@@ -179,7 +180,7 @@ def lies_in(name: str, modules: AbstractSet[str]) -> bool:
 
 
 def is_auxiliary(name: str) -> bool:
-    """Return whether a module's name says that it only helps the training."""
+    """Return whether a module's name says that a trunk works without it."""
     return _AUXILIARY.search(name.rpartition(".")[0]) is not None
 
 

@@ -4,7 +4,7 @@ Nothing here runs unasked. Each adapter computes in float32 or wider and returns
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import TYPE_CHECKING, cast
 
@@ -94,7 +94,13 @@ def _adapt_first_conv(source: Tensor, target: Tensor, name: str, _: Grid | None)
 
 
 def _resize_vocabulary(source: Tensor, target: Tensor, name: str, _: Grid | None) -> Adapted:
-    """Copy the rows that both have, as transformers' `resize_token_embeddings`; (rows, …) → (other rows, …)."""
+    """Copy the rows that both have, as transformers' `resize_token_embeddings`.
+
+    Shapes: (rows, …) → (other rows, …), and BART's `final_logits_bias` (1, rows) → (1, other rows).
+    """
+    if source.ndim == target.ndim == 2 and len(source) == len(target) == 1:  # noqa: PLR2004 - (1, rows)
+        found = _copy_rows(source.T, target.T, name, "rows")
+        return replace(found, tensor=found.tensor.T.contiguous(), new_rows=range(0))
     return _copy_rows(source, target, name, "rows")
 
 

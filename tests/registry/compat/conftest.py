@@ -89,19 +89,30 @@ def _transformers(name, **arguments):
     return kind(kind.config_class(**(tiny | parts | arguments)))
 
 
-_LIBRARIES = {"tv": _torchvision, "timm": _timm, "hf": _transformers}
+def _segmentation(name, encoder, aux=None, **arguments):
+    import segmentation_models_pytorch
+
+    if aux is not None:
+        arguments["aux_params"] = {"classes": aux}
+    if name == "Unet" and "encoder_depth" in arguments:
+        arguments["decoder_channels"] = (32, 16, 8, 4, 2)[: arguments["encoder_depth"]]
+    return getattr(segmentation_models_pytorch, name)(encoder, encoder_weights=None, **arguments)
+
+
+_LIBRARIES = {"tv": _torchvision, "timm": _timm, "hf": _transformers, "smp": _segmentation}
 
 
 @cache
 def build(description):
-    """Return a module on the meta device: `tv resnet50 num_classes=10`, `nested tv resnet18`, `pair tv resnet18`."""
+    """Return a module on the meta device: `tv resnet50 num_classes=10`, `smp Unet resnet18`, `nested tv resnet18`."""
     library, *words = shlex.split(description)
     if library in {"nested", "pair"}:
         inner = build(" ".join(words))
         return Nested(inner) if library == "nested" else Pair(inner, build(f"{' '.join(words)} "))
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
-        return _LIBRARIES[library](words[0], **_arguments(words[1:]))
+        named = [word for word in words if "=" in word]
+        return _LIBRARIES[library](*(word for word in words if "=" not in word), **_arguments(named))
 
 
 def saved(description):

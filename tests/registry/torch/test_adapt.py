@@ -263,7 +263,13 @@ def bert(**options):
     return transformers.BertForMaskedLM(transformers.BertConfig(**(config | options)))
 
 
-@pytest.mark.parametrize("build", [gpt2, bert])
+def bart(**options):
+    config = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 20, "max_position_embeddings": 12}
+    config |= {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("attention_heads", "ffn_dim")}
+    return transformers.BartForConditionalGeneration(transformers.BartConfig(**(config | options)))
+
+
+@pytest.mark.parametrize("build", [gpt2, bert, bart])
 @pytest.mark.parametrize("size", [26, 14])
 def test_a_vocabulary_is_resized_as_transformers_does_in_the_rows_that_both_have(build, size):
     source, target = build(), build(vocab_size=size)
