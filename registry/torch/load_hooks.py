@@ -94,6 +94,9 @@ def load_and_listen(module: nn.Module, state_dict: "Mapping[str, Any]", **option
     Some modules have a `load_state_dict` of their own that keeps torch's answer to itself (the encoders of
     segmentation_models_pytorch); a hook hears it. None where torch's was not called at all.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        # It takes no hooks, and has torch's own method.
+        return cast("Any", module.load_state_dict(state_dict, strict=False, **options))
     heard: list[Any] = []
 
     def listen(_: nn.Module, keys: Any) -> None:

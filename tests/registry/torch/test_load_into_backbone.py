@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from module_state import state_of
+from module_state import bits_of, state_of
 from small_nets import Net, Tied
 from torch import nn
 
@@ -134,14 +134,25 @@ def test_the_only_weights_of_a_checkpoint_are_used_though_they_are_an_average_an
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, torch.optim.swa_utils.AveragedModel])
-def test_wrapped_modules_are_filled_inside(hub, saved, wrap):
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrapped_modules_are_filled_and_frozen_inside(hub, saved, wrap):
     source, module = Net(), Net()
-    wrapper = wrap(module)
-    inner = module if wrap is not torch.optim.swa_utils.AveragedModel else wrapper.module
-    hub.load_backbone(saved(source), wrapper, freeze=True)
-    assert torch.equal(inner.fc.weight, source.fc.weight)
-    assert [name for name, each in inner.named_parameters() if each.requires_grad] == ["fc.weight", "fc.bias"]
+    hub.load_backbone(saved(source), wrap(module), freeze=True)
+    assert torch.equal(module.fc.weight, source.fc.weight)
+    assert [name for name, each in module.named_parameters() if each.requires_grad] == ["fc.weight", "fc.bias"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("scripted", [True, False])
+def test_averaged_and_scripted_modules_are_filled(hub, saved, scripted):
+    source, module = Net(), Net()
+    if scripted:
+        module = torch.jit.trace(module.eval(), torch.ones(1, 3, 8, 8))
+        hub.load_into(saved(source), module)
+    else:
+        module = torch.optim.swa_utils.AveragedModel(module)
+        assert hub.load_backbone(saved(source), module).missing_keys == ["n_averaged"]
+    assert {bits_of(each) for each in module.parameters()} == {bits_of(each) for each in source.parameters()}
 
 
 def trained(module, images):
