@@ -27,6 +27,7 @@ COMMANDS = {
     "compatible": "registry.cli.compatible:compatible",
     "convert": "registry.cli.convert:convert",
     "push": "registry.cli.push:push",
+    "import": "registry.cli.importing:import_",
     "pull": "registry.cli.pull:pull",
     "download": "registry.cli.pull:download",
     "list": "registry.cli.models:list_",

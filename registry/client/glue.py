@@ -123,6 +123,15 @@ def import_pretrained() -> ModuleType:
     return _import("registry.torch.pretrained", "Describing a module")
 
 
+def import_published() -> ModuleType:
+    """Return the module that knows what torchvision and timm have published.
+
+    Raises:
+        ConfigurationError: PyTorch is not installed.
+    """
+    return _import("registry.torch.published", "Importing from a library of PyTorch")
+
+
 def import_safetensors_writer() -> ModuleType:
     """Return the module that writes tensors as safetensors.
 

@@ -56,6 +56,15 @@ def push_files(
     return _send(connection, reference, metadata, collected)
 
 
+def push_collected(connection: Connection, ref: str, collected: Collected, details: Mapping[str, Any]) -> Version:
+    """Send files under the names that they were given.
+
+    Raises:
+        WeighbridgeError: see `Client.push`.
+    """
+    return _send(connection, connection.resolver.model(ref), make_metadata(connection, details), collected)
+
+
 def push_object(
     connection: Connection, ref: str, value: object, details: Mapping[str, Any], *, as_code: bool, unwrap: bool
 ) -> Version:

@@ -57,7 +57,7 @@ class Transport:
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url
         self._token = token
-        self._pools = _make_pools(url)
+        self._pools = make_pools(url)
 
     def close(self) -> None:
         """Close the pooled connections."""
@@ -165,7 +165,7 @@ class Transport:
         self, method: str, url: str, make_body: MakeBody | None, headers: dict[str, str], read_timeout: float
     ) -> Incoming:
         for _ in range(MAX_REDIRECTS + 1):
-            sent = {"User-Agent": _user_agent(), "Accept-Encoding": "identity", **headers}
+            sent = {"User-Agent": user_agent(), "Accept-Encoding": "identity", **headers}
             if self._token is not None and _origin(url) == _origin(self.url):
                 sent["Authorization"] = f"Bearer {self._token}"
             response = self._pools.request(
@@ -186,7 +186,8 @@ class Transport:
         raise urllib3.exceptions.ProtocolError(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _make_pools(url: str) -> urllib3.PoolManager:
+def make_pools(url: str) -> urllib3.PoolManager:
+    """Return connections to a URL's host, by the proxy that the environment names."""
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
@@ -200,7 +201,8 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 @cache
-def _user_agent() -> str:
+def user_agent() -> str:
+    """Return who asks."""
     try:
         number = version("weighbridge")
     except PackageNotFoundError:
