@@ -28,7 +28,7 @@ def find_head(
         mismatched: source and target tensor of each pair that no adapter can mend.
         matched_count: how many pairs fit.
     """
-    if not mismatched or matched_count <= MOST * (matched_count + len(mismatched)):
+    if not mismatched or not _most_fits(matched_count, mismatched):
         return []
     if not _have_one_ratio_a_branch(mismatched):
         return []
@@ -51,6 +51,13 @@ def guess_head(source: Architecture) -> list[str]:
         if module and len(spec.shape) > 1 and (source.is_ordered or HEAD_NAME.search(module)):
             return [module]
     return []
+
+
+def _most_fits(matched_count: int, mismatched: Sequence[tuple[TensorSpec, TensorSpec]]) -> bool:
+    """Return whether more fits than not; of a network of two layers, where one is the head, half is enough."""
+    share = matched_count / (matched_count + len(mismatched))
+    one_module = len({want.name.rpartition(".")[0] for _, want in mismatched}) == 1
+    return share > MOST or (share == MOST and one_module)
 
 
 def _have_one_ratio_a_branch(mismatched: Sequence[tuple[TensorSpec, TensorSpec]]) -> bool:

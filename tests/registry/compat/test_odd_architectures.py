@@ -105,3 +105,13 @@ def test_tensors_of_the_root_stand_behind_the_trunk_each_for_itself():
     assert (report.verdict, report.needs) == ("backbone", ["new_head"])
     behind = compare(named(*trunk, "scale", "shift"), named(*trunk))
     assert [each.leftover for each in behind.unexpected] == ["head", "head"]
+
+
+@pytest.mark.parametrize("classes", [3, 26])
+def test_a_network_of_two_layers_has_a_head_too(classes):
+    def network(size):
+        body = [spec("body.weight", (64, 784)), spec("body.bias", (64,))]
+        return Architecture([*body, spec("head.weight", (size, 64)), spec("head.bias", (size,))])
+
+    report = compare(network(10), network(classes))
+    assert (report.verdict, report.head) == ("backbone", ["head"])
