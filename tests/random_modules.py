@@ -43,7 +43,23 @@ modules = st.recursive(
     ),
     max_leaves=5,
 )
-changes = st.sampled_from(["none", "none", "drop", "wrap", "cast", "reshape", "untie", "plain", "add"])
+changes = st.sampled_from(
+    [
+        "none",
+        "none",
+        "drop",
+        "wrap",
+        "wrap inside",
+        "cast",
+        "half",
+        "reshape",
+        "untie",
+        "plain",
+        "old",
+        "uncounted",
+        "add",
+    ]
+)
 
 
 @st.composite
@@ -79,11 +95,43 @@ def _changed(draw, state_dict, change):
         state_dict[name] = state_dict[name].clone() + draw(st.sampled_from([0, 1]))
     elif change == "add":
         state_dict[f"{name}_2"] = state_dict[name].clone()
-    elif change == "wrap":
-        prefix = draw(st.sampled_from(["module.", "model.", "_orig_mod.", "x.y."]))
-        state_dict = OrderedDict((f"{prefix}{each}", value) for each, value in state_dict.items())
-        metadata = metadata and {f"{prefix}{each}".strip("."): values for each, values in metadata.items()}
+    else:
+        state_dict, metadata = _changed_as_a_whole(draw, state_dict, metadata, change)
     if metadata is not None and change != "plain":
         state_dict._metadata = metadata
         return state_dict
     return OrderedDict(state_dict)
+
+
+def _changed_as_a_whole(draw, state_dict, metadata, change):
+    if change == "wrap":
+        prefix = draw(st.sampled_from(["module.", "model.", "_orig_mod.", "x.y."]))
+        state_dict = OrderedDict((f"{prefix}{each}", value) for each, value in state_dict.items())
+        metadata = metadata and {f"{prefix}{each}".strip("."): values for each, values in metadata.items()}
+    elif change == "wrap inside":
+        state_dict, metadata = _compiled(state_dict, metadata, next(iter(state_dict)).partition(".")[0])
+    elif change == "half":
+        state_dict = OrderedDict(
+            (each, value.half() if value.is_floating_point() else value) for each, value in state_dict.items()
+        )
+    elif change == "old":
+        metadata = metadata and {each: {"version": 1} for each in metadata}
+    elif change == "uncounted":
+        state_dict = OrderedDict(each for each in state_dict.items() if not each[0].endswith("num_batches_tracked"))
+    return state_dict, metadata
+
+
+def _compiled(state_dict, metadata, child):
+    """What is saved when one child was given to `torch.compile`: a module around it that has its only child."""
+    inner = f"{child}._orig_mod"
+
+    def moved(name):
+        return inner + name[len(child) :] if name == child or name.startswith(f"{child}.") else name
+
+    if child in state_dict:
+        return state_dict, metadata
+    renamed = OrderedDict((moved(name), value) for name, value in state_dict.items())
+    if metadata is not None:
+        wrappers = {child: {"version": 1}} if child in metadata else {}
+        metadata = {"": metadata.get("", {}), **wrappers, **{moved(name): each for name, each in metadata.items()}}
+    return renamed, metadata
