@@ -5,6 +5,8 @@ DATA ?= weighbridge-data
 IMAGE ?= weighbridge
 WORKERS ?= 2
 PYTEST_ARGS ?=
+SECONDS ?= 60
+FUZZ_ARGS ?=
 
 BIN := .venv/bin
 PINS := pyproject.toml constraints.txt
@@ -13,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow check format bench image constraints clean
+.PHONY: help setup demo serve test test-slow fuzz check format bench bench-compatible image constraints clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,12 +40,18 @@ test: .venv/.dev ## what must stay true, on all backends and databases at small 
 test-slow: .venv/.dev ## large sizes, clean installs, client matrices, browsers
 	$(BIN)/pytest -m slow -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
+fuzz: .venv/.dev ## change weight files and see that the reader holds (SECONDS=60, FUZZ_ARGS='--processes 2 --seed 7')
+	@PYTHONPATH=tests:examples $(BIN)/python -m fuzzing.campaign --seconds $(SECONDS) --coverage 2000 $(FUZZ_ARGS)
+
 format: .venv/.dev ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: .venv/.demo ## transfer speed and the server's memory, next to a plain copy (about 20 GiB of free disk)
 	@PYTHONPATH=examples $(BIN)/python bench/transfer.py $(BENCH_ARGS)
+
+bench-compatible: .venv/.dev ## how long finding what fits takes, with 100,000 versions on SQLite and PostgreSQL
+	@PYTHONPATH=. $(BIN)/python bench/compatible.py $(BENCH_ARGS)
 
 image: ## build the container image
 	docker build --tag $(IMAGE) .

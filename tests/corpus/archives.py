@@ -41,7 +41,10 @@ class Record:
 
     def copy(self) -> "Record":
         """Return another one that may be changed."""
-        return replace(self, central=dict(self.central), local=dict(self.local))
+        return Record(
+            self.name, self.content, self.method, self.flags, self.deferred, self.align,
+            dict(self.central), dict(self.local), self.extra,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)

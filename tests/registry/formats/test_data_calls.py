@@ -15,6 +15,8 @@ from corpus.cases import answer
 FLOAT32 = called("numpy:dtype", "f4", False, True) + value((3, "<", None, None, None, -1, -1, 0)) + b"b"
 SCALAR, RECONSTRUCT = "numpy._core.multiarray:scalar", "numpy._core.multiarray:_reconstruct"
 NDARRAY = named("numpy:ndarray")
+INTEGERS = storage(kind="torch:IntStorage")
+HOOKS = called("collections:OrderedDict", [["a", 1]])
 FOUR_BYTES = called("_codecs:encode", "abcd", "latin1")
 
 
@@ -60,9 +62,9 @@ REFUSED = {
     "gradient of integers": called(
         "torch._utils:_rebuild_tensor_v2", storage(kind="torch:IntStorage"), 0, (4,), (1,), True, None
     ),
-    "parameter of integers": called("torch._utils:_rebuild_parameter", tensor(storage(kind="torch:IntStorage")), True, None),
+    "parameter of integers": called("torch._utils:_rebuild_parameter", tensor(INTEGERS), True, None),
     "backward hooks": called(
-        "torch._utils:_rebuild_tensor_v2", storage(), 0, (4,), (1,), False, called("collections:OrderedDict", [["a", 1]])
+        "torch._utils:_rebuild_tensor_v2", storage(), 0, (4,), (1,), False, HOOKS
     ),
 }  # fmt: skip
 
@@ -77,7 +79,8 @@ def test_a_call_that_no_pickler_writes_is_malformed(name):
     "kept",
     [
         np.float32(1), np.datetime64("2026-01-01"), np.array(["ab", "c"]), np.array([b"ab"]), np.bool_(1),
-        np.zeros(2, [("a", "<f4"), ("b", "<i8")]), np.longdouble(1), np.asfortranarray(np.ones((2, 3))), np.void(b"abc"),
+        np.zeros(2, [("a", "<f4"), ("b", "<i8")]), np.longdouble(1), np.asfortranarray(np.ones((2, 3))),
+        np.void(b"abc"),
         collections.Counter("ab"), {1, (2, (3,))}, bytearray(b""), bytearray(b"\xff"), 1j, torch.Size([]),
         torch.device("cuda", 3), torch.device("mps"), {(1, "a"): 2, None: 3, 1.5: 4, b"x": 5, True: 6},
     ],

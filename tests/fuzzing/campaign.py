@@ -1,0 +1,162 @@
+"""Fuzzing from the command line: `make fuzz SECONDS=60`, or `python -m fuzzing.campaign --help`."""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+
+import torch
+
+from fuzzing.figures import Figures, Finding
+from fuzzing.property import Outcome, examine
+from fuzzing.samples import Sample, take_apart
+from fuzzing.seeds import load_seeds
+
+_POOL = 4000
+"""Files kept to start from, besides the corpus."""
+_KEPT_BYTES = 4096
+_MOST_FINDINGS = 20
+_SAID_EVERY_SECONDS = 60
+
+
+class Campaign:
+    """One process's share: files are changed, read and checked until a number or a time is reached.
+
+    A file that gets an answer nobody got before is kept and changed further.
+    """
+
+    def __init__(self, files: list[tuple[str, bytes]], seed: int, thorough: float) -> None:
+        self._rng = Random(seed)
+        self._thorough = thorough
+        by_size = sorted(files, key=lambda each: len(each[1]))
+        self._pool: list[tuple[str, Sample]] = [(name, take_apart(data)) for name, data in by_size]
+        self._corpus = len(self._pool)
+        self._answers: set[str] = set()
+        self.figures = Figures()
+
+    def run(self, executions: int, seconds: float, *, stop_at_finding: bool = False) -> Figures:
+        """Run until `executions` are done or `seconds` have passed."""
+        started = said = time.monotonic()
+        while self.figures.executions < executions and time.monotonic() - started < seconds:
+            self._execute()
+            if time.monotonic() - said > _SAID_EVERY_SECONDS:
+                said = time.monotonic()
+                self.figures.seconds = said - started
+                sys.stderr.write(f"{self.figures.lines()[0]}; {len(self.figures.findings)} findings\n")
+            if self.figures.findings and (stop_at_finding or len(self.figures.findings) >= _MOST_FINDINGS):
+                break
+        self.figures.seconds = time.monotonic() - started
+        self.figures.answers = len(self._answers)
+        return self.figures
+
+    def _execute(self) -> None:
+        rng = self._rng
+        # The smallest of three: what small files do not show, large ones rarely do, and they take ten times as long.
+        among = self._corpus if rng.random() < 0.7 else len(self._pool)
+        name, sample = self._pool[min(rng.randrange(among) for _ in range(3))]
+        data = sample.mutated(rng)
+        outcome = examine(data, thorough=rng.random() < self._thorough)
+        count(self.figures, outcome)
+        if outcome.finding is not None:
+            self.figures.findings.append(Finding(outcome.finding, data, name, self.figures.executions - 1))
+        self._keep(name, data, outcome)
+
+    def _keep(self, name: str, data: bytes, outcome: Outcome) -> None:
+        answer = re.sub(r"\d+|'[^']*'", "", f"{outcome.verdict} {outcome.answer}")[:120]
+        if answer in self._answers or len(data) > _KEPT_BYTES:
+            return
+        self._answers.add(answer)
+        if outcome.past and len(self._pool) < _POOL:
+            self._pool.append((name, take_apart(data)))
+
+
+def count(figures: Figures, outcome: Outcome) -> None:
+    """Add one execution to the figures."""
+    figures.executions += 1
+    figures.past += outcome.past
+    figures.compared += outcome.compared
+    figures.verdicts[outcome.verdict] += 1
+
+
+def _share(arguments: argparse.Namespace, number: int) -> Figures:
+    """Run one process's share; its seed is the campaign's with its own number."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    campaign = Campaign(load_seeds(arguments.corpus), arguments.seed * 1000 + number, arguments.thorough)
+    executions = arguments.executions // arguments.processes
+    return campaign.run(executions, arguments.seconds, stop_at_finding=arguments.stop_at_finding)
+
+
+def _shares(arguments: argparse.Namespace) -> Figures:
+    figures = Figures()
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+        for share in [pool.submit(_share, arguments, number) for number in range(arguments.processes)]:
+            figures.add(share.result())
+    return figures
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="stop after this time (60)")
+    parser.add_argument("--executions", type=int, default=1 << 62, help="stop after this many executions")
+    parser.add_argument("--seed", type=int, default=1, help="of the random choices (1)")
+    parser.add_argument("--processes", type=int, default=1, help="side by side (1)")
+    parser.add_argument(
+        "--thorough", type=float, default=0.25, help="share of files whose report is compared with torch (0.25)"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="a folder of files to start from; else the project's corpus, built anew"
+    )
+    parser.add_argument(
+        "--engine", choices=["random", "atheris"], default="random", help="atheris is guided by coverage"
+    )
+    parser.add_argument("--stop-at-finding", action="store_true", help="end at the first")
+    parser.add_argument(
+        "--coverage", type=int, default=0, metavar="N", help="measure branches over N executions afterwards"
+    )
+    parser.add_argument("--keep", type=Path, help="a folder to write findings to")
+    return parser.parse_args(arguments)
+
+
+def report(figures: Figures, arguments: argparse.Namespace) -> int:
+    """Print the figures and the findings; return the exit status."""
+    print(f"seed                   {arguments.seed}, {arguments.processes} process(es), engine {arguments.engine}")
+    print("\n".join(figures.lines()))
+    for finding in figures.findings:
+        name = hashlib.sha256(finding.data).hexdigest()[:16]
+        print(
+            json.dumps({"finding": finding.what, "from": finding.source, "execution": finding.execution, "file": name})
+        )
+        if arguments.keep:
+            arguments.keep.mkdir(parents=True, exist_ok=True)
+            (arguments.keep / name).write_bytes(finding.data)
+    sys.stdout.flush()
+    return int(bool(figures.findings))
+
+
+def main() -> int:
+    """Run a campaign; return 1 when there are findings."""
+    arguments = parse(sys.argv[1:])
+    if arguments.engine == "atheris":
+        # It changes modules while they are imported, so it begins before they are.
+        os.execv(sys.executable, [sys.executable, "-m", "fuzzing.guided", *sys.argv[1:]])  # noqa: S606 - this very program
+    figures = _share(arguments, 0) if arguments.processes == 1 else _shares(arguments)
+    status = report(figures, arguments)
+    if arguments.coverage:
+        from fuzzing.branches import measure
+
+        print(measure(load_seeds(arguments.corpus), arguments.seed, arguments.coverage))
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
