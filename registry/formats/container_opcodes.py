@@ -9,7 +9,7 @@ from registry.formats.values import is_hashable
 
 unpack_u32 = struct.Struct("<I").unpack_from
 _u64 = struct.Struct("<Q").unpack_from
-PAIR_BYTES = 72
+PAIR_BYTES = 104
 """A pair and its place in a list, estimated."""
 
 

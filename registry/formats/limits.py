@@ -36,9 +36,9 @@ class Limits:
     """
 
     pickle_bytes: int = 256 * _MIB
-    opcodes: int = 10_000_000
+    opcodes: int = 7_000_000
     probed_bytes: int = 4 * _MIB
-    machine_bytes: int = 128 * _MIB
+    machine_bytes: int = 112 * _MIB
     mark_depth: int = 100_000
     long_bytes: int = 8 * _KIB
     nesting: int = 1000

@@ -1,7 +1,7 @@
 """The one way into a weight file: its format told by its content, then that format's strict reader."""
 
 import gc
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
@@ -14,7 +14,7 @@ from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.masked_pickles import Prober
 from registry.formats.package import read_package
 from registry.formats.safetensors import read_safetensors
-from registry.formats.salvage import refuse_broken
+from registry.formats.salvage import naming_harm
 from registry.formats.source import ByteSource
 from registry.formats.tar import read_tar
 from registry.formats.torch_zip import read_torch_zip
@@ -47,12 +47,15 @@ def read(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
     family = detect(head, source.size)
     if family in {None, "legacy"} and not looks_like_weights(head):
         raise explain_unknown(head, source.size)
-    try:
-        document = _READERS[family or "legacy"](source, limits)
-    except MalformedArtifactError as error:
-        refuse_broken(source, family or "legacy", limits, error)
-    if family == "safetensors":
-        _refuse_two_faced(head, source, limits)
+    if family == "zip":
+        return _read_zip(source, limits)
+    if family == "tar":
+        return read_tar(source, limits)
+    if family != "safetensors":
+        return read_legacy(source, limits)
+    with naming_harm(source, family, limits):
+        document = read_safetensors(source, limits)
+    _refuse_two_faced(head, source, limits)
     return document
 
 
@@ -66,23 +69,20 @@ def _refuse_two_faced(head: bytes, source: ByteSource, limits: Limits) -> None:
         )
 
 
-def _read_archive(source: ByteSource, limits: Limits) -> Document:
-    archive = Archive.open(source, limits)
-    names = archive.entries
+def _read_zip(source: ByteSource, limits: Limits) -> Document:
+    with naming_harm(source, "zip", limits):
+        archive = Archive.open(source, limits)
+        reader = _find_reader(archive.entries)
+    return reader(archive, source, limits)
+
+
+def _find_reader(names: Collection[str]) -> Callable[[Archive, ByteSource, Limits], Document]:
     if ".data/extern_modules" in names:
-        return read_package(archive, source, limits)
+        return read_package
     if "archive_format" in names:
-        return read_export(archive, source, limits)
+        return read_export
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
-        return read_torchscript(archive, source, limits)
+        return read_torchscript
     if "data.pkl" in names:
-        return read_torch_zip(archive, source, limits)
+        return read_torch_zip
     raise MalformedArtifactError("It is a zip archive, but none that torch wrote: it has no record `data.pkl`.")
-
-
-_READERS: dict[Family, Callable[[ByteSource, Limits], Document]] = {
-    "zip": _read_archive,
-    "tar": read_tar,
-    "safetensors": read_safetensors,
-    "legacy": read_legacy,
-}

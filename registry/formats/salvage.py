@@ -5,9 +5,9 @@ that it refuses. Whether such a file is broken or hostile is worth knowing.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from struct import Struct
-from typing import NoReturn
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.detection import Family
@@ -25,8 +25,9 @@ _DEFLATED = 8
 _TAR_BLOCK = 512
 
 
-def refuse_broken(source: ByteSource, family: Family, limits: Limits, error: MalformedArtifactError) -> NoReturn:
-    """Raise the error of a broken file again, in words that name what its pickles would do.
+@contextmanager
+def naming_harm(source: ByteSource, family: Family, limits: Limits) -> Generator[None]:
+    """Name, in the error of a file whose structure is broken, what its pickles would do.
 
     A broken archive stays malformed, whatever is in it: nobody can say which pickle a program would find in it.
 
@@ -34,6 +35,14 @@ def refuse_broken(source: ByteSource, family: Family, limits: Limits, error: Mal
         MalformedArtifactError: with a further sentence, and `extra["globals"]`, when a pickle in it does harm.
         UnsafeArtifactError: what does harm is a pickle at the very start of the file, which every program finds.
     """
+    try:
+        yield
+    except MalformedArtifactError as error:
+        _name_harm(source, family, limits, error)
+        raise
+
+
+def _name_harm(source: ByteSource, family: Family, limits: Limits, error: MalformedArtifactError) -> None:
     length = min(source.size, _WINDOW_BYTES)
     prober = Prober(limits)
     for start in sorted({0, source.size - length}):
@@ -50,7 +59,6 @@ def refuse_broken(source: ByteSource, family: Family, limits: Limits, error: Mal
                 raise MalformedArtifactError(
                     f"{error.detail} A pickle in it would do harm: {names}.", globals=sorted(harmful)
                 ) from error
-    raise error
 
 
 def _iter_contents(window: bytes, family: Family) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ from registry.formats.limits import Limits
 from registry.formats.nodes import Call, Global, Node, StorageRef, TupleNode
 from registry.formats.pickle_stream import PickleStream
 from registry.formats.pickled import Pickled, describe
+from registry.formats.salvage import naming_harm
 from registry.formats.source import ByteSource
 from registry.formats.tar_members import read_members, refuse_tar
 from registry.formats.values import as_items
@@ -26,10 +27,9 @@ def read_tar(source: ByteSource, limits: Limits) -> Document:
         MalformedArtifactError: it cannot be read strictly.
         UnsafeArtifactError: likewise, and it mentions something that does harm.
     """
-    streams = {
-        name: PickleStream(source, place, limits, window_bytes=_WINDOW_BYTES)
-        for name, place in read_members(source).items()
-    }
+    with naming_harm(source, "tar", limits):
+        members = read_members(source)
+    streams = {name: PickleStream(source, place, limits, window_bytes=_WINDOW_BYTES) for name, place in members.items()}
     content = _Content(limits)
     root: Node = None
     try:
