@@ -30,3 +30,9 @@ def bits_of(tensor: torch.Tensor) -> bytes | None:
     if tensor.is_meta:
         return None
     return bytes(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def same_values(module: nn.Module, state_dict: dict) -> bool:
+    """Return whether the module holds the values of a state_dict, in all its names."""
+    loaded = module.state_dict()
+    return all(torch.equal(loaded[name], value) for name, value in state_dict.items() if torch.is_tensor(value))

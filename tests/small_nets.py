@@ -34,3 +34,21 @@ class Tied(nn.Module):
         self.inner = nn.Linear(3, 3)
         self.head = nn.Linear(3, rows, bias=False)
         self.head.weight = self.embed.weight
+
+
+class Stateful(nn.Module):
+    """Keeps something beside its tensors, which can refuse what it is given."""
+
+    def __init__(self, scale: float = 1.0, *, refuses: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 2)
+        self.scale, self.refuses, self.history = scale, refuses, ["made"]
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        self.scale = state["scale"]
+        self.history.append("loaded")
+        if self.refuses:
+            raise ValueError("half of it is enough")

@@ -107,7 +107,8 @@ class Fitting(Connected):
         Raises:
             StateDictMismatchError: it would leave or drop something that was not named; a RuntimeError, as torch's.
             AmbiguousPrefixError: several renamings fit about equally well.
-            WeighbridgeError: as `pull`. After any error the module is bit for bit what it was.
+            WeighbridgeError: as `pull`. After an error the module is bit for bit what it was; only where a device broke
+                down under a module of more than 256 MiB, the error says that it is filled in part.
         """
         del strict  # what may stay or go is named, in both cases
         compared = CheckWishes(part, prefix, rename, as_names(classifier), as_names(first_conv))
