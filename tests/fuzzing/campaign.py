@@ -33,9 +33,12 @@ class Campaign:
     A file that gets an answer nobody got before is kept and changed further.
     """
 
-    def __init__(self, files: list[tuple[str, bytes]], seed: int, thorough: float) -> None:
+    def __init__(
+        self, files: list[tuple[str, bytes]], seed: int, thorough: float, findings: Path | None = None
+    ) -> None:
         self._rng = Random(seed)
         self._thorough = thorough
+        self._findings = findings
         by_size = sorted(files, key=lambda each: len(each[1]))
         self._pool: list[tuple[str, Sample]] = [(name, take_apart(data)) for name, data in by_size]
         self._corpus = len(self._pool)
@@ -66,7 +69,9 @@ class Campaign:
         outcome = examine(data, thorough=rng.random() < self._thorough)
         count(self.figures, outcome)
         if outcome.finding is not None:
-            self.figures.findings.append(Finding(outcome.finding, data, name, self.figures.executions - 1))
+            finding = Finding(outcome.finding, data, name, self.figures.executions - 1)
+            self.figures.findings.append(finding)
+            keep(finding, self._findings)
         self._keep(name, data, outcome)
 
     def _keep(self, name: str, data: bytes, outcome: Outcome) -> None:
@@ -76,6 +81,19 @@ class Campaign:
         self._answers.add(answer)
         if outcome.past and len(self._pool) < _POOL:
             self._pool.append((name, take_apart(data)))
+
+
+def described(finding: Finding) -> dict[str, object]:
+    """Return what people need to know of a finding."""
+    where = {"from": finding.source, "execution": finding.execution}
+    return {"what": finding.what, **where, "sha256": hashlib.sha256(finding.data).hexdigest()[:16]}
+
+
+def keep(finding: Finding, folder: Path | None) -> None:
+    """Write a finding's file, at once: a campaign may be cut short."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / hashlib.sha256(finding.data).hexdigest()[:16]).write_bytes(finding.data)
 
 
 def count(figures: Figures, outcome: Outcome) -> None:
@@ -90,7 +108,9 @@ def _share(arguments: argparse.Namespace, number: int) -> Figures:
     """Run one process's share; its seed is the campaign's with its own number."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    campaign = Campaign(load_seeds(arguments.corpus), arguments.seed * 1000 + number, arguments.thorough)
+    campaign = Campaign(
+        load_seeds(arguments.corpus), arguments.seed * 1000 + number, arguments.thorough, arguments.keep
+    )
     executions = arguments.executions // arguments.processes
     return campaign.run(executions, arguments.seconds, stop_at_finding=arguments.stop_at_finding)
 
@@ -132,13 +152,7 @@ def report(figures: Figures, arguments: argparse.Namespace) -> int:
     print(f"seed                   {arguments.seed}, {arguments.processes} process(es), engine {arguments.engine}")
     print("\n".join(figures.lines()))
     for finding in figures.findings:
-        name = hashlib.sha256(finding.data).hexdigest()[:16]
-        print(
-            json.dumps({"finding": finding.what, "from": finding.source, "execution": finding.execution, "file": name})
-        )
-        if arguments.keep:
-            arguments.keep.mkdir(parents=True, exist_ok=True)
-            (arguments.keep / name).write_bytes(finding.data)
+        print(f"finding                {json.dumps(described(finding))}")
     sys.stdout.flush()
     return int(bool(figures.findings))
 
@@ -154,7 +168,7 @@ def main() -> int:
     if arguments.coverage:
         from fuzzing.branches import measure
 
-        print(measure(load_seeds(arguments.corpus), arguments.seed, arguments.coverage))
+        print(measure(arguments.seed, arguments.coverage, arguments.corpus))
     return status
 
 

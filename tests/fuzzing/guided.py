@@ -23,7 +23,7 @@ def main() -> NoReturn:
     with atheris.instrument_imports(include=["registry.formats"]):
         import registry.formats.reader  # noqa: F401 - instrumented while it is imported
 
-    from fuzzing.campaign import count, parse, report
+    from fuzzing.campaign import count, keep, parse, report
     from fuzzing.figures import Figures, Finding
     from fuzzing.property import examine
     from fuzzing.samples import take_apart
@@ -41,7 +41,9 @@ def main() -> NoReturn:
         outcome = examine(data, thorough=rng.random() < arguments.thorough)
         count(figures, outcome)
         if outcome.finding is not None:
-            figures.findings.append(Finding(outcome.finding, data, "atheris", figures.executions - 1))
+            finding = Finding(outcome.finding, data, "atheris", figures.executions - 1)
+            figures.findings.append(finding)
+            keep(finding, arguments.keep)
         figures.seconds = time.monotonic() - clock[0]
         over = figures.executions >= arguments.executions or figures.seconds >= arguments.seconds
         if over or (figures.findings and arguments.stop_at_finding):
