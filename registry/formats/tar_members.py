@@ -42,7 +42,7 @@ def _iter_members(source: ByteSource) -> Iterator[tuple[str, ByteRange]]:
         name, kind = header[:100].rstrip(b"\0").decode("latin-1"), header[156:157]
         content = (position + _BLOCK, size)
         position += _BLOCK + size + -size % _BLOCK
-        if sum(content) > source.size:
+        if position > source.size:
             refuse_tar("a member is truncated")
         if kind == b"x" and size <= _EXTENDED_BYTES:
             (records,) = source.read_many([content])

@@ -198,6 +198,7 @@ MALFORMED_FILES: dict[str, bytes] = {
     "tar-without-storages": tar_bytes({k: v for k, v in tar_members().items() if k != "storages"}),
     "tar-with-more": tar_bytes({**tar_members(), "more": b"x"}),
     "tar-cut": tar_bytes(tar_members())[:3000],
+    "tar-padding-cut": tar_bytes(tar_members()).rstrip(b"\0"),
     "safetensors-overlap": _safetensors(b'{"a":%s,"b":%s}' % (_ENTRY, _ENTRY)),
     "safetensors-hole": _safetensors(b'{"a":%s}' % _ENTRY.replace(b"0,16", b"4,20"), FOUR_FLOATS + bytes(4)),
     "safetensors-bytes-after": _safetensors(b'{"a":%s}' % _ENTRY, FOUR_FLOATS + b"x"),
