@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +40,7 @@ from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
 from storage.stores import Stores
 
 ResultT = TypeVar("ResultT")
-QUESTIONS = 60
+QUESTIONS = 40
 VERSIONS_A_MODEL = 20
 BATCH = 5_000
 
@@ -98,8 +100,10 @@ def build(count: int) -> list[Architecture]:
     for library, name in names:
         try:
             with torch.device("meta"):
-                make = torchvision.models.get_model if library == "torchvision" else timm.create_model
-                built.append(architecture_of(make(name)))
+                find = torchvision.models.get_model_builder
+                make = find(name) if library == "torchvision" else partial(timm.create_model, name)
+                backbone = {"weights_backbone": None} if "weights_backbone" in signature(make).parameters else {}
+                built.append(architecture_of(make(**backbone)))
         except (NotImplementedError, RuntimeError):  # it computes with values as it builds
             continue
         if len(built) == count:

@@ -4,13 +4,14 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from math import prod
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from registry.architecture import Architecture, TensorRole, TensorSpec
 from registry.compat.leftovers import COUNTER
-from registry.compat.places import MIN_TENSORS, Feature, features_of
+from registry.compat.places import MIN_TENSORS, Feature, count_features
 from registry.compat.renames import WRAPPER_PARTS
 from registry.digest import sha256_digest
 from registry.errors import InvalidMetadataError, TooLargeError
@@ -27,6 +28,8 @@ MAX_TREE_CHARACTERS = 20_000_000
 """Characters of the names of all modules, a module counted for each tensor below it: what making the tree costs."""
 MAX_MARKS = 1_500
 """Of each kind, for one architecture: those that weigh most."""
+_Module: TypeAlias = "dict[str, tuple[int, ...] | _Module]"
+"""Shapes by the last names of tensors, and modules by theirs with a dot."""
 MAX_USES = 64
 """State_dicts of one version that are in the index."""
 _LEVEL = 6
@@ -58,9 +61,14 @@ def encode_architecture(architecture: Architecture) -> tuple[str, bytes]:
     return sha256_digest(data), zlib.compress(data, _LEVEL)
 
 
-def decode_architecture(compressed: bytes) -> Architecture:
-    """Return the architecture that `encode_architecture` wrote."""
+def decode_document(compressed: bytes) -> dict[str, Any]:
+    """Return the document that `encode_architecture` wrote: `names`, and for each its place in `shapes` as `shape`."""
     document: dict[str, Any] = json.loads(zlib.decompress(compressed))
+    return document
+
+
+def architecture_of_document(document: Mapping[str, Any]) -> Architecture:
+    """Return the architecture that a document describes."""
     listed: list[list[int]] = document["shapes"]
     shapes = [tuple(each) for each in listed]
     names: list[str] = document["names"]
@@ -189,17 +197,17 @@ def check_bounds(architecture: Architecture) -> None:
 
 
 def describe(architecture: Architecture) -> NewArchitecture:
-    """Return what the index keeps of an architecture."""
+    """Return what the index keeps of an architecture; the marks are made when they are asked for."""
     digest, document = encode_architecture(architecture)
     weight_count = sum(not name.endswith(COUNTER) for name in architecture.tensors)
-    return NewArchitecture(digest, weight_count, document, marks_of(architecture))
+    return NewArchitecture(digest, weight_count, document, partial(marks_of, architecture))
 
 
 def marks_of(architecture: Architecture) -> dict[int, int]:
     """Return how often an architecture has each mark: of its tensors, and of its distinct submodules."""
     tensors = architecture.tensors.values()
     marks: dict[int, int] = {}
-    for features, mark in ((features_of(tensors), feature_mark), (features_of(tensors, leaf=True), leaf_mark)):
+    for features, mark in zip(count_features(tensors), (feature_mark, leaf_mark), strict=True):
         heaviest = sorted(features, key=lambda each: -features[each] * prod(each[1]))
         marks |= {mark(each): features[each] for each in heaviest[:MAX_MARKS]}
     return marks | dict.fromkeys(islice(submodule_marks(architecture), MAX_MARKS), 1)
@@ -221,13 +229,31 @@ def submodule_marks(architecture: Architecture) -> dict[int, int]:
     Equal marks mean equal names below the module and equal shapes. What torch's wrappers insert and the counters of
     BatchNorm, which old files lack, are left out.
     """
-    bare = Architecture(
-        TensorSpec(_bare(spec.name), spec.shape, spec.dtype)
-        for spec in architecture.tensors.values()
-        if not spec.name.endswith(COUNTER)
+    root: _Module = {}
+    for name, spec in architecture.tensors.items():
+        *modules, leaf = _bare(name).split(".")
+        if leaf != COUNTER:
+            node = root
+            for module in modules:
+                node = cast("_Module", node.setdefault(f"{module}.", {}))
+            node[leaf] = spec.shape
+    counts: dict[int, int] = {}
+    _mark_modules(root, counts, {})
+    large = (mark for mark, count in counts.items() if count >= MIN_TENSORS)
+    return {mark: counts[mark] for mark in sorted(large, key=lambda mark: -counts[mark])}
+
+
+def _mark_modules(node: "_Module", counts: dict[int, int], known: dict[Any, int]) -> int:
+    """Return the mark of a module, and note those below it; modules of equal content are looked at once."""
+    content = tuple(
+        (name, _mark_modules(value, counts, known) if isinstance(value, dict) else value)
+        for name, value in sorted(node.items())
     )
-    counts = {node.digest: node.tensor_count for node in bare.iter_subtrees() if node.tensor_count >= MIN_TENSORS}
-    return {_mark("m", digest): counts[digest] for digest in sorted(counts, key=lambda each: -counts[each])}
+    mark = known.get(content)
+    if mark is None:
+        mark = known[content] = _mark("m", content)
+        counts[mark] = sum(counts[value] if isinstance(value, int) else 1 for _, value in content)
+    return mark
 
 
 def _bare(name: str) -> str:

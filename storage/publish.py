@@ -63,6 +63,7 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
         return _replay(draft, draft.replay.number, draft.replay.fingerprint, fingerprint)
     base = check_metadata(draft.stores, draft.caller, draft.team, metadata)
     verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due)
+    _make_marks(draft.stores, verified)
     draft.beat()
     version = draft.stores.catalog.publish(_new_version(draft, metadata, verified, base, fingerprint))
     draft.finish()
@@ -88,6 +89,14 @@ def _new_version(
         notices=(*verified.notices, *_same_content(draft)),
         uses=verified.uses,
     )
+
+
+def _make_marks(stores: Stores, verified: Verified) -> None:
+    """Make the marks of architectures that are new to the index now, and not inside the transaction."""
+    uses = {use.architecture.digest: use.architecture for use in verified.uses}
+    known = stores.catalog.find_known_architectures(list(uses)) if uses else set[str]()
+    for digest in uses.keys() - known:
+        _ = uses[digest].marks
 
 
 def _check_announced(metadata: VersionCreate, received: Sequence[Received]) -> None:

@@ -48,7 +48,9 @@ class Placement:
 
     @property
     def counts(self) -> bool:
-        """Whether it is worth being told."""
+        """Whether it is worth being told: into a submodule, only what nothing is in the way of."""
+        if self.into and self.report.reasons:
+            return False
         used = len(self.report.matched) / max(1, len(self.report.matched) + len(self.report.unexpected))
         return self.report.verdict != "incompatible" and (self.share >= MIN_SHARE or used >= MIN_USED)
 

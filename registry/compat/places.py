@@ -70,8 +70,7 @@ class Source:
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
-        self.features = features_of(architecture.tensors.values())
-        self.leaves = features_of(architecture.tensors.values(), leaf=True)
+        self.features, self.leaves = count_features(architecture.tensors.values())
         self.weight_count = self.leaves.total()
 
     def bound(self, where: Place, total: int) -> float:
@@ -99,23 +98,28 @@ class Source:
         return share * (1 + size / max(size, self.weight_count)) / 2 + 10**-DIGITS
 
 
-def features_of(tensors: Iterable[TensorSpec], *, prefix: str = "", leaf: bool = False) -> Counter[Feature]:
-    """Return how many tensors have each feature; counters, which hold no weights, are left out.
+def count_features(tensors: Iterable[TensorSpec], *, prefix: str = "") -> tuple[Counter[Feature], Counter[Feature]]:
+    """Return how many tensors have each feature, and each feature by the last name alone.
+
+    Counters, which hold no weights, are left out.
 
     Args:
         tensors: of a source or a place.
         prefix: what the names had before they were cut.
-        leaf: take last names alone.
     """
-    found: Counter[Feature] = Counter()
+    features: Counter[Feature] = Counter()
+    leaves: Counter[Feature] = Counter()
     for spec in tensors:
         parent, _, last = spec.name.rpartition(".")
         if last != COUNTER:
-            if last in _COMMON_LEAVES and not leaf:
-                last = f"{(parent or prefix).rpartition('.')[2]}.{last}"
             # torch copies what 0.3 saved as [1] into a scalar.
-            found[_SAME_LEAF.get(last, last), () if spec.shape == (1,) else spec.shape] += 1
-    return found
+            shape = () if spec.shape == (1,) else spec.shape
+            last = _SAME_LEAF.get(last, last)
+            leaves[last, shape] += 1
+            if last in _COMMON_LEAVES:
+                last = f"{(parent or prefix).rpartition('.')[2]}.{last}"
+            features[last, shape] += 1
+    return features, leaves
 
 
 def _find_places(target: Architecture) -> list[Place]:
@@ -144,8 +148,8 @@ def _place(module: str, architecture: Architecture, twins: tuple[str, ...]) -> P
         if spec.role != "buffer" and (spec.tie is None or spec.tie not in ties):
             counting.append(spec)
             ties.update([spec.tie] if spec.tie else [])
-    by_feature, by_leaf = features_of(counting, prefix=module), features_of(counting, leaf=True)
-    return Place(module, architecture, _with_numel(by_feature), _with_numel(by_leaf), twins)
+    features, leaves = count_features(counting, prefix=module)
+    return Place(module, architecture, _with_numel(features), _with_numel(leaves), twins)
 
 
 def _with_numel(features: Mapping[Feature, int]) -> dict[Feature, tuple[int, int]]:

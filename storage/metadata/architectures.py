@@ -114,6 +114,11 @@ class Architectures(Transactional):
         return {found: (digest, count) for found, digest, count in session.execute(query)}
 
     @reads
+    def find_known_architectures(self, session: Session, digests: Collection[str]) -> set[str]:
+        """Return which of the digests the index has."""
+        return set(session.scalars(select(ArchitectureRow.digest).where(ArchitectureRow.digest.in_(digests))))
+
+    @reads
     def find_documents(self, session: Session, digests: Collection[str]) -> dict[str, bytes]:
         """Return the compressed documents of architectures; those that are gone meanwhile are missing."""
         query = select(ArchitectureRow.digest, ArchitectureRow.document).where(ArchitectureRow.digest.in_(digests))

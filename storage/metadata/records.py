@@ -1,7 +1,9 @@
 """What the use cases hand to the catalog and get back, where `registry.schema` has no word for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from registry.schema import ArtifactInfo, VersionCreate
@@ -35,17 +37,23 @@ class NewArtifact:
     manifest: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NewArchitecture:
     """An architecture for the index: its digest, its compressed document, and how often it has each mark.
 
-    `weight_count` counts its tensors but for the counters of BatchNorm.
+    `weight_count` counts its tensors but for the counters of BatchNorm. The marks take as long to make as the rest and
+    are needed where nobody had the architecture before.
     """
 
     digest: str
     weight_count: int
     document: bytes
-    marks: dict[int, int]
+    make_marks: Callable[[], dict[int, int]]
+
+    @cached_property
+    def marks(self) -> dict[int, int]:
+        """How often it has each mark."""
+        return self.make_marks()
 
 
 @dataclass(frozen=True, slots=True)
