@@ -4,7 +4,7 @@ import io
 
 import pytest
 import torch
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, event, func, select
 
 from registry.architecture import Architecture, TensorSpec
 from registry.errors import InvalidMetadataError, TooLargeError
@@ -273,3 +273,17 @@ def test_the_migration_fills_the_index_as_pushes_do(stores):
         stores.catalog.database.write(lambda session, row=row: session.execute(delete(row)))
     stores.catalog.database.write(lambda session: fill_index(session.connection()))
     assert contents(stores) == before
+
+
+@pytest.mark.parametrize("stores", ["sqlite"], indirect=True)
+def test_a_search_walks_no_whole_table(stores):
+    push_net(stores)
+    sent = []
+    engine = stores.catalog.database.engine
+    event.listen(engine, "before_cursor_execute", lambda *seen: sent.append((seen[2], seen[3])))
+    assert references(stores, architecture(NET), team="vision", kind="state_dict") == ["vision/net:1"]
+    selects = [(statement, values) for statement, values in sent if statement.startswith("SELECT")]
+    with engine.connect() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", values).all() for text, values in selects]
+    assert 3 <= len(plans) <= 5
+    assert [row.detail for steps in plans for row in steps if row.detail.startswith("SCAN")] == []
