@@ -274,4 +274,3 @@ def test_what_holds_its_readers_is_found_out_by_trying(scanner):
     assert set(held) >= {"memory", "network", "processes", "unprivileged"}
     allowed_to_fail = {"network"}  # not every container may make a network namespace
     assert [name for name, holds in held.items() if not holds and name not in allowed_to_fail] == []
-

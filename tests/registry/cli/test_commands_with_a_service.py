@@ -165,5 +165,5 @@ def test_show_says_what_the_module_takes_and_how_it_is_built(run, name, live_ser
 
     shown = run("show", name).out
 
-    for part in ('timm:create_model(model_name="test_resnet"', "4 (cat, dog, cow, …)", "fc", "3x160x160  bicubic"):
+    for part in ('timm:create_model(model_name="test_resnet"', "4 (cat, dog, cow, …)", "fc", "3x160x160  bilinear"):
         assert part in shown

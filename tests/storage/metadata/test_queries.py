@@ -59,7 +59,9 @@ def test_publishing_reading_and_collecting_walk_no_whole_table(catalog, push, pr
     sent += statements(catalog.delete_version, *MODEL, 2, "ada")
     sent += statements(catalog.purge_version, *MODEL, 2, "ada", "room")
     assert len(sent) > 40
-    assert [step for step in plan(catalog, sent) if step.startswith("SCAN")] == []
+    # What an INSERT adds comes from a row of constants; that is no table.
+    constants = {"SCAN CONSTANT ROW", "SCAN (subquery-1)"}
+    assert [step for step in plan(catalog, sent) if step.startswith("SCAN") and step not in constants] == []
 
 
 def plan(catalog: Catalog, sent):
