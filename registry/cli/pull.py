@@ -71,8 +71,9 @@ def pull(
             f"get the very file that was pushed with `weighbridge download {ref}`."
         )
     files = fetch_weights(client.connection, ref)
-    wanted = {"include": include or None, "exclude": exclude or None}
-    exported = export_safetensors(files, output, part=part, expand=expand, **wanted)
+    exported = export_safetensors(
+        files, output, part=part, include=include or None, exclude=exclude or None, expand=expand
+    )
     for notice in exported.notices:
         click.echo(f"note: {notice}", err=True)
     if as_json:
