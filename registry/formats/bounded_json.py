@@ -9,6 +9,7 @@ from registry.formats.limits import Limits
 
 _TOKENS_PER_NAME = {b",": 12, b'"': 24, b"\\": 24, b"{": 4, b"[": 4}
 """How often a header has these for each tensor that it names, with room for texts; counting them takes no time."""
+_OBJECT_BYTES = 1024
 _TEXTS = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?', re.DOTALL)
 """Texts. Possessive, and a text may lack its end, so that no input makes it slow."""
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
@@ -28,6 +29,9 @@ def parse_json(data: bytes, limits: Limits, what: str) -> Any:
     """
     if len(data) > limits.json_bytes:
         _refuse(what, f"is longer than {limits.json_bytes} bytes")
+    data = data.rstrip(b" ")
+    if len(data) > limits.json_slack_bytes + _OBJECT_BYTES * data.count(b"{"):
+        _refuse(what, "is longer than what it describes accounts for")
     if any(data.count(token) > most * limits.names for token, most in _TOKENS_PER_NAME.items()):
         _refuse(what, "holds too many values")
     if _is_deeper(data, limits.json_depth):

@@ -26,12 +26,14 @@ class Limits:
         inflated_bytes: sum of the inflated sizes of an archive's compressed records.
         header_bytes: of a safetensors header.
         json_bytes: of an index or configuration file.
+        json_slack_bytes: texts of a JSON file beyond 1 KiB for each of its objects.
         json_depth: nesting of JSON.
         integer_digits: of an integer in JSON.
         name_bytes: of a tensor's name in UTF-8.
         dimensions: of a tensor.
         elements: a tensor has fewer, whatever its strides.
         scalar_characters: longer strings are not listed as scalars.
+        scalar_members: the members of larger dicts (vocabularies) are not listed as scalars.
         scalar_items: longer lists are not listed as scalars.
     """
 
@@ -43,18 +45,20 @@ class Limits:
     long_bytes: int = 8 * _KIB
     nesting: int = 1000
     references: int = 1_000_000
-    names: int = 200_000
+    names: int = 100_000
     archive_entries: int = 70_000
     inflate_ratio: int = 200
     inflated_bytes: int = 64 * _GIB
     header_bytes: int = 100_000_000
     json_bytes: int = 100_000_000
+    json_slack_bytes: int = 32 * _MIB
     json_depth: int = 64
     integer_digits: int = 20
     name_bytes: int = 64 * _KIB
     dimensions: int = 64
     elements: int = 1 << 62
     scalar_characters: int = 4096
+    scalar_members: int = 2000
     scalar_items: int = 64
 
 

@@ -28,13 +28,13 @@ class Machine:
     Attributes:
         stack: the values since the last MARK; the older ones wait in `marks`.
         frame_end: where the current FRAME ends, beyond the data when there is none.
-        barrier: where the FRAME or the data ends, whichever comes first.
+        barrier: where the FRAME or the data ends, whichever comes first; before everything when bytes are `pending`.
+        pending: estimated bytes that were charged and not yet settled.
         count: opcodes executed so far.
         memo_holes: the memo's slots that nothing was put into.
     """
 
     __slots__ = (
-        "allowance",
         "barrier",
         "calls",
         "count",
@@ -46,6 +46,7 @@ class Machine:
         "memo",
         "memo_holes",
         "mentioned",
+        "pending",
         "persistent_load",
         "size",
         "stack",
@@ -68,7 +69,7 @@ class Machine:
         self.frame_end = self.size + 1
         self.barrier = self.size
         self.count = 0
-        self.allowance = limits.machine_bytes
+        self.pending = 0
 
     def take(self, pos: int, length: int) -> bytes:
         """Return `length` bytes from `pos`."""
@@ -93,10 +94,19 @@ class Machine:
         return items
 
     def charge(self, size_bytes: int) -> None:
-        """Account for memory that an opcode is about to take."""
-        self.allowance -= size_bytes
-        if self.allowance < 0:
+        """Account for memory that an opcode is about to take; settled before the next one."""
+        self.pending += size_bytes
+        self.barrier = -1
+        if self.pending > self.limits.machine_bytes:
             raise BrokenPickleError(f"it describes more than {self.limits.machine_bytes} bytes of objects")
+
+    def settle(self, pos: int) -> int:
+        """Return what was charged since the last call; called wherever `pos` has reached the barrier."""
+        pending, self.pending = self.pending, 0
+        self.barrier = min(self.frame_end, self.size)
+        if pos >= self.barrier:
+            self.pass_barrier(pos)
+        return pending
 
     def refuse_memo(self) -> NoReturn:
         """Refuse a GET of what was never PUT."""

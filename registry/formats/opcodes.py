@@ -22,7 +22,7 @@ def _push(value: Node) -> Handler:
     return push
 
 
-_VALUE, _SMALL, _STRING, _NODE, _CALL = 24, 40, 72, 112, 128
+_VALUE, _SMALL, _STRING, _NODE, _CALL = 24, 40, 72, 112, 192
 """Estimated bytes of what an opcode makes, its place on the stack included."""
 
 _OPCODES: dict[bytes, tuple[Handler, int]] = {
@@ -32,16 +32,16 @@ _OPCODES: dict[bytes, tuple[Handler, int]] = {
     b"K": (literals.binint1, _VALUE),
     b"M": (literals.binint2, _SMALL),
     b"J": (literals.binint, _SMALL),
-    b"I": (literals.text_int, _SMALL),
-    b"L": (literals.text_long, _SMALL),
+    b"I": (literals.text_int, _STRING),
+    b"L": (literals.text_long, _STRING),
     b"\x8a": (literals.long1, _SMALL),
     b"\x8b": (literals.long4, _SMALL),
-    b"F": (literals.text_float, _SMALL),
+    b"F": (literals.text_float, _STRING),
     b"G": (literals.binfloat, _SMALL),
-    b"S": (literals.text_string, _STRING),
+    b"S": (literals.text_string, _NODE),
     b"T": (literals.binstring, _STRING),
     b"U": (literals.short_binstring, _STRING),
-    b"V": (literals.text_unicode, _STRING),
+    b"V": (literals.text_unicode, _NODE),
     b"X": (literals.binunicode, _STRING),
     b"\x8c": (literals.short_binunicode, _STRING),
     b"\x8d": (literals.binunicode8, _STRING),
@@ -55,11 +55,11 @@ _OPCODES: dict[bytes, tuple[Handler, int]] = {
     b"0": (stack.pop, 0),
     b"1": (stack.pop_mark, 0),
     b"2": (stack.dup, _VALUE),
-    b"p": (stack.put, _VALUE),
+    b"p": (stack.put, _STRING),
     b"q": (stack.binput, _VALUE),
     b"r": (stack.long_binput, _VALUE),
     b"\x94": (stack.memoize, _VALUE),
-    b"g": (stack.get, _VALUE),
+    b"g": (stack.get, _STRING),
     b"j": (stack.long_binget, _VALUE),
     b"]": (containers.empty_list, _NODE),
     b"}": (containers.empty_dict, _NODE),

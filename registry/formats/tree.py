@@ -7,7 +7,7 @@ does not say it is in `docs/reading-weights.md`.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from registry.errors import MalformedArtifactError
 from registry.formats.facts import TensorFacts
@@ -34,10 +34,13 @@ _DATA_OBJECTS = frozenset({"argparse.Namespace", "types.SimpleNamespace"})
 
 @dataclass(frozen=True, slots=True)
 class _Exit:
-    """Waits below the members of a container: how much was listed before them, and how."""
+    """What is kept of a container while its members are visited: how much was listed before them, and how."""
 
     listed: int
     listing: Listing
+
+
+_Children: TypeAlias = Iterator[tuple[Node, Place]]
 
 
 @dataclass(slots=True)
@@ -85,25 +88,35 @@ class _Walk:
 
     def run(self, root: Node) -> None:
         """Visit everything below `root`."""
-        waiting: list[tuple[Node, Place | _Exit]] = [(root, Place())]
-        while waiting:
-            node, place = waiting.pop()
-            if isinstance(place, _Exit):
+        around: list[tuple[_Children, Node, _Exit]] = []
+        children: _Children = iter([(root, Place())])
+        while True:
+            below = self._next_container(children)
+            if below is not None:
+                inner, node, place = below
+                if len(place.path) > self._limits.nesting:
+                    raise MalformedArtifactError(f"The file nests more than {self._limits.nesting} containers.")
+                self._ancestors.add(id(node))
+                around.append((children, node, _Exit(self._listed(), place.listing)))
+                children = inner
+            elif around:
+                children, node, left = around.pop()
                 self._ancestors.discard(id(node))
-                if place.listed == self._listed():
-                    self._barren.add((id(node), place.listing))
-                continue
+                if left.listed == self._listed():
+                    self._barren.add((id(node), left.listing))
+            else:
+                return
+
+    def _next_container(self, children: "_Children") -> "tuple[_Children, Node, Place] | None":
+        """Visit children as far as the next one that has children itself; None when there is none."""
+        for node, place in children:
             if id(node) in self._ancestors or (id(node), place.listing) in self._barren:
                 continue
             self._count(1)
-            children = self._visit(node, place)
-            if children is None:
-                continue
-            if len(place.path) > self._limits.nesting:
-                raise MalformedArtifactError(f"The file nests more than {self._limits.nesting} containers.")
-            self._ancestors.add(id(node))
-            waiting.append((node, _Exit(self._listed(), place.listing)))
-            waiting += list(children)[::-1]
+            found = self._visit(node, place)
+            if found is not None:
+                return found, node, place
+        return None
 
     def _count(self, references: int) -> None:
         self._references += references
@@ -161,8 +174,13 @@ class _Walk:
                 self.tree.kind = "state_dict"
             changes["listing"] = "entries"
             self._add_metadata(node, place)
+        elif place.listing == "scalars" and len(pairs) > self._limits.scalar_members:
+            changes["listing"] = "nothing"
+        silent = changes.get("listing", place.listing) == "nothing"
         for key, value in pairs:
-            yield value, place.at(path_key(key), **changes)
+            name = path_key(key)
+            if not silent or not (value is None or isinstance(value, str | int | float | bytes)):
+                yield value, place.at(name, **changes)
 
     def _is_state_dict(self, node: Node, pairs: list[Pair]) -> bool:
         """Return whether a mapping is a state_dict: it says so, or most of its values are tensors, none nested."""

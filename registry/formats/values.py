@@ -71,21 +71,13 @@ def _initial_pairs(node: Node) -> list[Pair] | None:
 
 
 def _last_wins(pairs: list[Pair]) -> list[Pair]:
-    """Return the pairs with repeated keys once. Keys that are no plain values are never compared."""
+    """Return equal keys once, the first with the last value, as dicts do. Others than plain ones are never compared."""
     found: dict[Any, Pair] = {}
     for key, value in pairs:
         plain = isinstance(key, str | int | float | bytes) or key is None
-        found[key if plain else _Identity(key)] = (key, value)
+        identity = key if plain else object()
+        found[identity] = (found[identity][0] if identity in found else key, value)
     return list(found.values())
-
-
-class _Identity:
-    """A dictionary key that equals nothing else."""
-
-    __slots__ = ("node",)
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
 
 
 def as_items(node: Node) -> list[Node] | tuple[Node, ...] | None:

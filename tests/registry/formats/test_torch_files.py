@@ -405,3 +405,12 @@ def test_bytes_after_a_legacy_file_or_cut_off_it_are_refused(save, inspect):
     for broken in (data + b"x", data[:-1], data[:200]):
         with pytest.raises(MalformedArtifactError):
             inspect(broken)
+
+
+def test_a_vocabulary_in_a_checkpoint_is_not_listed_word_by_word(save, inspect):
+    words = {f"word{number}": number for number in range(3000)}
+    inspection = inspect(save({"epoch": 3, "vocabulary": words, "state_dict": {"w": torch.ones(2)}, "lr": 0.1}))
+    assert inspection.scalars == {"epoch": 3, "lr": 0.1}
+    assert [each.name for each in inspection.tensors] == ["state_dict.w"]
+    huge = {f"word{number}": number for number in range(250_000)}
+    assert inspect(save({"epoch": 3, "vocabulary": huge})).scalars == {"epoch": 3}
