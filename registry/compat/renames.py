@@ -10,6 +10,7 @@ import random
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -52,13 +53,14 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
     have, want = source.tensors, target.tensors
     same = len(_same_names(have, want))
     if same == min(len(have), len(want)):
-        names = [*have, *source.entries]
-        return RenameMap(dict(zip(names, names, strict=True)))
+        return _keep(source)
     bare_source, bare_target = _unwrap(have), _unwrap(want)
     candidates = _find_candidates(bare_source, bare_target)
     chosen = _choose(candidates, bare_source, bare_target, as_stored=same)
     rules = [each.rule for each in chosen]
     paired = dict(chain.from_iterable(each.pairs.items() for each in reversed(chosen)))
+    if len(paired) <= same:
+        return _keep(source)
     if bare_source is have and bare_target is want:
         names = {name: paired.get(name) or _apply(rules, name, want) for name in have}
     else:
@@ -67,6 +69,11 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
         names[entry] = _apply(rules, entry if bare_source is have else _without_wrappers(f"\n{entry}")[1:], {})
     refuse_collisions(names)
     return RenameMap(names, tuple(rules))
+
+
+def _keep(source: Architecture) -> RenameMap:
+    names = [*source.tensors, *source.entries]
+    return RenameMap(dict(zip(names, names, strict=True)))
 
 
 def _wrapped_names(
@@ -109,10 +116,15 @@ def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, Tens
     identity = Rule("", "")
     votes = _vote(source, target)
     worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
-    elected = [Rule(*prefixes) for prefixes, count in votes.most_common(MAX_CANDIDATES) if count >= worthy]
-    rules = [rule for rule in elected if rule != identity]
+    elected = sorted(votes, key=lambda prefixes: (-votes[prefixes], prefixes))[:MAX_CANDIDATES]
+    rules = [Rule(*prefixes) for prefixes in elected if votes[prefixes] >= worthy and any(prefixes)]
     candidates = [_Candidate(rule, _pairs(rule, source, target)) for rule in [identity, *rules]]
-    return sorted(candidates, key=lambda each: (-len(each.pairs), len(each.rule.strip) + len(each.rule.add)))
+    return sorted(candidates, key=_order)
+
+
+def _order(candidate: _Candidate) -> tuple[int, int, str, str]:
+    rule = candidate.rule
+    return -len(candidate.pairs), len(rule.strip) + len(rule.add), rule.strip, rule.add
 
 
 def _pairs(rule: Rule, source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> dict[str, str]:
@@ -188,25 +200,32 @@ def _choose(
     enough = max(1, MARGIN * reachable)
     for candidate in candidates:
         new = len(candidate.pairs.keys() - covered)
-        if new < enough or any(candidate.contradicts(each) for each in chosen):
+        if new < enough or _contradicts_any(candidate, chosen):
             continue
         if candidate.rule.moves_number and 2 * new < reachable:
             continue
-        if len(candidate.pairs) > as_stored:
-            _refuse_rivals(candidate, candidates, enough, source, target)
+        if chosen or len(candidate.pairs) > as_stored:
+            others = [each for each in candidates if each not in chosen and not _contradicts_any(each, chosen)]
+            _refuse_rivals(candidate, others, covered, enough, source, target)
         chosen.append(candidate)
         covered |= candidate.pairs.keys()
     return chosen
 
 
-def _refuse_rivals(
+def _contradicts_any(candidate: _Candidate, others: Sequence[_Candidate]) -> bool:
+    return any(candidate.contradicts(each) for each in others)
+
+
+def _refuse_rivals(  # noqa: PLR0917 - what `_choose` knows
     best: _Candidate,
     candidates: Sequence[_Candidate],
+    covered: AbstractSet[str],
     margin: float,
     source: Mapping[str, TensorSpec],
     target: Mapping[str, TensorSpec],
 ) -> None:
-    near = [each for each in candidates if each is not best and len(best.pairs) - len(each.pairs) < margin]
+    worth = len(best.pairs.keys() - covered) - margin
+    near = [each for each in candidates if each is not best and len(each.pairs.keys() - covered) > worth]
     close = [each for each in near if best.contradicts(each)]
     if not close:
         return
