@@ -5,17 +5,12 @@ from typing import Any
 
 import click
 
+from registry.formats.display import shown
+
 
 def escape_name(text: str) -> str:
     r"""Return a text on one line: newlines, NUL, right-to-left overrides and the like as `\x0a` or `\u202e`."""
-    return text if text.isprintable() else "".join(map(_escape, text))
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character.isprintable():
-        return character
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"  # noqa: PLR2004 - what \x can say
+    return shown(text)
 
 
 def shorten(text: str, width: int) -> str:

@@ -10,11 +10,15 @@ from typing import Literal, NoReturn
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.allow_list import is_dangerous
+from registry.formats.display import shown
 from registry.formats.limits import Limits
 from registry.formats.machine_state import BrokenPickleError, Empty, Machine, OutOfBytesError, PersistentLoad
 from registry.formats.nodes import Call, Global, Node
 from registry.formats.opcodes import BINGET, COSTS, HANDLERS, LONG_BINPUT, ONE_BYTE_OPERANDS, STOP
 from registry.formats.stack_opcodes import unpack_u32
+
+_SHOWN = 200
+"""Characters of a name in a sentence."""
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ def refuse_if_dangerous(mentioned: list[Global], dangers: list[str], problem: st
     """Raise `UnsafeArtifactError` for a file with a `problem` if it also mentions something that does harm."""
     harmful = [str(each) for each in mentioned if is_dangerous(each.module, each.name)]
     if harmful or dangers:
-        names = ", ".join(harmful[:10]) if harmful else " ".join(dangers[:3])
+        names = shown(", ".join(name[:_SHOWN] for name in harmful[:10]) if harmful else " ".join(dangers[:3]))
         raise UnsafeArtifactError(
             f"The file is broken ({problem}) and would do harm before it fails: {names}",
             globals=sorted(str(each) for each in mentioned),

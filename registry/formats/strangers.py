@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.archive import Archive
+from registry.formats.display import shown
 from registry.formats.inspection import Inspection
 from registry.formats.limits import Limits
 from registry.formats.masked_pickles import LOOK_BYTES, Prober
@@ -55,4 +56,4 @@ def note_native_code(inspection: Inspection, archive: Archive) -> None:
     """Add a sentence on libraries that the archive carries."""
     native = [name for name in archive.entries if _NATIVE.fullmatch(name)]
     if native:
-        inspection.reasons.append(f"It carries native code: {', '.join(native[:10])}.")
+        inspection.reasons.append(f"It carries native code: {shown(', '.join(native[:10]))}.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from registry.errors import MalformedArtifactError
 from registry.formats.allow_list import Standing, is_framework, standing
 from registry.formats.data_calls import check_data_calls
+from registry.formats.display import shown
 from registry.formats.inert_names import COMPILER_CLASSES, OPTIMIZED_MODULE, TENSOR_PAIRS
 from registry.formats.inspection import Trust
 from registry.formats.limits import Limits
@@ -95,8 +96,8 @@ def _code_reasons(by_standing: dict[Standing, list[str]], calls: Sequence[Call])
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:200] for name in names[:_MANY])
-    return f"{shown} and {len(names) - _MANY} more" if len(names) > _MANY else shown
+    listed = ", ".join(shown(name[:200]) for name in names[:_MANY])
+    return f"{listed} and {len(names) - _MANY} more" if len(names) > _MANY else listed
 
 
 def _pair(call: Call) -> tuple[str, str] | None:

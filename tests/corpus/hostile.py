@@ -187,6 +187,10 @@ def _safetensors(header: bytes, body: bytes = FOUR_FLOATS, length: int | None = 
 _ENTRY = b'{"dtype":"F32","shape":[4],"data_offsets":[0,16]}'
 
 MALFORMED_FILES: dict[str, bytes] = {
+    # Python's C unpickler takes the whole FRAME, and torch reads the storages two bytes later than they are.
+    "cpython-154848-frame-beyond-the-stop-of-the-keys": legacy_stream(
+        [*legacy_pickles()[:4], PROTO_4 + b"]" + text("0") + b"\x95" + struct.pack("<Q", 4) + b"a."]
+    ),
     "legacy-no-keys": _legacy_keys([]),
     "legacy-other-keys": _legacy_keys(["1"]),
     "legacy-key-twice": _legacy_keys(["0", "0"]),

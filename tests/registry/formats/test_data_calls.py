@@ -4,6 +4,7 @@
 
 import collections
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -92,3 +93,16 @@ def test_what_picklers_write_is_nothing_but_tensors(kept, protocol):
     torch.save({"w": torch.ones(1), "kept": kept}, buffer, pickle_protocol=protocol)
     verdict, _, reasons = answer(buffer.getvalue())
     assert verdict == "tensors", reasons
+
+
+@pytest.mark.parametrize("keys", [(0, False), (1, True), (True, 1), (2, 2.0), ("w", "w")], ids=repr)
+def test_equal_keys_are_one_and_named_by_the_first_as_a_dict_has_them(keys):
+    first, second = (b"\x88" if key is True else b"\x89" if key is False else value_of(key) for key in keys)
+    pickled = PROTO_2 + b"}(" + first + tensor() + second + tensor(shape=(2,)) + b"u" + STOP
+    _, inspection, _ = answer(torch_zip(pickled))
+    loaded = torch.load(io.BytesIO(torch_zip(pickled)), weights_only=True)
+    assert [(each.name, each.shape) for each in inspection.tensors] == [(str(key), (2,)) for key in loaded]
+
+
+def value_of(key):
+    return b"G" + struct.pack(">d", key) if isinstance(key, float) else value(key)

@@ -12,6 +12,7 @@ from registry.formats.limits import Limits
 from registry.formats.reader import read
 from registry.formats.safetensors import plan, read_safetensors
 from registry.formats.source import BytesSource
+from registry.torch.load import load_state_dict
 
 DTYPES = [
     "float64", "float32", "float16", "bfloat16", "complex64", "int64", "int32", "int16", "int8", "uint64", "uint32",
@@ -243,5 +244,28 @@ def test_nesting_is_counted_outside_of_texts(depth):
     ids=["escaped quotes", "texts", "lists", "numbers", "depth"],
 )
 def test_a_header_that_is_all_values_is_refused_before_it_is_parsed(header):
-    with pytest.raises(MalformedArtifactError, match="too many values"):
+    with pytest.raises(MalformedArtifactError, match=r"too many values|longer than what it describes"):
         inspect(pack(header))
+
+
+@pytest.mark.parametrize("code", ["F6_E2M3", "F6_E3M2"])
+def test_numbers_that_torch_lacks_are_inspected_and_refused_by_name_when_they_are_pulled(code, tmp_path):
+    header = {"odd": entry(code, (4,), (0, 3)), "usual": entry("F32", (1,), (3, 7))}
+    (tmp_path / "net.safetensors").write_bytes(pack(header, bytes(7)))
+    assert len(inspect((tmp_path / "net.safetensors").read_bytes()).tensors) == 2
+    with pytest.raises(UnsupportedValueError, match=code.lower()):
+        load_state_dict([tmp_path / "net.safetensors"])
+    assert list(load_state_dict([tmp_path / "net.safetensors"], exclude="odd")) == ["usual"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(TENSORS)
+def test_every_dtype_that_torch_has_is_pulled_as_the_library_loads_it(tmp_path_factory, tensors):
+    path = tmp_path_factory.mktemp("pulled") / "net.safetensors"
+    made = {name: make(*spec) for name, spec in loadable(tensors).items()}
+    safetensors.torch.save_file(made, path)
+    loaded, pulled = safetensors.torch.load_file(path), load_state_dict([path])
+    assert pulled.keys() == loaded.keys()
+    for name, tensor in loaded.items():
+        assert (pulled[name].dtype, pulled[name].shape) == (tensor.dtype, tensor.shape)
+        assert bytes(pulled[name].contiguous().untyped_storage())[: tensor.nbytes] == bytes(tensor.untyped_storage())

@@ -397,3 +397,17 @@ def test_what_a_stdlib_pickle_of_an_object_would_run_is_named():
     verdict = judge(result.globals, result.calls, result.dangers, DEFAULT_LIMITS)
     assert verdict.trust == "unsafe"
     assert verdict.globals == [f"{os.name}.system" if os.name == "nt" else "posix.system"]
+
+
+@pytest.mark.parametrize("tail", [b"R.", b""], ids=["whole", "broken off"])
+def test_names_in_sentences_cannot_drive_a_terminal_and_lists_keep_them_exact(tail, inspect):
+    name = "sys\x1b[2J\r\u202ex".encode()
+    pickled = b"\x80\x04\x8c\x02os\x8c" + bytes([len(name)]) + name + b"\x93)" + tail
+    try:
+        inspection = inspect(torch_zip(pickled))
+        said, listed = " ".join(inspection.reasons), inspection.globals
+    except UnsafeArtifactError as error:
+        said, listed = error.detail, error.extra["globals"]
+    assert said.isprintable()
+    assert "sys\\x1b[2J\\x0d\\u202ex" in said
+    assert listed == ["os.sys\x1b[2J\r\u202ex"]
