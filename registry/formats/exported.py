@@ -10,6 +10,7 @@ from registry.formats.archive import Archive
 from registry.formats.archive_storages import is_big_endian
 from registry.formats.export_config import View, WeightEntry, read_config
 from registry.formats.inspection import Document, Inspection, Role, StorageRecord, TensorRecord
+from registry.formats.leaked_paths import note_paths
 from registry.formats.limits import Limits
 from registry.formats.machine import refuse_if_dangerous, run
 from registry.formats.nested import find_archives, read_nested, take_over
@@ -29,6 +30,7 @@ _KNOWN = re.compile(
     r"archive_format|archive_version|byteorder|\.format_version|\.storage_alignment|models/[^/]+\.json|"
     r"(?:\.data/)?version|\.data/serialization_id"
 )
+_MODEL = re.compile(r"models/[^/]+\.json")
 _REBUILD = Global("torch._utils", "_rebuild_tensor_v3")
 _SMALL_BYTES = 64
 
@@ -60,6 +62,7 @@ def read_export(archive: Archive, source: ByteSource, limits: Limits) -> Documen
     inspection.unknown_records = [name for name in others if name not in reading.done]
     check_strangers(archive, inspection.unknown_records, limits)
     note_native_code(inspection, archive)
+    note_paths(inspection, archive, list(filter(_MODEL.fullmatch, archive.entries)))
     return Document(inspection, root)
 
 

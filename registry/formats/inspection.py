@@ -110,7 +110,7 @@ class Inspection:
         parts: the state_dicts inside a checkpoint, in stored order.
         file_metadata: `__metadata__` of a safetensors file.
         unknown_records: archive records that are neither known nor pickles nor archives.
-        sources: for legacy files, the embedded class source by global name.
+        sources: for legacy and tar files, the embedded class source by global name; at most 64 KiB each, 1 MiB in all.
     """
 
     format: Format

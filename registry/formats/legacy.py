@@ -1,6 +1,7 @@
 """The stream that torch.save wrote before 1.6: five pickles, then the storages one after the other."""
 
 from registry.errors import MalformedArtifactError
+from registry.formats.class_sources import ClassSources
 from registry.formats.inert_names import DTYPE_BYTES
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
@@ -28,18 +29,18 @@ def read_legacy(source: ByteSource, limits: Limits) -> Document:
     """
     stream = PickleStream(source, (0, source.size), limits, window_bytes=_WINDOW_BYTES)
     table = StorageTable()
-    sources: dict[str, str] = {}
+    sources = ClassSources()
     try:
         keys = _read_pickles(stream, table, sources)
         storages = _storage_records(source, stream.position, keys, table)
-        inspection = Inspection("torch-legacy", "checkpoint", "tensors", source.size, sources=sources)
-        return describe(inspection, _pickled(stream), storages, limits)
+        inspection = Inspection("torch-legacy", "checkpoint", "tensors", source.size)
+        return sources.note(describe(inspection, _pickled(stream), storages, limits))
     except MalformedArtifactError as error:
         _pickled(stream).refuse_if_dangerous(error.detail)
         raise
 
 
-def _read_pickles(stream: PickleStream, table: StorageTable, sources: dict[str, str]) -> Node:
+def _read_pickles(stream: PickleStream, table: StorageTable, sources: ClassSources) -> Node:
     """Run the five pickles and return the last one's value, the list of storage keys."""
     if stream.next() != MAGIC_NUMBER:
         raise MalformedArtifactError("The file is a pickle, but not one that torch.save wrote: no magic number.")
@@ -58,16 +59,15 @@ def _pickled(stream: PickleStream) -> Pickled:
     return found
 
 
-def _load(identity: Node, table: StorageTable, sources: dict[str, str]) -> Node:
+def _load(identity: Node, table: StorageTable, sources: ClassSources) -> Node:
     """Return what a persistent id names: a storage, or a class that travels with its source text."""
     items = identity.items if type(identity) is TupleNode else ()
     if len(items) != 4 or not isinstance(items[0], str) or items[0] != "module":  # noqa: PLR2004 - word, class, file, text
         return table.add(identity, legacy=True)
-    kind, text = items[1], items[3]
+    kind, place, text = items[1:]
     if type(kind) is not Global or not isinstance(text, str | None):
         raise MalformedArtifactError("The file has a persistent id of a class that is none.")
-    if text:
-        sources[str(kind)] = text
+    sources.add(str(kind), place, text)
     return kind
 
 

@@ -3,6 +3,7 @@
 from struct import Struct
 
 from registry.errors import MalformedArtifactError
+from registry.formats.class_sources import ClassSources
 from registry.formats.inert_names import DTYPE_BYTES, STORAGE_PAIRS
 from registry.formats.inspection import Document, Inspection, StorageRecord
 from registry.formats.limits import Limits
@@ -39,11 +40,11 @@ def read_tar(source: ByteSource, limits: Limits) -> Document:
         root = streams["pickle"].next(content.load)
         for stream in streams.values():
             stream.finish()
-        inspection = Inspection("torch-tar", "checkpoint", "tensors", source.size, sources=content.sources)
+        inspection = Inspection("torch-tar", "checkpoint", "tensors", source.size)
         pickled = _pickled(streams)
         pickled.root = root
         pickled.calls = [*content.tensors.values(), *pickled.calls]
-        return describe(inspection, pickled, content.records, limits)
+        return content.sources.note(describe(inspection, pickled, content.records, limits))
     except MalformedArtifactError as error:
         _pickled(streams).refuse_if_dangerous(error.detail)
         raise
@@ -59,7 +60,7 @@ class _Content:
     Attributes:
         records: the storages by key. A storage that is a part of another one has none.
         tensors: the calls that would rebuild the tensors, by key.
-        sources: the source text of classes that travel with the file, by their name.
+        sources: the texts of classes that travel with the file.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -67,7 +68,7 @@ class _Content:
         self._storages: dict[int, StorageRef] = {}
         self.records: dict[str, StorageRecord] = {}
         self.tensors: dict[int, Call] = {}
-        self.sources: dict[str, str] = {}
+        self.sources = ClassSources()
 
     def read_storages(self, stream: PickleStream) -> None:
         """Read the table of storages: for each a pickle, the number of elements, and the elements."""
@@ -128,11 +129,10 @@ class _Content:
         return found
 
     def _load_class(self, identity: TupleNode) -> Node:
-        kind, _, text = _members(identity, 3)
+        kind, place, text = _members(identity, 3)
         if type(kind) is not Global or not isinstance(text, str | None):
             refuse_tar("its pickle refers to a class that is none")
-        if text:
-            self.sources[str(kind)] = text
+        self.sources.add(str(kind), place, text)
         return kind
 
     def _count(self, value: Node) -> int:

@@ -9,6 +9,7 @@ from registry.formats.archive_storages import find_storages
 from registry.formats.facts import TensorFacts
 from registry.formats.inert_names import JIT_PAIRS
 from registry.formats.inspection import Document, Inspection, PathKey, StorageRecord, TensorRecord
+from registry.formats.leaked_paths import note_paths
 from registry.formats.limits import Limits
 from registry.formats.machine import MachineResult, refuse_if_dangerous, run
 from registry.formats.nodes import Call, DictNode, Global, Node
@@ -55,6 +56,7 @@ def read_torchscript(archive: Archive, source: ByteSource, limits: Limits) -> Do
             results[name] = run_jit_pickle(archive, name, limits)
         _check_records(archive, inspection, limits)
         _judge(inspection, _pickled(results), texts, archive, limits)
+        note_paths(inspection, archive, [name for name in results if name.endswith(".debug_pkl")])
         if "data.pkl" in results:
             root = _describe(inspection, archive, results, texts, limits)
     except MalformedArtifactError as error:

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from registry.errors import MalformedArtifactError
-from registry.formats.allow_list import Standing, is_framework, standing
+from registry.formats.allow_list import Standing, standing
 from registry.formats.data_calls import check_data_calls
-from registry.formats.display import shown
 from registry.formats.inert_names import COMPILER_CLASSES, OPTIMIZED_MODULE, TENSOR_PAIRS
 from registry.formats.inspection import Trust
 from registry.formats.limits import Limits
+from registry.formats.mentions import is_marked, name_some
 from registry.formats.nodes import Call, DictNode, Global, ListNode, Node, SetNode, TupleNode
 from registry.formats.values import as_pairs, function_name
 
@@ -27,7 +27,8 @@ _NEVER_CALLED = frozenset(
     for pair in TENSOR_PAIRS
     if pair[0] in {"torch", "torch.cuda", "torch.sparse", "torch.cuda.sparse", "torch.storage"}
 ) - {("torch", "Size"), ("torch", "device")}
-_MANY = 20
+_NAMED = 6
+"""Classes in the sentence on code."""
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ def judge(mentioned: Iterable[Global], calls: Sequence[Call], dangers: Sequence[
     if "getattr" in by_standing and not _getattr_is_the_compilers(calls, limits):
         unsafe += by_standing["getattr"]
     if unsafe:
-        reasons.insert(0, f"Loading it would call or refer to what no weights need: {_listed(unsafe)}.")
+        reasons.insert(0, f"Loading it would call or refer to what no weights need: {name_some(unsafe)}.")
     everything = sorted(name for names in by_standing.values() for name in names)
     harmless = {*by_standing.get("tensors", ()), *by_standing.get("numpy", ())}
     foreign = [name for name in everything if name not in harmless]
@@ -79,25 +80,22 @@ def _code_reasons(by_standing: dict[Standing, list[str]], calls: Sequence[Call])
     data = sorted(by_standing.get("data", []))
     reasons: list[str] = []
     if classes:
-        reasons.append(f"Loading it runs code of these classes and functions: {_listed(classes)}.")
-        if all(map(is_framework, classes)):
+        # The list of all is shown beside it: here come those first that are not everybody's.
+        named = sorted(classes, key=lambda name: not is_marked(name))
+        reasons.append(f"Loading it runs code of these classes and functions: {name_some(named, _NAMED)}.")
+        if not any(map(is_marked, classes)):
             reasons.append("All of them belong to torch.nn or torch.optim.")
     objects = any(_holds_objects(call) for call in calls)
     if objects:
         reasons.append("It holds a numpy array of Python objects.")
     if data and not classes and not objects:
-        reasons.append(f"{DATA_CLASSES_ONLY}: it needs nothing but plain data classes: {_listed(data)}.")
+        reasons.append(f"{DATA_CLASSES_ONLY}: it needs nothing but plain data classes: {name_some(data)}.")
     if "compiler" in by_standing:
         reasons.append(
             "It is a module that torch.compile made: such files carry the compiler's configuration, absolute paths "
             "of the machine that saved it included. Save the state_dict instead."
         )
     return reasons
-
-
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(shown(name[:200]) for name in names[:_MANY])
-    return f"{listed} and {len(names) - _MANY} more" if len(names) > _MANY else listed
 
 
 def _pair(call: Call) -> tuple[str, str] | None:
