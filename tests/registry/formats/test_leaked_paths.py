@@ -35,6 +35,7 @@ def frozen(buffer):
     torch.jit.save(torch.jit.freeze(module), buffer)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # its files outlive it
 @pytest.mark.parametrize("save", [traced, frozen, exported])
 def test_a_compiled_program_says_that_it_carries_absolute_paths(save):
     said = " ".join(inspect(saved(save)).reasons)
