@@ -6,7 +6,7 @@ Sizes are in bytes, times are UTC. A version's *content* never changes; its `ann
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from registry.fields import (
     MAX_METRICS,
@@ -22,6 +22,7 @@ from registry.fields import (
     WireModel,
 )
 from registry.formats.inspection import Kind, Trust
+from registry.formats.mentions import marked
 from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
 
 ItemT = TypeVar("ItemT")
@@ -99,6 +100,9 @@ class VersionCreate(WireModel):
 class ArtifactInfo(AnswerModel):
     """A file of a version. `kind`, `trust` and `format` say what its bytes are, whatever its name.
 
+    `reasons` say why `trust` is not `tensors`. `globals` are the classes and functions that it refers to beyond those
+    that weights need: sorted, at most 200 of `global_count`, each cut at 200 characters; its manifest has them all as
+    `foreign_globals`. Of too many, those outside `torch.nn` and `torch.optim` come first.
     `manifest` is the digest of its tensor manifest, None for opaque files. `tensor_count` counts tensors,
     `parameter_count` elements of distinct tensors that are no optimizer state.
     """
@@ -112,9 +116,16 @@ class ArtifactInfo(AnswerModel):
     trust: Trust = "tensors"
     reasons: list[str] = []
     globals: list[str] = []
+    global_count: int = 0
     manifest: str | None = None
     tensor_count: int = 0
     parameter_count: int = 0
+
+    @computed_field
+    @property
+    def marked_globals(self) -> list[str]:
+        """Those of `globals` that belong neither to `torch.nn` nor to `torch.optim`: what to look at first."""
+        return marked(self.globals)
 
 
 class Annotations(AnswerModel):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from registry.digest import StreamDigests
 from registry.errors import (
@@ -19,6 +20,7 @@ from registry.errors import (
 )
 from registry.formats.inspection import Inspection, Kind, TensorRecord, Trust
 from registry.formats.limits import DEFAULT_LIMITS
+from registry.formats.mentions import list_globals, list_reasons, name_some
 from registry.formats.reader import looks_like_weights
 from registry.formats.sharded import check_index, is_distributed_checkpoint, parse_index
 from registry.manifest import build_manifest, encode_manifest, iter_digested_ranges
@@ -105,10 +107,9 @@ def _inspect(stores: Stores, received: Received, *, is_only: bool) -> Inspection
     if inspection.trust == "unsafe":
         raise UnsafeArtifactError(
             f"{received.path}: loading this file would do harm, so nothing was stored. It refers to "
-            f"{', '.join(inspection.foreign_globals) or 'what no weights need'}. Do not open it anywhere.",
+            f"{name_some(inspection.foreign_globals) or 'what no weights need'}. Do not open it anywhere.",
             path=received.path,
-            globals=inspection.foreign_globals,
-            reasons=inspection.reasons,
+            **_why(inspection.foreign_globals, inspection.reasons),
         )
     if inspection.trust == "code" and not stores.allow_code:
         raise _takes_no_code(received.path, inspection.foreign_globals, inspection.reasons)
@@ -128,13 +129,20 @@ def _takes_no_code(path: str, names: list[str], reasons: list[str]) -> UnsafeArt
         f"{path} runs code when it is loaded, and this installation takes tensors only. Push its state_dict instead, "
         "best as safetensors.",
         path=path,
-        globals=names,
-        reasons=reasons,
+        **_why(names, reasons),
     )
 
 
+def _why(names: Sequence[str], reasons: Sequence[str]) -> dict[str, Any]:
+    """Return what an error tells of a file: bounded, for a file may refer to as much as it likes."""
+    return {"globals": list_globals(names), "global_count": len(names), "reasons": list_reasons(reasons)}
+
+
 def _named(error: WeighbridgeError, path: str) -> WeighbridgeError:
-    return type(error)(f"{path}: {error.detail} Nothing was stored.", **{"path": path, **error.extra})
+    told = {"path": path, **error.extra}
+    if "globals" in told:
+        told |= _why(told["globals"], told.get("reasons", []))
+    return type(error)(f"{path}: {error.detail} Nothing was stored.", **told)
 
 
 def _digest(
@@ -166,8 +174,9 @@ def _digest(
             "format": inspection.format,
             "kind": inspection.kind,
             "trust": inspection.trust,
-            "reasons": inspection.reasons,
-            "globals": inspection.foreign_globals,
+            "reasons": list_reasons(inspection.reasons),
+            "globals": list_globals(inspection.foreign_globals),
+            "global_count": len(inspection.foreign_globals),
             "manifest": digest,
             "tensor_count": len(inspection.tensors),
             "parameter_count": count_parameters(inspection.tensors),

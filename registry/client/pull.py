@@ -26,6 +26,7 @@ from registry.errors import (
     StorageFullError,
     TrustCodeRequiredError,
 )
+from registry.formats.mentions import name_some
 from registry.names import Reference, check_path
 from registry.schema import ArtifactInfo, VersionInfo
 from registry.weights import is_index_name
@@ -193,7 +194,7 @@ def fetch_code(connection: Connection, ref: str | os.PathLike[str], *, trust_cod
     if artifact.trust != "tensors" and not trust_code:
         raise TrustCodeRequiredError(
             f"Opening {artifact.path} of {version.reference} runs code from the file; it refers to: "
-            f"{', '.join(artifact.globals)}. If you trust who pushed it, say `trust_code=True`. The weights alone "
+            f"{name_some(artifact.globals)}. If you trust who pushed it, say `trust_code=True`. The weights alone "
             f'need no trust: `pull("{version.reference}")`.',
             globals=artifact.globals,
         )

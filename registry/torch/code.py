@@ -20,6 +20,7 @@ from registry.errors import (
     UnsupportedValueError,
 )
 from registry.formats.inspection import Inspection
+from registry.formats.mentions import name_some
 from registry.formats.reader import read
 from registry.formats.source import FileSource
 from registry.torch.storages import find_device
@@ -91,7 +92,7 @@ def _check_verdict(file: Path, inspection: Inspection, *, trust_code: bool) -> N
     if trust_code is not True:
         names = inspection.foreign_globals or inspection.globals
         raise TrustCodeRequiredError(
-            f"Opening {file.name} runs code. It refers to: {', '.join(names)}. "
+            f"Opening {file.name} runs code. It refers to: {name_some(names)}. "
             "If you trust who made it, say `trust_code=True`. The weights alone need no trust: `pull` gets them.",
             globals=names,
         )

@@ -251,6 +251,7 @@ def _artifact_row(artifact: NewArtifact, version_id: int, position: int) -> Arti
         trust=info.trust,
         reasons=info.reasons,
         globals=info.globals,
+        global_count=info.global_count,
         manifest_digest=info.manifest,
         tensor_count=info.tensor_count,
         parameter_count=info.parameter_count,

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from registry.fields import WireModel
+from registry.formats.mentions import list_globals, list_reasons
 from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
 from registry.schema import (
     AliasInfo,
@@ -110,8 +111,9 @@ def artifact_info(row: ArtifactRow) -> ArtifactInfo:
         format=row.format,
         kind=row.kind,
         trust=row.trust,
-        reasons=row.reasons,
-        globals=row.globals,
+        reasons=list_reasons(row.reasons),
+        globals=list_globals(row.globals),
+        global_count=len(row.globals) if row.global_count is None else row.global_count,
         manifest=row.manifest_digest,
         tensor_count=row.tensor_count,
         parameter_count=row.parameter_count,

@@ -191,6 +191,7 @@ class ArtifactRow(Base):
     trust: Mapped[Trust] = mapped_column(Text())
     reasons: Mapped[list[str]]
     globals: Mapped[list[str]]
+    global_count: Mapped[int | None]
     manifest_digest: Mapped[str | None] = mapped_column(ForeignKey("manifests.digest", ondelete="RESTRICT"))
     tensor_count: Mapped[int]
     parameter_count: Mapped[int]
