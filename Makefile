@@ -15,10 +15,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow fuzz check format bench bench-compatible image constraints clean
+.PHONY: help setup demo serve test test-slow test-exhaustive fuzz check format bench bench-compatible image constraints clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## push, inspect and load real models on a throw-away server, told as a story
 	@$(BIN)/python examples/demo.py
@@ -38,7 +38,10 @@ test: .venv/.dev ## what must stay true, on all backends and databases at small 
 	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: .venv/.dev ## large sizes, clean installs, client matrices, browsers
-	$(BIN)/pytest -m slow -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -m "slow and not exhaustive" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+test-exhaustive: .venv/.dev ## every network of timm and torchvision, where the tests take some (hours)
+	$(BIN)/pytest -m exhaustive -n $(WORKERS) $(PYTEST_ARGS)
 
 fuzz: .venv/.dev ## change weight files and see that the reader holds (SECONDS=60, FUZZ_ARGS='--processes 2 --seed 7')
 	@PYTHONPATH=tests:examples $(BIN)/python -m fuzzing.campaign --seconds $(SECONDS) --coverage 2000 $(FUZZ_ARGS)

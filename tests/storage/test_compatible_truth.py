@@ -231,7 +231,8 @@ def test_the_index_finds_what_looking_at_some_networks_finds(open_installation):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7_200)
 def test_the_index_finds_what_looking_at_a_thousand_networks_finds(open_installation):
     names = [f"torchvision:{name}" for name in torchvision.models.list_models(torchvision.models)]
     names += [f"timm:{name}" for name in timm.list_models() if not any(word in name for word in HEAVY)]

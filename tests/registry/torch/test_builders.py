@@ -4,6 +4,7 @@ import timm
 import torch
 import torchvision
 import transformers
+from every_network import each_network
 from torch import nn
 
 from registry.errors import UnsupportedValueError
@@ -168,9 +169,8 @@ def test_a_segmentation_model_is_made_again_by_its_class(name):
     }
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+@pytest.mark.parametrize("name", each_network(torchvision.models.list_models(module=torchvision.models)))
 def test_every_classification_module_of_torchvision_is_made_again(name):
     module = build_skeleton(lambda: torchvision.models.get_model(name, num_classes=9))
 

@@ -4,6 +4,7 @@ import timm
 import torch
 import torchvision
 import transformers
+from every_network import each_network
 from torch import nn
 from torchvision.models import (
     ResNet18_Weights,
@@ -73,9 +74,8 @@ def test_the_head_of_a_torchvision_module_is_what_another_class_count_changes(na
     check_torchvision(name)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", each_network(CLASSIFIERS))
 def test_the_head_of_every_torchvision_classifier_is_what_another_class_count_changes(name):
     check_torchvision(name)
 
@@ -107,9 +107,8 @@ def timm_sample():
     return sorted(chosen)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", timm_sample())
+@pytest.mark.parametrize("name", each_network(timm_sample()))
 def test_the_heads_of_every_timm_family_are_what_another_class_count_changes(name):
     check_timm(name)
 
