@@ -14,6 +14,7 @@ from registry.errors import InvalidMetadataError
 from registry.formats.inspection import Inspection, TensorRecord
 from registry.formats.wire import inspection_from_json
 from registry.state_dict import METADATA_KEY, choose_part
+from registry.tensor_names import Endings, unwrap
 
 TensorRole: TypeAlias = Literal["parameter", "buffer", "unknown"]
 
@@ -187,6 +188,16 @@ class Architecture:
             node.leaves[leaf] = spec
         _digest(root)
         return root
+
+    @cached_property
+    def bare(self) -> Mapping[str, TensorSpec]:
+        """The tensors by their names without what torch's wrappers insert: `tensors` itself where nothing is."""
+        return unwrap(self.tensors)
+
+    @cached_property
+    def endings(self) -> Endings:
+        """Which names of `bare` end alike."""
+        return Endings(self.bare)
 
     def iter_subtrees(self) -> Iterator[Subtree]:
         """Yield every module of the tree, parents before children."""

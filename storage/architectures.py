@@ -12,11 +12,11 @@ from typing import Any, TypeAlias, cast
 from registry.architecture import Architecture, TensorRole, TensorSpec
 from registry.compat.leftovers import COUNTER
 from registry.compat.places import MIN_TENSORS, Feature, count_features
-from registry.compat.renames import WRAPPER_PARTS
 from registry.digest import sha256_digest
 from registry.errors import InvalidMetadataError, TooLargeError
 from registry.formats.inspection import Inspection
 from registry.state_dict import DEFAULT_PARTS
+from registry.tensor_names import WRAPPER_PARTS
 from storage.metadata.records import NewArchitecture, NewArchitectureUse
 
 MAX_TENSORS = 20_000

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from registry.architecture import Architecture, TensorSpec
 from registry.compat.leftovers import HEAD_NAME
-from registry.compat.rename_map import shared_head
+from registry.tensor_names import shared_head
 
 MOST = 0.5
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from registry.architecture import TensorSpec
-from registry.compat.rename_map import shared_head
 from registry.compat.report import LeftoverClass
+from registry.tensor_names import shared_head
 
 COUNTER = "num_batches_tracked"
 _DIGITS = "0123456789"

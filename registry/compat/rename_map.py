@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from registry.architecture import Architecture
 from registry.errors import AmbiguousPrefixError, InvalidRequestError
+from registry.tensor_names import shared_head
 
 Prefix: TypeAlias = Literal["auto", ""] | tuple[str, str]
 Rename: TypeAlias = Mapping[str, str] | Callable[[str], str] | Literal["by-order"]
@@ -203,18 +204,6 @@ def refuse_collisions(names: Mapping[str, str]) -> None:
                 candidates=[sources[target], source],
             )
         sources[target] = source
-
-
-def shared_head(one: str, other: str) -> str:
-    """Return the common start of two dotted names, up to and with its last dot."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return one[: one.rfind(".", 0, low) + 1]
 
 
 def _common_tail(one: str, other: str) -> str:

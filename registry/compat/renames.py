@@ -7,23 +7,20 @@ of the target wins if it beats every rule that contradicts it by 10 % of the tar
 """
 
 import random
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from registry.architecture import Architecture, TensorSpec
-from registry.compat.rename_map import RenameMap, Rule, refuse_collisions, shared_head
+from registry.compat.rename_map import RenameMap, Rule, refuse_collisions
 from registry.errors import AmbiguousPrefixError
+from registry.tensor_names import Endings, unwrap_name
 
-WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"})
-"""Name parts that torch's own wrappers insert: torch.compile, FSDP, activation checkpointing, DataParallel."""
 MAX_CANDIDATES = 6
 MAX_VOTERS = 96
-MAX_TWINS = 16
 MARGIN = 0.10
 
 
@@ -51,11 +48,14 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
         AmbiguousPrefixError: two contradicting maps fill about as much, or two names fall together.
     """
     have, want = source.tensors, target.tensors
-    same = len(_same_names(have, want))
-    if same == min(len(have), len(want)):
+    same, reachable = len(_same_names(have, want)), min(len(have), len(want))
+    if same == reachable:
         return _keep(source)
-    bare_source, bare_target = _unwrap(have), _unwrap(want)
-    candidates = _find_candidates(bare_source, bare_target)
+    bare_source, bare_target = source.bare, target.bare
+    if bare_source is have and bare_target is want and same > (1 - MARGIN) * reachable:
+        # Nothing could beat that by the margin.
+        return _keep(source)
+    candidates = _find_candidates(bare_source, bare_target, target.endings)
     chosen = _choose(candidates, bare_source, bare_target, as_stored=same)
     rules = [each.rule for each in chosen]
     paired = dict(chain.from_iterable(each.pairs.items() for each in reversed(chosen)))
@@ -66,7 +66,7 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
     else:
         names = _wrapped_names(bare_source, bare_target, paired, rules)
     for entry in source.entries:
-        names[entry] = _apply(rules, entry if bare_source is have else _without_wrappers(f"\n{entry}")[1:], {})
+        names[entry] = _apply(rules, entry if bare_source is have else unwrap_name(entry), {})
     refuse_collisions(names)
     return RenameMap(names, tuple(rules))
 
@@ -88,33 +88,12 @@ def _wrapped_names(
     return names
 
 
-def _unwrap(tensors: Mapping[str, TensorSpec]) -> Mapping[str, TensorSpec]:
-    """Return the tensors by their names without wrapper parts, or as they are where two would fall together."""
-    text = "\n".join(["", *tensors])
-    if not any(f"{part}." in text for part in WRAPPER_PARTS):
-        return tensors
-    lines = _without_wrappers(text).split("\n")[1:]
-    if len(lines) != len(tensors):
-        # A name of two lines.
-        return tensors
-    bare = dict(zip(lines, tensors.values(), strict=True))
-    return bare if len(bare) == len(tensors) else tensors
-
-
-def _without_wrappers(lines: str) -> str:
-    """Return names, a line each and the first line empty, without the parts that wrappers insert."""
-    before = ""
-    while before != lines:
-        before = lines
-        for part in WRAPPER_PARTS:
-            lines = lines.replace(f"\n{part}.", "\n").replace(f".{part}.", ".")
-    return lines
-
-
-def _find_candidates(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> list[_Candidate]:
+def _find_candidates(
+    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], endings: Endings
+) -> list[_Candidate]:
     """Return the rules with most votes and identity, best first; equal ones identity first, then the plainest."""
     identity = Rule("", "")
-    votes = _vote(source, target)
+    votes = _vote(source, target, endings)
     worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
     elected = sorted(votes, key=lambda prefixes: (-votes[prefixes], prefixes))[:MAX_CANDIDATES]
     rules = [Rule(*prefixes) for prefixes in elected if votes[prefixes] >= worthy and any(prefixes)]
@@ -145,35 +124,25 @@ def _same_names(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpe
     return {name: name for name in common if source[name].shape == target[name].shape} if common else {}
 
 
-def _vote(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> Counter[tuple[str, str]]:
+def _vote(
+    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], endings: Endings
+) -> Counter[tuple[str, str]]:
     """Count, for every pair of prefixes (strip, add), the source tensors whose best partner it would give.
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
     """
-    backwards = sorted([f".{name}"[::-1] for name in target])
     voters = list(source)
     if len(voters) > MAX_VOTERS:
         voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
     votes: Counter[tuple[str, str]] = Counter()
     for name in voters:
-        key = f".{name}"[::-1]
-        at = bisect_left(backwards, key)
-        tail = max((shared_head(key, each) for each in backwards[max(at - 1, 0) : at + 1]), key=len, default="")
+        tail, twins = endings.find_twins(name)
         shape = source[name].shape
-        strip = name[: len(name) + 1 - len(tail)]
-        for twin in _iter_twins(backwards, tail) if tail else ():
+        cut = len(tail) - 1
+        for twin in twins:
             if target[twin].shape == shape:
-                votes[strip, twin[: len(twin) + 1 - len(tail)]] += 1
+                votes[name[: len(name) - cut], twin[: len(twin) - cut]] += 1
     return votes
-
-
-def _iter_twins(backwards: Sequence[str], head: str) -> Iterator[str]:
-    """Yield the target names whose reversed form starts with `head`, at most `MAX_TWINS`."""
-    start = bisect_left(backwards, head)
-    for reversed_name in backwards[start : start + MAX_TWINS]:
-        if not reversed_name.startswith(head):
-            return
-        yield reversed_name[-2::-1]
 
 
 def _choose(

@@ -7,7 +7,6 @@ import pytest
 
 from registry.architecture import Architecture, TensorSpec
 from registry.compat.compare import compare
-from registry.errors import AmbiguousPrefixError
 
 MANY = 6000
 DEEP = ".".join("abcdefghij"[at % 10] for at in range(200))
@@ -81,8 +80,9 @@ def test_recorded_heads_may_be_many():
 
 def test_names_that_begin_with_each_other_never_fit_by_accident():
     chain = ["a." * at + "w" for at in range(1500)]
-    with pytest.raises(AmbiguousPrefixError, match=r"\('', 'a\.'\)"):
-        compare(named(*chain), named(*(f"a.{each}" for each in chain)))
+    report = compare(named(*chain), named(*(f"a.{each}" for each in chain)))
+    # Their own names fill all but one, which no other renaming can beat by a tenth.
+    assert (report.verdict, report.loads, report.renames.is_identity) == ("partial", False, True)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from registry.architecture import Architecture, TensorSpec
 from registry.compat.compare import compare
-from registry.compat.renames import WRAPPER_PARTS, find_renames
+from registry.compat.renames import find_renames
 from registry.errors import AmbiguousPrefixError
+from registry.tensor_names import WRAPPER_PARTS
 
 PARTS = ("a", "b", "0", "1", "2", "enc", "model", "module", "_orig_mod", "layer1", "layer2", "head")
 LEAVES = ("weight", "bias", "running_mean")
