@@ -1,5 +1,6 @@
 """The members of a tar file that torch 0.1.9 or earlier wrote: four regular files, and nothing else."""
 
+import re
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -9,7 +10,12 @@ from registry.formats.source import ByteRange, ByteSource
 MEMBERS = frozenset({"sys_info", "pickle", "tensors", "storages"})
 _BLOCK = 512
 _REGULAR = frozenset({b"0", b"\0"})
+_NUMBERS = (slice(100, 108), slice(108, 116), slice(116, 124), slice(136, 148), slice(329, 337), slice(337, 345))
+"""Mode, owner, group, time, and the numbers of a device, which Python's tarfile reads of every header."""
+_OCTAL = re.compile(rb"[ \0]*[0-7]*[ \0]*")
 _EXTENDED_BYTES = 1 << 16
+_RECORD = re.compile(rb"(\d{1,5}) (?:[acm]time=\d{1,11}(?:\.\d*)?|[ug]id=\d{1,9}|[ug]name=[^\n]*|comment=[^\n]*)\n")
+"""What an extended header may say; other words change the name or the size of a member, or where it has holes."""
 _MAX_HEADERS = 64
 
 
@@ -31,12 +37,12 @@ def read_members(source: ByteSource) -> dict[str, ByteRange]:
 
 
 def _iter_members(source: ByteSource) -> Iterator[tuple[str, ByteRange]]:
-    position, seen = 0, set[str]()
+    position, seen, extended = 0, set[str](), False
     for _ in range(_MAX_HEADERS):
-        if position + _BLOCK > source.size:
-            return
-        (header,) = source.read_many([(position, _BLOCK)])
+        header = source.read_many([(position, _BLOCK)])[0] if position + _BLOCK <= source.size else b""
         if not header.strip(b"\0"):
+            if extended:
+                refuse_tar("an extended header stands before nothing")
             return
         size = _member_size(header)
         name, kind = header[:100].rstrip(b"\0").decode("latin-1"), header[156:157]
@@ -44,10 +50,9 @@ def _iter_members(source: ByteSource) -> Iterator[tuple[str, ByteRange]]:
         position += _BLOCK + size + -size % _BLOCK
         if position > source.size:
             refuse_tar("a member is truncated")
-        if kind == b"x" and size <= _EXTENDED_BYTES:
-            (records,) = source.read_many([content])
-            if b" path=" in records or b" size=" in records or b" linkpath=" in records:
-                refuse_tar("a member has an extended name or size")
+        extended = kind == b"x" and size <= _EXTENDED_BYTES
+        if extended:
+            _check_extended(source.read_many([content])[0])
             continue
         if kind not in _REGULAR or name not in MEMBERS or name in seen or header[345:500].strip(b"\0"):
             refuse_tar(f"its member {name[:100]!r} is none that torch writes, or comes twice")
@@ -56,7 +61,18 @@ def _iter_members(source: ByteSource) -> Iterator[tuple[str, ByteRange]]:
     refuse_tar("it has too many members")
 
 
+def _check_extended(records: bytes) -> None:
+    position = 0
+    while position < len(records):
+        record = _RECORD.match(records, position)
+        if record is None or len(record[0]) != int(record[1]):
+            refuse_tar("a member has an extended name or size, or an extended header that is not well formed")
+        position = record.end()
+
+
 def _member_size(header: bytes) -> int:
+    if not all(_OCTAL.fullmatch(header[place]) for place in _NUMBERS):
+        refuse_tar("a number in a member's header is not octal")
     digits = header[124:136].strip(b" \0")
     total = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     check = header[148:156].strip(b" \0")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from registry.errors import MalformedArtifactError
+from registry.formats.facts import TensorFacts
 from registry.formats.inert_names import DTYPE_BYTES, LAYOUTS
 from registry.formats.nodes import Global, Node
 from registry.formats.values import as_pairs, function_name
@@ -46,6 +47,18 @@ def gradient(node: Node, dtype: str) -> bool:
     if truth(node) and not dtype.startswith(("float", "bfloat", "complex")):
         refuse_tensor(f"it is {dtype} and requires a gradient")
     return node
+
+
+def check_channels(facts: TensorFacts, scales: TensorFacts, zero_points: TensorFacts, axis: int) -> None:
+    """Refuse scales and zero points of a quantised tensor that are not one number for each index of its axis.
+
+    Releases of torch that do not look at this read beyond the end of the scales.
+    """
+    if axis >= len(facts.shape):
+        refuse_tensor("its quantisation axis does not exist")
+    shape = (facts.shape[axis],)
+    if scales.shape != shape or zero_points.shape != shape or scales.dtype not in {"float32", "float64"}:
+        refuse_tensor("its scales or zero points are not one number for each index of the axis")
 
 
 def dtype_name(node: Node) -> str:

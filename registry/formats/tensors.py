@@ -18,6 +18,7 @@ from registry.formats.inspection import StorageRecord
 from registry.formats.limits import Limits
 from registry.formats.nodes import Call, Global, Node, StorageRef, TupleNode
 from registry.formats.tensor_arguments import (
+    check_channels,
     check_hooks,
     count,
     dtype_name,
@@ -159,11 +160,12 @@ class TensorDecoder:
     def _old_parameter(self, call: Call) -> TensorFacts:
         """`Parameter(data[, requires_grad])`, then perhaps BUILD with (requires_grad, volatile, hooks): torch 0.3."""
         values = exactly(call.arguments, 1, 2)
-        requires_grad = truth(values[1]) if len(values) > 1 else True
+        facts = self._of(values[0])
+        requires_grad = gradient(values[1] if len(values) > 1 else True, facts.dtype)
         if call.has_state:
             state = call.state.items if type(call.state) is TupleNode else ()
-            requires_grad = truth(exactly(state, 3)[0])
-        return replace(self._of(values[0]), requires_grad=requires_grad, is_parameter=True)
+            requires_grad = gradient(exactly(state, 3)[0], facts.dtype)
+        return replace(facts, requires_grad=requires_grad, is_parameter=True)
 
     def _from_type(self, arguments: Sequence[Node]) -> TensorFacts | None:
         function, kind, inner, _ = exactly(arguments, 4)
@@ -192,9 +194,8 @@ class TensorDecoder:
         if scheme not in {"per_channel_affine", "per_channel_affine_float_qparams"}:
             refuse_tensor("its quantisation scheme is unknown")
         _, scales, zero_points, axis = exactly(values, 4)
-        if count(axis) >= len(facts.shape):
-            refuse_tensor("its quantisation axis does not exist")
         parts = {"scales": self._strided(scales), "zero_points": self._strided(zero_points)}
+        check_channels(facts, parts["scales"], parts["zero_points"], count(axis))
         return replace(facts, quantisation={"scheme": scheme, "axis": axis}, components=parts)
 
     def _strided(self, node: Node) -> TensorFacts:
@@ -237,7 +238,8 @@ class TensorDecoder:
         if len(shape) != len(strides):
             refuse_tensor("it has not as many strides as dimensions")
         nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
-        return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=truth(requires_grad), device=device)
+        requires = gradient(requires_grad, dtype)
+        return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=requires, device=device)
 
     def _meta(self, arguments: Sequence[Node]) -> TensorFacts:
         dtype, size, stride, requires_grad = exactly(arguments, 4)
@@ -254,7 +256,7 @@ class TensorDecoder:
         facts = self._of(data)
         if facts.dtype != dtype_name(dtype) or type(device) is not str:
             refuse_tensor("its device or dtype is not that of its data")
-        return replace(facts, device=device, requires_grad=truth(requires_grad))
+        return replace(facts, device=device, requires_grad=gradient(requires_grad, facts.dtype))
 
     def _from_numpy(self, arguments: Sequence[Node]) -> TensorFacts:
         data, dtype_node, device, requires_grad = exactly(arguments, 4)
@@ -266,7 +268,7 @@ class TensorDecoder:
         shape = self._integers(size)
         strides = contiguous_stride(shape[::-1])[::-1] if fortran else contiguous_stride(shape)
         nbytes = self._elements(shape) * DTYPE_BYTES[dtype]
-        requires = truth(requires_grad)
+        requires = gradient(requires_grad, dtype)
         return TensorFacts(dtype, shape, strides, nbytes=nbytes, requires_grad=requires, device=device)
 
 
@@ -288,4 +290,6 @@ def _flagged(facts: TensorFacts, requires_grad: Node, metadata: Sequence[Node]) 
     if pairs is None or any(not isinstance(key, str) or key not in {"conj", "neg"} for key, _ in pairs):
         refuse_tensor("its metadata is unknown")
     bits = {key: truth(value) for key, value in pairs}
+    if bits.get("conj") and not facts.dtype.startswith("complex"):
+        refuse_tensor(f"it is {facts.dtype} and conjugated")
     return replace(facts, requires_grad=gradient(requires_grad, facts.dtype), **bits)
