@@ -1,6 +1,7 @@
-"""How much of the reader the corpus and its mutations reach, by branch: run by coverage.py in a process of its own."""
+"""How much of the reader a campaign reaches, by branch: measured by coverage.py afterwards, in a process of its own."""
 
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,8 @@ _ELSEWHERE = ("confinement", "worker", "wire", "sharded", "source")
 """What surrounds the reader: the worker process, its report's journey, folders of shards, files."""
 
 
-def measure(seed: int, executions: int, corpus: Path | None) -> str:
-    """Return coverage.py's table for `registry/formats` over the corpus and so many changed files of it."""
+def measure(files: list[bytes], seed: int, executions: int) -> str:
+    """Return coverage.py's table for `registry/formats` over these files, and so many more that are made of them."""
     import registry.formats
 
     folder = Path(registry.formats.__file__).parent
@@ -21,24 +22,25 @@ def measure(seed: int, executions: int, corpus: Path | None) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         coverage = [sys.executable, "-m", "coverage"]
         data = f"--data-file={scratch}/coverage"
-        options = [data, "--branch", f"--include={folder}/*", f"--omit={omitted}"]
-        run = [*coverage, "run", *options, "-m", "fuzzing.branches", str(seed), str(executions), str(corpus or "")]
+        options = [data, "--branch", "--source=registry.formats", f"--omit={omitted}"]
+        packed = Path(scratch) / "files"
+        packed.write_bytes(pickle.dumps(files))
+        run = [*coverage, "run", *options, "-m", "fuzzing.branches", str(seed), str(executions), str(packed)]
         subprocess.run(run, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
         done = subprocess.run([*coverage, "report", data], check=True, capture_output=True, text=True)
     return done.stdout.replace(f"{folder}{os.sep}", "")
 
 
 def main() -> None:
-    """Read the corpus, and changed files of it, and nothing else."""
-    seed, executions, corpus = sys.argv[1:4]
+    """Read the files, and changed ones, and nothing else."""
+    seed, executions, packed = sys.argv[1:4]
     warnings.simplefilter("ignore")
     from fuzzing.samples import take_apart
-    from fuzzing.seeds import load_seeds
     from registry.errors import WeighbridgeError
     from registry.formats.reader import read
     from registry.formats.source import BytesSource
 
-    files = [data for _, data in load_seeds(Path(corpus) if corpus else None)]
+    files: list[bytes] = pickle.loads(Path(packed).read_bytes())
     samples = [take_apart(data) for data in files]
     rng = Random(int(seed))
     for number in range(len(files) + int(executions)):

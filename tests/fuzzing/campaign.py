@@ -1,6 +1,7 @@
 """Fuzzing from the command line: `make fuzz SECONDS=60`, or `python -m fuzzing.campaign --help`."""
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -16,12 +17,10 @@ from random import Random
 import torch
 
 from fuzzing.figures import Figures, Finding
+from fuzzing.pool import Pool, Seen
 from fuzzing.property import Outcome, examine
-from fuzzing.samples import Sample, take_apart
 from fuzzing.seeds import load_seeds
 
-_POOL = 4000
-"""Files kept to start from, besides the corpus."""
 _KEPT_BYTES = 4096
 _MOST_FINDINGS = 20
 _SAID_EVERY_SECONDS = 60
@@ -39,14 +38,15 @@ class Campaign:
         self._rng = Random(seed)
         self._thorough = thorough
         self._findings = findings
-        by_size = sorted(files, key=lambda each: len(each[1]))
-        self._pool: list[tuple[str, Sample]] = [(name, take_apart(data)) for name, data in by_size]
-        self._corpus = len(self._pool)
+        self._pool = Pool(files)
+        self._seen = Seen()
         self._answers: set[str] = set()
         self.figures = Figures()
 
     def run(self, executions: int, seconds: float, *, stop_at_finding: bool = False) -> Figures:
         """Run until `executions` are done or `seconds` have passed."""
+        gc.collect()
+        gc.freeze()  # torch's modules need not be looked through over and over
         started = said = time.monotonic()
         while self.figures.executions < executions and time.monotonic() - started < seconds:
             self._execute()
@@ -58,14 +58,16 @@ class Campaign:
                 break
         self.figures.seconds = time.monotonic() - started
         self.figures.answers = len(self._answers)
+        self.figures.kept = self._pool.kept
         return self.figures
 
     def _execute(self) -> None:
         rng = self._rng
-        # The smallest of three: what small files do not show, large ones rarely do, and they take ten times as long.
-        among = self._corpus if rng.random() < 0.7 else len(self._pool)
-        name, sample = self._pool[min(rng.randrange(among) for _ in range(3))]
+        name, sample = self._pool.choose(rng)
         data = sample.mutated(rng)
+        if not self._seen.add(data):
+            self.figures.repeated += 1
+            return
         outcome = examine(data, thorough=rng.random() < self._thorough)
         count(self.figures, outcome)
         if outcome.finding is not None:
@@ -79,8 +81,8 @@ class Campaign:
         if answer in self._answers or len(data) > _KEPT_BYTES:
             return
         self._answers.add(answer)
-        if outcome.past and len(self._pool) < _POOL:
-            self._pool.append((name, take_apart(data)))
+        if outcome.past:
+            self._pool.keep(name, data)
 
 
 def described(finding: Finding) -> dict[str, object]:
@@ -131,7 +133,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the random choices (1)")
     parser.add_argument("--processes", type=int, default=1, help="side by side (1)")
     parser.add_argument(
-        "--thorough", type=float, default=0.25, help="share of files whose report is compared with torch (0.25)"
+        "--thorough", type=float, default=0.25, help="share of files whose report is looked at as well (0.25)"
     )
     parser.add_argument(
         "--corpus", type=Path, help="a folder of files to start from; else the project's corpus, built anew"
@@ -141,7 +143,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--stop-at-finding", action="store_true", help="end at the first")
     parser.add_argument(
-        "--coverage", type=int, default=0, metavar="N", help="measure branches over N executions afterwards"
+        "--coverage",
+        type=int,
+        default=0,
+        metavar="N",
+        help="then measure branches: of what was kept, and of N executions",
     )
     parser.add_argument("--keep", type=Path, help="a folder to write findings to")
     return parser.parse_args(arguments)
@@ -168,7 +174,8 @@ def main() -> int:
     if arguments.coverage:
         from fuzzing.branches import measure
 
-        print(measure(arguments.seed, arguments.coverage, arguments.corpus))
+        files = [data for _, data in load_seeds(arguments.corpus)]
+        print(measure(files + figures.kept, arguments.seed, arguments.coverage))
     return status
 
 

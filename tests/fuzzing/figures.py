@@ -26,21 +26,25 @@ class Figures:
     """The sums of a campaign; those of several processes add up."""
 
     executions: int = 0
+    repeated: int = 0
     past: int = 0
     compared: int = 0
     seconds: float = 0.0
     verdicts: Counter[str] = field(default_factory=Counter[str])
     answers: int = 0
+    kept: list[bytes] = field(default_factory=list[bytes])
     findings: list[Finding] = field(default_factory=list[Finding])
 
     def add(self, other: "Figures") -> None:
         """Take over the sums of another process that ran beside this one."""
         self.executions += other.executions
+        self.repeated += other.repeated
         self.past += other.past
         self.compared += other.compared
         self.seconds = max(self.seconds, other.seconds)
         self.verdicts += other.verdicts
         self.answers = max(self.answers, other.answers)
+        self.kept += other.kept
         self.findings += other.findings
 
     def lines(self) -> list[str]:
@@ -50,6 +54,7 @@ class Figures:
         verdicts = ", ".join(f"{name} {count}" for name, count in self.verdicts.most_common())
         return [
             f"executions             {self.executions:,} in {self.seconds:.0f} s ({speed:,.0f}/s)",
+            f"not read again         {self.repeated:,} files that were made before",
             f"past the container     {share:.1f} %",
             f"verdicts               {verdicts}",
             f"compared with torch    {self.compared:,}",

@@ -9,6 +9,10 @@ _ODD: tuple[Any, ...] = (
     [], {}, [[]], [0, 0], float("nan"), float("inf"), 7, "pt2", "../x",
 )  # fmt: skip
 _DTYPES = ("F32", "F16", "BF16", "I64", "U8", "BOOL", "F8_E4M3", "C64", "F4", "F6_E2M3", "F64", "f32", "X")
+_WIDTHS = (
+    ("F32", 32), ("F16", 16), ("BF16", 16), ("I64", 64), ("U8", 8), ("BOOL", 8), ("F8_E4M3", 8), ("F8_E8M0", 8),
+    ("C64", 64), ("F4", 4), ("F6_E2M3", 6), ("U16", 16), ("F64", 64),
+)  # fmt: skip
 
 
 def mutate_json(rng: Random, value: Any) -> Any:
@@ -57,7 +61,10 @@ def mutate_header(rng: Random, header: dict[str, Any]) -> tuple[bytes, int | Non
     elif tensors and chance < 0.6:
         one, other = rng.choice(tensors), rng.choice(tensors)
         header[one], header[other] = header[other], header[one]
-    elif chance < 0.7:
+    elif tensors and chance < 0.72:
+        name = rng.choice(tensors)
+        header[rng.choice((name, name, "x", "a\nb", f"{name}.running_mean"))] = _retyped(rng, header.pop(name))
+    elif chance < 0.78:
         header["__metadata__"] = rng.choice(({}, {"format": "pt"}, {"a": 1}, [], {"a": "\ud800"}, {"": ""}))
     elif chance < 0.9:
         header = mutate_json(rng, header)
@@ -85,6 +92,17 @@ def _other_entry(rng: Random, entry: Any) -> Any:
         case _:
             return mutate_json(rng, entry)
     return entry
+
+
+def _retyped(rng: Random, entry: Any) -> Any:
+    """Return an entry that says of the same bytes that they are other numbers, in another shape."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("data_offsets"), list):
+        return entry
+    ends = [each for each in entry["data_offsets"] if type(each) is int]
+    dtype, bits = rng.choice(_WIDTHS)
+    count = 8 * (ends[-1] - ends[0]) // bits if ends else 0
+    shape = rng.choice(([count], [1, count], [count // 2, 2], [count, 1, 1], [] if count == 1 else [count]))
+    return {"shape": shape, "dtype": dtype, "data_offsets": entry["data_offsets"]}
 
 
 def _odd_text(rng: Random, text: bytes) -> bytes:

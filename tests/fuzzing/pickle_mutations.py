@@ -6,7 +6,7 @@ from random import Random
 
 from corpus.assembly import text
 
-from fuzzing.pickle_pieces import ACTIONS, GLOBALS, NEUTRAL, NUMBERS, PAYLOADS, PUSHES
+from fuzzing.pickle_pieces import ACTIONS, GLOBALS, NEUTRAL, NUMBERS, PAYLOADS, PUSHES, SAME_WIDTH
 
 _FIXED = {
     **dict.fromkeys(b"Khq\x80\x82", 1), **dict.fromkeys(b"M\x83", 2), **dict.fromkeys(b"Jjr\x84", 4),
@@ -15,6 +15,9 @@ _FIXED = {
 _PREFIXED = {**dict.fromkeys(b"UC\x8a\x8c", 1), **dict.fromkeys(b"TXB\x8b", 4), **dict.fromkeys(b"\x8d\x8e\x96", 8)}
 _LINES = {**dict.fromkeys(b"FILSVPgp", 1), **dict.fromkeys(b"ci", 2)}
 _STOP = 0x2E
+
+_TRUTHS = {b"\x88": b"\x89", b"\x89": b"\x88"}
+_CHANGES = (1, 1, 1, 1, 1, 2, 3)
 
 Ops = list[bytes]
 """A pickle's opcodes, each with its operand."""
@@ -46,9 +49,10 @@ def parse(data: bytes, start: int = 0) -> tuple[Ops, int] | None:
 
 
 def mutate(rng: Random, ops: Ops) -> Ops:
-    """Return the opcodes with one change."""
+    """Return the opcodes with one change, now and then with a few."""
     changed = list(ops)
-    rng.choice(_MUTATIONS)(rng, changed)
+    for _ in range(rng.choice(_CHANGES)):
+        rng.choice(_MUTATIONS)(rng, changed)
     return changed
 
 
@@ -122,6 +126,22 @@ def _change_global(rng: Random, ops: Ops) -> None:
         ops[rng.choice(chosen)] = rng.choice(GLOBALS)
 
 
+def _change_truth(rng: Random, ops: Ops) -> None:
+    """Turn one truth value, or all, into the other."""
+    chosen = [at for at, op in enumerate(ops) if op in _TRUTHS]
+    if chosen:
+        for at in chosen if rng.random() < 0.3 else [rng.choice(chosen)]:
+            ops[at] = _TRUTHS[ops[at]]
+
+
+def _change_type(rng: Random, ops: Ops) -> None:
+    """Say of some bytes that they are other numbers of the same width."""
+    chosen = [at for at, op in enumerate(ops) if op in SAME_WIDTH]
+    if chosen:
+        at = rng.choice(chosen)
+        ops[at] = rng.choice(SAME_WIDTH[ops[at]])
+
+
 def _change_memo(rng: Random, ops: Ops) -> None:
     chosen = [at for at, op in enumerate(ops) if op[0] in b"hqjr"]
     if chosen:
@@ -167,7 +187,7 @@ def number(value: int) -> bytes:
 
 def _nest(rng: Random, ops: Ops) -> None:
     """Put a deep nest somewhere: of tuples, as a key, of marks."""
-    depth = rng.choice((3, 70, 1500, 5000))
+    depth = rng.choice((3, 3, 70, 70, 1500))
     deep = b"N" + b"\x85" * depth
     ops.insert(
         _at(rng, ops),
@@ -188,27 +208,40 @@ def _append(rng: Random, ops: Ops) -> None:
 
 
 def _respell(rng: Random, ops: Ops) -> None:
-    """Say the same by other opcodes."""
+    """Say the same by another opcode."""
     at = _at(rng, ops)
-    op = ops[at] if ops else b""
-    if op[:1] == b"c":
-        module, name = op[1:-1].split(b"\n")
-        ops[at] = (
-            text(module.decode()) + text(name.decode()) + b"\x93"
-            if rng.random() < 0.7
-            else b"(" + b"i" + op[1:] + b"0" + op
-        )
-    elif op[:1] == b"q":
-        ops[at] = rng.choice((b"r" + op[1:] + b"\0\0\0", b"p%d\n" % op[1], b"\x94"))
-    elif op[:1] == b"h":
-        ops[at] = rng.choice((b"j" + op[1:] + b"\0\0\0", b"g%d\n" % op[1]))
-    elif op[:1] == b"K":
-        ops[at] = rng.choice((b"I%d\n" % op[1], b"J" + op[1:] + b"\0\0\0", b"\x8a\2" + op[1:] + b"\0"))
+    if ops:
+        ops[at] = _respelled(rng, ops[at])
+
+
+def _respell_many(rng: Random, ops: Ops) -> None:
+    """Say the same by other opcodes, in many places at once."""
+    share = rng.choice((0.1, 0.5, 1.0))
+    ops[:] = [_respelled(rng, op) if rng.random() < share else op for op in ops]
+
+
+def _respelled(rng: Random, op: bytes) -> bytes:
+    code = op[:1]
+    if code == b"c" and op.count(b"\n") == 2 and op.endswith(b"\n"):
+        module, name = op[1:-1].decode("utf-8", "replace").split("\n")
+        looked_up = text(module) + text(name) + b"\x93"
+        return rng.choice((looked_up, looked_up, b"(i" + op[1:] + b"0" + op))
+    if code == b"X" and len(op) < 256 and op[2:5] == bytes(3) and op[1] == len(op) - 5:
+        return b"\x8c" + op[1:2] + op[5:]
+    if len(op) != 2 or code not in _SPELLINGS:
+        return op
+    return rng.choice(_SPELLINGS[code])(op)
+
+
+_SPELLINGS: dict[bytes, tuple[Callable[[bytes], bytes], ...]] = {
+    b"q": (lambda op: b"r" + op[1:] + bytes(3), lambda op: b"p%d\n" % op[1]),
+    b"h": (lambda op: b"j" + op[1:] + bytes(3), lambda op: b"g%d\n" % op[1]),
+    b"K": (lambda op: b"I%d\n" % op[1], lambda op: b"J" + op[1:] + bytes(3), lambda op: b"\x8a\2" + op[1:] + b"\0"),
+}
 
 
 _MUTATIONS: tuple[Callable[[Random, Ops], None], ...] = (
     _delete, _duplicate, _swap, _insert, _replace, _insert_neutral, insert_payload, _push_and_pop, _change_operand,
-    _change_number, _change_number, _change_number, _change_global, _change_memo, _truncate, _append, _respell,
-    _respell,
-    _nest,
+    _change_number, _change_number, _change_number, _change_global, _change_truth, _change_type, _change_memo,
+    _truncate, _append, _respell, _respell, _respell_many, _nest,
 )  # fmt: skip

@@ -55,6 +55,21 @@ GLOBALS = tuple(
         "osx:system",
     ]
 )
+_BY_WIDTH = (
+    ("DoubleStorage", "LongStorage", "ComplexFloatStorage"),
+    ("FloatStorage", "IntStorage", "QInt32Storage"),
+    ("HalfStorage", "BFloat16Storage", "ShortStorage"),
+    ("CharStorage", "ByteStorage", "BoolStorage", "QInt8Storage", "QUInt8Storage", "QUInt4x2Storage"),
+    ("float8_e5m2", "float8_e4m3fn", "float8_e8m0fnu", "uint8", "int8", "bool", "float4_e2m1fn_x2", "bits8"),
+    ("uint16", "int16", "float16", "bfloat16", "bits16"),
+    ("uint32", "int32", "float32", "complex32"),
+    ("uint64", "int64", "float64", "complex64"),
+)
+SAME_WIDTH = {
+    named(f"torch:{one}"): tuple(named(f"torch:{other}") for other in names) for names in _BY_WIDTH for one in names
+}
+"""Types by each type: those whose elements take as many bytes."""
+
 PAYLOADS = (
     called("os:system", "touch marker") + b"0",
     b"(" + text("touch marker") + b"ios\nsystem\n0",

@@ -1,16 +1,14 @@
 """The property of issue 4, of one file: the reader ends with an answer, nothing runs, and torch sees the same."""
 
-import struct
 import time
-import zipfile
 from dataclasses import dataclass
-from io import BytesIO
 from traceback import extract_tb
 
-from fuzzing import pickle_mutations, truth
+from fuzzing import containers, pickle_mutations, truth
 from fuzzing.watch import Watch
 from registry.errors import ArtifactError, MalformedArtifactError, UnsafeArtifactError
-from registry.formats.inspection import Inspection
+from registry.formats.inert_names import JIT_PAIRS
+from registry.formats.inspection import Inspection, TensorRecord
 from registry.formats.reader import read
 from registry.formats.source import BytesSource
 from registry.formats.wire import inspection_from_json, inspection_to_json
@@ -18,6 +16,11 @@ from registry.formats.wire import inspection_from_json, inspection_to_json
 MOST_SECONDS = 10.0
 _HARMFUL_MODULES = frozenset({"os", "posix", "nt", "subprocess", "commands"})
 _HARMFUL = frozenset({("builtins", "eval"), ("builtins", "exec"), ("torch", "load")})
+_OF_PACKAGES = {f"{module}.{name}" for module, name in JIT_PAIRS} | {
+    "torch.jit._script.unpackage_script_module",
+    "torch.fx.graph_module.reduce_package_graph_module",
+}
+"""What a package's report leaves out: it is code whatever it mentions of these."""
 _CONTAINER_STEPS = frozenset(
     {
         ("archive", "open"),
@@ -56,12 +59,11 @@ class Outcome:
 
 
 def examine(data: bytes, *, thorough: bool = True) -> Outcome:
-    """Read a file and check everything that must hold.
+    """Read a file and check that nothing else happens, and, where it is called `tensors`, that torch reads the same.
 
     Args:
         data: any bytes.
-        thorough: look at the report as well: its journey as JSON, what Python's unpickler would look up, and, where
-            the file is called `tensors`, what torch reads.
+        thorough: look at the report as well: its journey as JSON, and what Python's unpickler would look up.
     """
     started = time.thread_time()
     inspection: Inspection | None = None
@@ -70,7 +72,7 @@ def examine(data: bytes, *, thorough: bool = True) -> Outcome:
         try:
             inspection = read(BytesSource(data)).inspection
             verdict = inspection.trust
-            answer = f"{inspection.format} {inspection.kind} {' '.join(inspection.reasons)}"
+            answer = _answer(inspection)
         except UnsafeArtifactError as error:
             verdict, answer, past = "unsafe", error.detail, _is_past(error, data)
         except MalformedArtifactError as error:
@@ -82,75 +84,54 @@ def examine(data: bytes, *, thorough: bool = True) -> Outcome:
         return Outcome(verdict, past, f"it did more than read: {events[:3]}")
     if time.thread_time() - started > MOST_SECONDS:
         return Outcome(verdict, past, f"it took {time.thread_time() - started:.1f} s")
-    if inspection is None or not thorough:
-        return Outcome(verdict, past, answer=answer)
-    compared = verdict == "tensors"
-    finding = _report_finding(inspection, data)
-    if finding is None and compared:
+    compared = inspection is not None and verdict == "tensors"
+    finding = _report_finding(inspection, data) if inspection is not None and thorough else None
+    if inspection is not None and compared and finding is None:
         finding = truth.difference(inspection, data)
     return Outcome(verdict, past, finding, compared, answer)
 
 
-def _container_finding(data: bytes) -> str | None:
-    """Return why readers of zip files could see another file than ours: the rules of its container, told once more."""
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return None  # Python's zipfile refuses things that do not matter, such as odd version numbers
-    names = {entry.orig_filename.casefold() for entry in entries}
-    if len(names) != len(entries) or len({name.partition("/")[0] for name in names}) != 1:
-        return "two records have one name, or there are two roots"
-    for entry in entries:
-        local = struct.unpack_from("<4s5H3I2H", data, entry.header_offset)
-        start = entry.header_offset + 30
-        name = data[start : start + local[9]].decode("utf-8" if local[2] & 0x800 else "cp437", "replace")
-        if (name, local[2], local[3]) != (entry.orig_filename, entry.flag_bits, entry.compress_type):
-            return f"the local header of {entry.orig_filename!r} says something else"
-    return None
+def _answer(inspection: Inspection) -> str:
+    kinds = {(each.dtype, each.layout, each.storage_key is None, each.conj or each.neg) for each in inspection.tensors}
+    return f"{inspection.format} {inspection.kind} {' '.join(inspection.reasons)} {sorted(kinds)}"
 
 
-def _report_finding(inspection: Inspection, data: bytes) -> str | None:  # noqa: PLR0911 - one return a rule
-    """Return what is wrong with a report: it loses something on the wire, or a mention of what the pickle mentions."""
+def _report_finding(inspection: Inspection, data: bytes) -> str | None:
+    """Return what is wrong with a report: it loses something on the wire, or a mention of what the pickles mention."""
     document = inspection_to_json(inspection)
     if inspection_to_json(inspection_from_json(document)) != document:
         return "the report is not the same after a journey as JSON"
-    lie = _container_finding(data) if data.startswith(b"PK") else None
-    if lie is not None:
-        return lie
+    beyond = [each.name for each in inspection.tensors if not _lies_within(each, data)]
+    if beyond:
+        return f"the tensors {beyond} do not lie in the file"
+    contents = containers.contents(inspection, data)
+    if contents.lie is not None:
+        return contents.lie
     if inspection.format == "torch-zip":
-        pickled = _object_pickle(data)
+        (pickled,) = contents.pickles or [b""]
         parsed = pickle_mutations.parse(pickled)
         if parsed is not None and parsed[1] != len(pickled):
             return "bytes follow the pickle"
-    mentioned = _mentioned(inspection, data)
-    missing = {f"{module}.{name}" for module, name in mentioned} - set(inspection.globals)
-    if missing:
+    mentioned = {pair for each in contents.pickles for pair in truth.mentions(each, contents.in_each)}
+    return _mention_finding(inspection, mentioned)
+
+
+def _mention_finding(inspection: Inspection, mentioned: set[tuple[str, str]]) -> str | None:
+    names = {f"{module}.{name}" for module, name in mentioned}
+    missing = names - set(inspection.globals)
+    if missing and (inspection.format != "torch-package" or missing - _OF_PACKAGES):
         return f"the pickle mentions what the report does not: {sorted(missing)}"
     harmful = [pair for pair in mentioned if pair[0].partition(".")[0] in _HARMFUL_MODULES or pair in _HARMFUL]
     if harmful and inspection.trust != "unsafe":
         return f"it is called {inspection.trust}, and mentions {harmful}"
-    foreign = {f"{module}.{name}" for module, name in mentioned} - truth.allowed().keys()
+    foreign = names - truth.allowed().keys()
     if foreign and inspection.trust == "tensors":
         return f"it is called tensors, and mentions {sorted(foreign)}"
     return None
 
 
-def _mentioned(inspection: Inspection, data: bytes) -> list[tuple[str, str]]:
-    if inspection.format == "torch-zip":
-        return truth.mentions(_object_pickle(data))
-    return truth.mentions(data, 5) if inspection.format == "torch-legacy" else []
-
-
-def _object_pickle(data: bytes) -> bytes:
-    """Return the pickle of a torch zip file; nothing where Python's zipfile is stricter than it need be."""
-    try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            entry = next(each for each in archive.infolist() if each.filename.partition("/")[2] == "data.pkl")
-            entry.CRC = None  # type: ignore[assignment] - a wrong one is no evidence of anything
-            return archive.read(entry)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return b""
+def _lies_within(tensor: TensorRecord, data: bytes) -> bool:
+    return tensor.file_offset is None or 0 <= tensor.file_offset <= len(data)
 
 
 def _is_past(error: ArtifactError, data: bytes) -> bool:

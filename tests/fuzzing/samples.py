@@ -10,10 +10,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
-from corpus.archives import Record, ZipLayout, tar_bytes, zip_bytes
+from corpus.archives import Record, ZipLayout, zip_bytes
 
 from fuzzing import pickle_mutations
 from fuzzing.json_mutations import mutate_header, mutate_json
+from fuzzing.tar_mutations import Member, mutate_members, pack
 from fuzzing.zip_mutations import mutate_archive
 
 _TEXTS = (
@@ -159,22 +160,23 @@ class TarSample:
     def __init__(self, data: bytes) -> None:
         self._data = data
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            self._members = {each.name: archive.extractfile(each).read() for each in archive if each.isreg()}  # type: ignore[union-attr]
+            self._members = [
+                Member(each.name.encode(), archive.extractfile(each).read())  # type: ignore[union-attr]
+                for each in archive
+                if each.isreg()
+            ]
 
     def mutated(self, rng: Random) -> bytes:
         """Return it with a member changed, or the container."""
         chance = rng.random()
-        if chance < 0.1 or not self._members:
+        if chance < 0.05 or not self._members:
             return mutated_bytes(rng, self._data)
-        members = dict(self._members)
-        name = rng.choice(list(members))
-        if chance < 0.2:
-            content = members.pop(name)
-            if rng.random() < 0.7:
-                members[rng.choice(("pickle", "other", "a/b", name + "x"))] = content
-        else:
-            members[name] = self._changed(rng, members[name])
-        return tar_bytes(members)
+        members = [each.copy() for each in self._members]
+        if chance < 0.25:
+            return mutate_members(rng, members)
+        member = rng.choice(members)
+        member.content = self._changed(rng, member.content)
+        return pack(members)
 
     @staticmethod
     def _changed(rng: Random, content: bytes) -> bytes:

@@ -7,10 +7,14 @@ from corpus.archives import good_zip, legacy_pickles, legacy_stream, tar_bytes, 
 from corpus.harmless import harmless_cases
 from corpus.hostile import hostile_cases
 
+from fuzzing.small_programs import small_programs
+
 LARGEST_BYTES = 2_500
 _MARKER = "marker"
+_MORE = 8
+"""How often the smallest file of a kind counts."""
 _PROGRAMS = ("torchscript-script", "export", "package")
-_TRICKS = ("reduce", "inst", "stack-global", "CVE-2026", "GHSA-mxhj", "in-a-", "rebuild-from-type")
+_TRICKS = ("reduce", "inst", "stack-global", "GHSA-mxhj", "in-a-", "rebuild-from-type")
 _TORCH_CANNOT = ("nested-tensor-legacy",)
 """torch reads these to something else at each run."""
 
@@ -22,7 +26,7 @@ def build_seeds() -> list[tuple[str, bytes]]:
         cases = [*harmless_cases(), *(case for case in hostile_cases() if case.name.startswith(_TRICKS))]
         built = [(case.name, case.build(_MARKER)) for case in cases]
     smallest = [("zip", good_zip()), ("legacy", legacy_stream(legacy_pickles())), ("tar", tar_bytes(tar_members()))]
-    return smallest * 20 + [
+    return [*smallest * _MORE, *small_programs() * _MORE] + [
         (name, data)
         for name, data in built
         if (len(data) <= LARGEST_BYTES or name in _PROGRAMS) and name not in _TORCH_CANNOT

@@ -1,5 +1,6 @@
-"""A fault in the reader is found by the mutations, within a bounded number of them."""
+"""A fault in the reader is found by the ordinary mutations, within a bounded number of them."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 from fuzzing.planted_bugs import PLANTS
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+MOST_EXECUTIONS = 20_000
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("planted bugs")]
 
 
 @pytest.fixture
@@ -21,29 +23,41 @@ def copied(tmp_path):
     return tmp_path
 
 
-def campaign(folder, seeds, executions):
-    path = os.pathsep.join([str(folder), str(ROOT / "tests"), str(ROOT / "examples")])
-    options = ["--corpus", seeds, "--executions", executions, "--seconds", 600, "--thorough", 1.0, "--stop-at-finding"]
-    return subprocess.run(
-        [sys.executable, "-m", "fuzzing.campaign", *map(str, options)],
-        cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=800, check=False,
+@pytest.fixture(scope="module")
+def campaigns():
+    """A process that has imported torch once, and forks for each campaign."""
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "examples")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fuzzing.forks"], env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT / "tests", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    with process:
+        yield process
+        process.stdin.close()
+
+
+def campaign(process, folder, seeds, executions):
+    """Return the exit status and what the campaign printed."""
+    options = ["--corpus", seeds, "--executions", executions, "--seconds", 600, "--stop-at-finding"]
+    process.stdin.write(json.dumps([str(folder), *map(str, options)]) + "\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_a_planted_fault_is_found(name, copied, seed_folder):
+def test_a_planted_fault_is_found(name, copied, seed_folder, campaigns):
     plant = PLANTS[name]
     module = copied / "registry" / "formats" / plant.module
     source = module.read_text()
     assert source.count(plant.text) == 1, f"{plant.module} has changed: plant this fault anew"
     module.write_text(source.replace(plant.text, plant.fault))
 
-    ended = campaign(copied, seed_folder, 60_000)
+    status, printed = campaign(campaigns, copied, seed_folder, MOST_EXECUTIONS)
 
-    assert ended.returncode == 1, ended.stdout + ended.stderr
-    assert "finding  " in ended.stdout
+    assert status == 1, printed
+    assert "finding  " in printed
 
 
-def test_the_copy_without_a_fault_has_no_finding(copied, seed_folder):
-    ended = campaign(copied, seed_folder, 3000)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+def test_the_copy_without_a_fault_has_no_finding(copied, seed_folder, campaigns):
+    status, printed = campaign(campaigns, copied, seed_folder, 3000)
+    assert status == 0, printed
