@@ -122,5 +122,9 @@ def report(error: WeighbridgeError, *, as_json: bool) -> None:
         click.echo(json.dumps(problem, default=str))
         return
     click.echo(f"{click.style('error:', fg='red', bold=True)} {error.detail}", err=True)
+    if isinstance(error, ArtifactError):
+        from registry.cli.trust import print_problem
+
+        print_problem(error.extra)
     if error.request_id:
         click.echo(f"(request {error.request_id})", err=True)

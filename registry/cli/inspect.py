@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -17,6 +17,7 @@ from registry.errors import (
     WeighbridgeError,
 )
 from registry.formats.inspection import Inspection, TensorRecord, Trust
+from registry.formats.mentions import marked
 from registry.formats.reader import read
 from registry.formats.sharded import check_index, parse_index
 from registry.formats.source import FileSource
@@ -52,6 +53,10 @@ class Inspected:
         """The worst trust of the files."""
         return _TRUST[max(_TRUST.index(each.trust) for each in self.inspections)]
 
+    def all_of(self, name: Literal["reasons", "globals", "foreign_globals"]) -> list[str]:
+        """Return what the files say under `name`, once each, in order."""
+        return list(dict.fromkeys(text for each in self.inspections for text in getattr(each, name)))
+
     @property
     def size(self) -> int:
         """The sum of the files' sizes, in bytes."""
@@ -61,13 +66,15 @@ class Inspected:
 @click.command()
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables; several files give a list.")
-def inspect(*, paths: tuple[Path, ...], as_json: bool) -> None:
+@click.option("--source", "source_only", is_flag=True, help="Print the source of classes that old torch files carry.")
+def inspect(*, paths: tuple[Path, ...], as_json: bool, source_only: bool) -> None:
     """Show what is in weight files: tensors, kind, trust, foreign code.
 
     FILE may be a folder, or the index of a sharded model. Nothing in a file is run. Exit code 6 means that a file
     would do harm, or cannot be read; of several files, the others are shown all the same.
     """
     from registry.cli.report import print_report
+    from registry.cli.trust import print_problem, print_sources
 
     candidates = [candidate for path in paths for candidate in find_candidates(path)]
     if len(candidates) == 1:
@@ -79,10 +86,15 @@ def inspect(*, paths: tuple[Path, ...], as_json: bool) -> None:
         print_document(_documents(candidates, found))
     else:
         for each in found:
-            if isinstance(each, Inspected):
-                print_report(each)
-            else:
+            if not isinstance(each, Inspected):
                 click.echo(f"{click.style('error:', fg='red', bold=True)} {each.detail}", err=True)
+                print_problem(each.extra)
+            elif source_only:
+                print_sources(
+                    str(each.path), {name: text for one in each.inspections for name, text in one.sources.items()}
+                )
+            else:
+                print_report(each)
     if any(isinstance(each, WeighbridgeError) or each.trust == "unsafe" for each in found):
         click.get_current_context().exit(UNSAFE_EXIT_CODE)
 
@@ -167,6 +179,7 @@ def _examine_index(path: Path) -> Inspected:
 def to_json(inspected: Inspected) -> dict[str, Any]:
     """Return the documented JSON of one file; a sharded state_dict has `files` and no `sha256` of its own."""
     documents = [inspection_to_json(each) for each in inspected.inspections]
+    foreign = sorted(_joined(documents, "foreign_globals"))
     digests = [_sha256(file) for file in inspected.files]
     first, single = documents[0], inspected.files == [inspected.path]
     document = {
@@ -181,9 +194,9 @@ def to_json(inspected: Inspected) -> dict[str, Any]:
         "entries": [entry for each in documents for entry in each["entries"]],
         "tensors": [tensor for each in documents for tensor in each["tensors"]],
     }
+    document |= {"foreign_globals": foreign, "marked_globals": marked(foreign)}
     if single:
         return document | {name: value for name, value in first.items() if name not in document}
-    document["foreign_globals"] = sorted(_joined(documents, "foreign_globals"))
     document["files"] = [
         {"name": file.name, "sha256": digest, "size": each["size"]}
         for file, digest, each in zip(inspected.files, digests, documents, strict=True)

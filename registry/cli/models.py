@@ -6,8 +6,11 @@ import click
 
 from registry.cli.options import client_options, parse_pairs
 from registry.cli.tables import print_facts, print_json, print_models, print_version, print_versions
+from registry.cli.trust import print_sources
 from registry.client.client import Client
+from registry.schema import VersionInfo
 
+_CARRY_SOURCE = frozenset({"torch-legacy", "torch-tar"})
 limit_option = click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
 
 
@@ -55,13 +58,18 @@ def search(*, client: Client, text: str, limit: int | None, as_json: bool) -> No
 
 @click.command()
 @click.argument("ref", metavar="REF")
+@click.option("--source", "source_only", is_flag=True, help="Print the source of classes that old torch files carry.")
 @client_options
-def show(*, client: Client, ref: str, as_json: bool) -> None:
-    """Show a version: files, metrics, tags, aliases.
+def show(*, client: Client, ref: str, source_only: bool, as_json: bool) -> None:
+    """Show a version: files, metrics, tags, aliases; why it is trusted or not.
 
-    Of a model, the latest one.
+    Of a model, the latest one. Classes and functions that a file refers to are marked with a * when they belong
+    neither to torch.nn nor to torch.optim.
     """
     version = client.show(ref)
+    if source_only:
+        _print_sources(client, version)
+        return
     model = client.model(f"{version.team}/{version.model}")
     if as_json:
         print_json({**version.model_dump(mode="json"), "model_info": model.model_dump(mode="json")})
@@ -71,6 +79,15 @@ def show(*, client: Client, ref: str, as_json: bool) -> None:
     facts["latest"] = f"{model.latest or 'none'}, of {model.version_count}"
     print_facts(facts)
     print_version(version)
+
+
+def _print_sources(client: Client, version: VersionInfo) -> None:
+    carriers = [each for each in version.artifacts if each.manifest and each.format in _CARRY_SOURCE]
+    found = {each.path: client.inspect(f"{version.reference}/{each.path}").sources for each in carriers}
+    for path, sources in found.items():
+        print_sources(path, sources)
+    if not found:
+        print_sources(version.reference, {})
 
 
 @click.command()

@@ -5,7 +5,7 @@ import warnings
 import click
 
 from registry.cli.options import client_options, parse_metrics, parse_pairs
-from registry.cli.tables import print_json
+from registry.cli.tables import print_artifact_trust, print_json
 from registry.client.client import Client
 from registry.client.push import SkippedFilesWarning
 from registry.sizes import format_size
@@ -61,4 +61,6 @@ def push(
         f"{version.kind}, trust: {version.trust}.",
         err=True,
     )
+    if print_artifact_trust(version, err=True):
+        click.echo(err=True)
     click.echo(version.reference)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from registry.cli.inspect import Inspected, count_elements, element_count, untied
 from registry.cli.output import escape_name, shorten
+from registry.cli.trust import print_trust
 from registry.sizes import format_size
 
 if TYPE_CHECKING:
@@ -22,19 +23,11 @@ _PIPE_WIDTH = 10_000
 _GAP = 2
 _SHORTEST_NAME = 16
 _TIMES = "\N{MULTIPLICATION SIGN}"
-_OWN_CLASSES = "__torch__."
-"""TorchScript's classes are in the file itself; their list says nothing that the table does not."""
 _SHOWN_SCALARS = 16
-_SHOWN_GLOBALS = 24
+_SHOWN_NAMES = 24
 _SHOWN_ENTRIES = 24
 _VALUE_CHARACTERS = 60
 Cells: TypeAlias = tuple[str, str, str, str, str]
-_COLOURS = {"tensors": "green", "code": "yellow", "unsafe": "bold red"}
-_TRUST = {
-    "tensors": "trust: tensors (nothing but tensors and plain values)",
-    "code": "trust: code (opening it as a live object runs code)",
-    "unsafe": "trust: unsafe (loading it would do harm)",
-}
 _QUIET_ROLES = frozenset({"parameter", "unknown", "optimizer"})
 
 
@@ -61,13 +54,9 @@ def _print_head(console: Console, inspected: Inspected) -> None:
         stored = sum(storage.nbytes for each in inspected.inspections for storage in each.storages)
         what += [f"{len(tensors):,} tensors", f"{count_elements(tensors):,} elements in {format_size(stored)}"]
     _print_line(console, Text(" · ".join(what)))
-    _print_line(console, Text(_TRUST[inspected.trust], style=_COLOURS[inspected.trust]))
-    for each in inspected.inspections:
-        for reason in each.reasons:
-            _print_line(console, Text(f"- {escape_name(reason)}"))
-    said = " ".join(reason for each in inspected.inspections for reason in each.reasons)
-    foreign = [name for each in inspected.inspections for name in each.foreign_globals if name not in said]
-    _print_names(console, "refers to", [name for name in foreign if not name.startswith(_OWN_CLASSES)])
+    print_trust(
+        inspected.trust, inspected.all_of("reasons"), inspected.all_of("foreign_globals"), rest="--json has all"
+    )
     _print_names(console, "parts", first.parts)
     _print_names(console, "unknown records", [name for each in inspected.inspections for name in each.unknown_records])
 
@@ -79,8 +68,8 @@ def _print_line(console: Console, text: Text) -> None:
 def _print_names(console: Console, title: str, names: Sequence[str]) -> None:
     shown = [escape_name(name) for name in dict.fromkeys(names)]
     if shown:
-        more = f" and {len(shown) - _SHOWN_GLOBALS} more" if len(shown) > _SHOWN_GLOBALS else ""
-        text = Text.assemble((f"{title}: ", "bold"), ", ".join(shown[:_SHOWN_GLOBALS]), more)
+        more = f" and {len(shown) - _SHOWN_NAMES} more" if len(shown) > _SHOWN_NAMES else ""
+        text = Text.assemble((f"{title}: ", "bold"), ", ".join(shown[:_SHOWN_NAMES]), more)
         _print_line(console, text)
 
 

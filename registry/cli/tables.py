@@ -15,11 +15,14 @@ import click
 from pydantic import BaseModel
 from rich.cells import cell_len, set_cell_size
 
+from registry.cli.trust import print_trust
 from registry.module_info import Builder, Origin, PretrainedConfig
-from registry.schema import AliasInfo, AliasMove, ModelInfo, VersionInfo
+from registry.schema import AliasInfo, AliasMove, ArtifactInfo, ModelInfo, VersionInfo
 from registry.sizes import format_size
 
 MAX_METRIC_COLUMNS = 4
+MAX_PATHS = 3
+"""Artifacts that are named where the same is told of several."""
 MAX_ARGUMENT = 60
 """Characters of a builder's argument that are shown; a transformers configuration has thousands."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
@@ -137,6 +140,26 @@ def print_version(version: VersionInfo) -> None:
         for each in version.artifacts
     ]
     print_table(("ARTIFACT", "SIZE", "FORMAT", "TRUST", "TENSORS", "SHA-256"), rows, right=("SIZE", "TENSORS"))
+    print_artifact_trust(version)
+
+
+def print_artifact_trust(version: VersionInfo, *, err: bool = False) -> bool:
+    """Print why artifacts are not just tensors and what they refer to, once where the same is told of several.
+
+    Returns whether there was something to print.
+    """
+    alike: dict[str, list[ArtifactInfo]] = {}
+    for each in version.artifacts:
+        if each.trust != "tensors" or each.reasons:
+            told = each.model_dump_json(include={"trust", "reasons", "globals", "global_count"})
+            alike.setdefault(told, []).append(each)
+    for group in alike.values():
+        names = ", ".join(clean(each.path) for each in group[:MAX_PATHS])
+        more = f" and {len(group) - MAX_PATHS} more" if len(group) > MAX_PATHS else ""
+        click.echo(click.style(f"\n{names}{more}", bold=True), err=err)
+        first = group[0]
+        print_trust(first.trust, first.reasons, first.globals, first.global_count, rest="its manifest has all", err=err)
+    return bool(alike)
 
 
 def _call(builder: Builder) -> str:

@@ -4,10 +4,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from registry.schema import ModelInfo, VersionInfo
+from registry.formats.display import shown
+from registry.formats.mentions import name_some
+from registry.schema import ArtifactInfo, ModelInfo, VersionInfo
 from registry.sizes import format_size
 
 MAX_ROWS = 100
+MAX_NAMES = 24
+"""Classes and functions of an artifact; `weighbridge show` lists more."""
 
 
 def version_html(version: VersionInfo) -> str:
@@ -16,6 +20,7 @@ def version_html(version: VersionInfo) -> str:
     rows: list[tuple[str, Any]] = [
         ("kind", version.kind),
         ("trust", version.trust),
+        *_trust_rows(version.artifacts),
         ("size", format_size(version.size_bytes)),
         ("aliases", ", ".join(version.aliases)),
         ("metrics", _pairs(notes.metrics)),
@@ -27,6 +32,24 @@ def version_html(version: VersionInfo) -> str:
         ("pushed", f"{version.created_at:%Y-%m-%d %H:%M} UTC by {version.created_by}"),
     ]
     return _card(version.reference, rows)
+
+
+def _trust_rows(artifacts: Sequence[ArtifactInfo]) -> list[tuple[str, str]]:
+    """Return, for each artifact that is not just tensors, why, and what it refers to outside torch.nn and torch.optim.
+
+    What is told of several artifacts alike is told once.
+    """
+    rows: dict[tuple[str, str], list[str]] = {}
+    for each in artifacts:
+        if each.trust == "tensors" and not each.reasons:
+            continue
+        marked = [f"*{name}" for name in each.marked_globals if not name.startswith("__torch__.")]
+        rows.setdefault((" ".join(each.reasons), name_some(marked, MAX_NAMES)), []).append(each.path)
+    found: list[tuple[str, str]] = []
+    for (reasons, listed), paths in rows.items():
+        of = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+        found += [(f"trust of {of}", shown(reasons)), ("refers to (* outside torch.nn and torch.optim)", listed)]
+    return found
 
 
 def model_html(model: ModelInfo) -> str:
@@ -48,9 +71,9 @@ def listing_html(items: Sequence[object]) -> str:
     left_out = f"<p>and {len(items) - MAX_ROWS} more</p>" if len(items) > MAX_ROWS else ""
     if versions:
         metrics = list(dict.fromkeys(name for each in versions for name in each.annotations.metrics))
-        head = ["version", "aliases", "kind", "size", *metrics]
+        head = ["version", "aliases", "kind", "trust", "size", *metrics]
         rows = [
-            [each.reference, ", ".join(each.aliases), each.kind, format_size(each.size_bytes)]
+            [each.reference, ", ".join(each.aliases), each.kind, each.trust, format_size(each.size_bytes)]
             + [_number(each.annotations.metrics.get(name)) for name in metrics]
             for each in versions
         ]

@@ -38,10 +38,31 @@ def test_a_version_shows_what_it_is():
         assert part in shown
 
 
+def artifact(path: str, **told: object) -> dict[str, object]:
+    return {"path": path, "size_bytes": 3, "sha256": "a", "blake3": "b", **told}
+
+
+def test_a_version_shows_its_trust_and_the_reasons_once_where_they_are_the_same():
+    code = {"trust": "code", "reasons": ["It runs my.Net."], "globals": ["my.Net", "torch.nn.Linear"]}
+    artifacts = [artifact("a.pt", **code), artifact("b.pt", **code), artifact("c.txt")]
+    html = Version.model_validate(a_version().model_dump() | {"trust": "code", "artifacts": artifacts})._repr_html_()
+    assert html.count("It runs my.Net.") == 1
+    assert "trust of a.pt and 1 more" in html
+    assert "*my.Net<" in html
+    assert "c.txt" not in html.partition("size<")[0]
+    assert ">code<" in Listing([a_version().model_copy(update={"trust": "code"})])._repr_html_()
+
+
+def with_hostile_reasons() -> Version:
+    told = artifact("a.pt", trust="code", reasons=[HOSTILE], globals=[HOSTILE])
+    return Version.model_validate(a_version().model_dump() | {"artifacts": [told]})
+
+
 @pytest.mark.parametrize(
     "shown",
     [
         a_version(description=HOSTILE, tags={"a": HOSTILE}, deprecated=HOSTILE),
+        with_hostile_reasons(),
         a_model(HOSTILE),
         Listing([a_model(HOSTILE)]),
         Listing([a_version(metrics={HOSTILE: 1.0})]),
