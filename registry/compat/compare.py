@@ -1,40 +1,20 @@
 """The comparison: what loading one state_dict into one module would do, before anything is loaded."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import cached_property
 
 from registry.architecture import Architecture, TensorSpec
 from registry.compat.adapters import find_adapter, find_first_convs
 from registry.compat.casts import classify_cast
 from registry.compat.heads import find_head, guess_head
-from registry.compat.judge import judge
+from registry.compat.judge import are_other_networks, coverage, judge
 from registry.compat.leftovers import Outline, classify_unexpected, lies_in
+from registry.compat.pairing import Pairing, pair_up
 from registry.compat.rename_map import Prefix, Rename, RenameMap, request_renames, same_order
 from registry.compat.renames import find_renames
 from registry.compat.report import Adapter, Cast, CompatibilityReport, Mismatch, TiedConflict, Unexpected
-from registry.compat.rules import find_load_rules, fits
 
 COMPARED = "Compared: names and shapes. Not compared: what the forward pass computes with them."
-
-
-@dataclass(slots=True)
-class _Pairing:
-    """Every name of both sides, sorted into what fits and what does not."""
-
-    matched: dict[str, str] = field(default_factory=dict[str, str])
-    mismatched: list[tuple[TensorSpec, TensorSpec]] = field(default_factory=list[tuple[TensorSpec, TensorSpec]])
-    unexpected: list[str] = field(default_factory=list[str])
-    missing: list[str] = field(default_factory=list[str])
-    cast: list[tuple[TensorSpec, TensorSpec]] = field(default_factory=list[tuple[TensorSpec, TensorSpec]])
-    tied: list[str] = field(default_factory=list[str])
-
-    def match(self, have: TensorSpec, want: TensorSpec) -> None:
-        """Note a pair of which torch copies one to the other."""
-        self.matched[want.name] = have.name
-        if have.dtype != want.dtype or have.layout != want.layout or have.quantised != want.quantised:
-            self.cast.append((have, want))
-        if want.tie is not None:
-            self.tied.append(want.name)
 
 
 def compare(
@@ -66,69 +46,92 @@ def compare(
         renames = find_renames(source, target)
     elif renames is None:
         renames = request_renames(source, target, prefix, rename)
-    pairing = _pair(source, target, renames)
-    rules = find_load_rules(source, target, renames, missing=pairing.missing, unexpected=pairing.unexpected)
-    if rules.filled:
-        for name, source_name in rules.filled.items():
-            pairing.match(source.tensors[source_name], target.tensors[name])
-        _leave_out(pairing.missing, rules.filled)
-        _leave_out(pairing.unexpected, rules.filled.values())
-    _leave_out(pairing.missing, rules.counters)
-    _leave_out(pairing.unexpected, rules.dropped)
-    tied = _find_tied(target, pairing) if pairing.missing and pairing.tied else {}
-    _leave_out(pairing.missing, tied)
-    mismatched, head, guessed = _explain_mismatches(source, target, pairing, classifier, first_conv)
-    report = CompatibilityReport(
-        verdict="exact",
-        needs=[],
-        reasons=[],
-        missing=pairing.missing,
-        tied=list(tied),
-        tied_to=tied,
-        unexpected=[],
-        mismatched=mismatched,
-        casts=_find_casts(pairing),
-        conflicts=_find_conflicts(source, target, pairing),
-        counters=rules.counters,
-        dropped=rules.dropped,
-        matched=pairing.matched,
-        renames=renames,
-        head=head,
-        head_guessed=guessed,
-        coverage=1.0,
-        score=1.0,
-        by_order=_offers_order(source, target, pairing),
-        notices=[COMPARED],
-    )
-    _compare_entries(source, target, renames, pairing)
-    report.unexpected = _classify(source, pairing, report)
-    judge(report, source, target)
-    return report
+    return Comparison(source, target, renames, classifier=classifier, first_conv=first_conv).report()
 
 
-def _pair(source: Architecture, target: Architecture, renames: RenameMap) -> _Pairing:
-    pairing = _Pairing()
-    matched, find, names = pairing.matched, target.tensors.get, renames.names
-    for name, spec in source.tensors.items():
-        want = find(names[name])
-        if want is None:
-            pairing.unexpected.append(name)
-        elif want.shape == spec.shape and want.dtype == spec.dtype and want.tie is None:
-            # What nearly all are; the same as `match`, without the call.
-            matched[want.name] = name
-            if spec.layout != want.layout or spec.quantised != want.quantised:
-                pairing.cast.append((spec, want))
-        elif fits(spec, want):
-            pairing.match(spec, want)
-        else:
-            pairing.mismatched.append((spec, want))
-    if len(matched) + len(pairing.mismatched) < len(target.tensors):
-        met = {want.name for _, want in pairing.mismatched}
-        pairing.missing = [name for name in target.tensors if name not in matched and name not in met]
-    return pairing
+class Comparison:
+    """Two architectures whose tensors are paired: how much fits is known, what that means is looked at by `report`.
+
+    Args:
+        source: what was saved.
+        target: what shall be filled.
+        renames: where every source name goes.
+        classifier: the source's recorded head modules.
+        first_conv: the target's recorded first convolution modules.
+    """
+
+    def __init__(
+        self,
+        source: Architecture,
+        target: Architecture,
+        renames: RenameMap,
+        *,
+        classifier: Sequence[str] = (),
+        first_conv: Sequence[str] = (),
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._renames = renames
+        self._pairing = pair_up(source, target, renames)
+        self.matched = self._pairing.matched
+        self.mismatched, self._head, self._head_guessed = _explain_mismatches(
+            source, target, self._pairing, classifier, first_conv
+        )
+
+    @property
+    def are_others(self) -> bool:
+        """Whether so little fits, or so much differs in shape, that the two are different networks."""
+        return are_other_networks(self._source, self._target, len(self.matched), self.mismatched)
+
+    @property
+    def used(self) -> float:
+        """Fraction of the source's tensors that would be copied, 0 to 1, entries not counted."""
+        return len(self.matched) / max(1, len(self.matched) + len(self._pairing.unexpected))
+
+    @cached_property
+    def coverage(self) -> float:
+        """What the report will say as `coverage`."""
+        if len(self.matched) == len(self._target.tensors):
+            return 1.0
+        return coverage(self._target, {*self.matched, *self._pairing.tied_to})
+
+    @property
+    def ceiling(self) -> float:
+        """What the report's `score` is at most; entries that are left over make it less."""
+        return self.coverage * (1 - (1 - self.used) / 2)
+
+    def report(self) -> CompatibilityReport:
+        """Return what the load would do."""
+        source, target, pairing = self._source, self._target, self._pairing
+        report = CompatibilityReport(
+            verdict="exact",
+            needs=[],
+            reasons=[],
+            missing=pairing.missing,
+            tied=list(pairing.tied_to),
+            tied_to=pairing.tied_to,
+            unexpected=[],
+            mismatched=self.mismatched,
+            casts=_find_casts(pairing),
+            conflicts=_find_conflicts(source, target, pairing),
+            counters=pairing.counters,
+            dropped=pairing.dropped,
+            matched=pairing.matched,
+            renames=self._renames,
+            head=self._head,
+            head_guessed=self._head_guessed,
+            coverage=1.0,
+            score=1.0,
+            by_order=_offers_order(source, target, pairing),
+            notices=[COMPARED],
+        )
+        _compare_entries(source, target, self._renames, pairing)
+        report.unexpected = _classify(source, pairing, report)
+        judge(report, source, target)
+        return report
 
 
-def _compare_entries(source: Architecture, target: Architecture, renames: RenameMap, pairing: _Pairing) -> None:
+def _compare_entries(source: Architecture, target: Architecture, renames: RenameMap, pairing: Pairing) -> None:
     """Add the entries (`_extra_state`) that only one side has."""
     renamed = {renames.names[name]: name for name in source.entries}
     wanted = set(target.entries)
@@ -136,21 +139,8 @@ def _compare_entries(source: Architecture, target: Architecture, renames: Rename
     pairing.unexpected.extend(name for to, name in renamed.items() if to not in wanted)
 
 
-def _leave_out(names: list[str], others: Collection[str]) -> None:
-    if others:
-        gone = set(others)
-        names[:] = [name for name in names if name not in gone]
-
-
-def _find_tied(target: Architecture, pairing: _Pairing) -> dict[str, str]:
-    """Return the names that nothing fills, whose storage another name fills, with the source of that."""
-    filled = {target.tensors[name].tie: pairing.matched[name] for name in pairing.tied}
-    ties = {name: target.tensors[name].tie for name in pairing.missing if name in target.tensors}
-    return {name: filled[tie] for name, tie in ties.items() if tie is not None and tie in filled}
-
-
 def _explain_mismatches(
-    source: Architecture, target: Architecture, pairing: _Pairing, classifier: Sequence[str], first_conv: Sequence[str]
+    source: Architecture, target: Architecture, pairing: Pairing, classifier: Sequence[str], first_conv: Sequence[str]
 ) -> tuple[list[Mismatch], list[str], bool]:
     """Return every mismatch with what could mend it, the source's head modules, and whether those are a guess."""
     if not pairing.mismatched:
@@ -177,7 +167,7 @@ def _explain_mismatches(
     return mismatches, head, guessed
 
 
-def _classify(source: Architecture, pairing: _Pairing, report: CompatibilityReport) -> list[Unexpected]:
+def _classify(source: Architecture, pairing: Pairing, report: CompatibilityReport) -> list[Unexpected]:
     if not pairing.unexpected:
         return []
     used = {*pairing.matched.values(), *(have.name for have, _ in pairing.mismatched), *report.dropped}
@@ -189,7 +179,7 @@ def _classify(source: Architecture, pairing: _Pairing, report: CompatibilityRepo
     return [Unexpected(name, classes[name]) for name in pairing.unexpected]
 
 
-def _find_casts(pairing: _Pairing) -> list[Cast]:
+def _find_casts(pairing: Pairing) -> list[Cast]:
     casts: list[Cast] = []
     for have, want in pairing.cast:
         if (have.layout, have.quantised) != (want.layout, want.quantised):
@@ -203,7 +193,7 @@ def _kind(spec: TensorSpec) -> str:
     return f"quantised {spec.dtype}" if spec.quantised else f"{spec.layout} {spec.dtype}"
 
 
-def _find_conflicts(source: Architecture, target: Architecture, pairing: _Pairing) -> list[TiedConflict]:
+def _find_conflicts(source: Architecture, target: Architecture, pairing: Pairing) -> list[TiedConflict]:
     """Find tied storages of the target that several source tensors of different values would fill."""
     groups: dict[str, list[str]] = {}
     for name in pairing.tied:
@@ -223,7 +213,7 @@ def _equal_values(specs: Sequence[TensorSpec]) -> bool:
     return None not in {spec.digest for spec in specs} and len({(spec.digest, spec.dtype) for spec in specs}) == 1
 
 
-def _offers_order(source: Architecture, target: Architecture, pairing: _Pairing) -> bool:
+def _offers_order(source: Architecture, target: Architecture, pairing: Pairing) -> bool:
     """Return whether the tensors fit by their place but not by their names."""
     few = 2 * len(pairing.matched) < len(target.tensors)
     return few and source.is_ordered and target.is_ordered and same_order(source, target)

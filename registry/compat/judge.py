@@ -1,12 +1,12 @@
 """The verdict: coverage in one word, what the load needs, and what stands in its way."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from math import prod
 
 from registry.architecture import Architecture
 from registry.compat.leftovers import COUNTER, Outline
-from registry.compat.report import CompatibilityReport, Need, Verdict
+from registry.compat.report import CompatibilityReport, Mismatch, Need, Verdict
 
 OTHER_TRUNK = 0.1
 """From this share of mismatched names on, the trunks are different networks; and up to this share of matched ones."""
@@ -25,9 +25,8 @@ def judge(report: CompatibilityReport, source: Architecture, target: Architectur
     foreign = [each for each in report.mismatched if each.adapter is None]
     missing = [name for name in report.missing if not name.endswith(COUNTER)]
     gaps = _has_gap(report, target, missing)
-    common = len(report.matched) + len(report.mismatched)
-    few = len(report.matched) < OTHER_TRUNK * min(len(source.tensors), len(target.tensors)) and not report.hooked
-    other = few or len(foreign) > OTHER_TRUNK * common
+    hooked = bool(report.hooked)
+    other = are_other_networks(source, target, len(report.matched), report.mismatched, hooked=hooked)
     found = {
         "truncated_trunk": any(each.leftover == "trunk" for each in report.unexpected),
         "unfilled_trunk": gaps,
@@ -44,6 +43,28 @@ def judge(report: CompatibilityReport, source: Architecture, target: Architectur
         report.coverage = coverage(target, {*report.matched, *report.tied, *report.hooked})
     left = len(report.unexpected) / max(1, len(report.unexpected) + len(report.matched))
     report.score = report.coverage * (1 - left / 2)
+
+
+def are_other_networks(
+    source: Architecture,
+    target: Architecture,
+    matched_count: int,
+    mismatched: Sequence[Mismatch],
+    *,
+    hooked: bool = False,
+) -> bool:
+    """Return whether two networks have next to nothing in common, or too much that nothing could mend.
+
+    Args:
+        source: what was saved.
+        target: what shall be filled.
+        matched_count: how many pairs fit.
+        mismatched: the pairs that do not.
+        hooked: whether code of the target fills something of its own; then few pairs say nothing.
+    """
+    foreign = sum(each.adapter is None for each in mismatched)
+    few = matched_count < OTHER_TRUNK * min(len(source.tensors), len(target.tensors)) and not hooked
+    return few or foreign > OTHER_TRUNK * (matched_count + len(mismatched))
 
 
 def _loses_statistics(report: CompatibilityReport) -> bool:

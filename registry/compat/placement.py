@@ -8,10 +8,11 @@ from itertools import takewhile
 from typing import Any, cast
 
 from registry.architecture import Architecture
-from registry.compat.compare import compare
+from registry.compat.compare import Comparison
 from registry.compat.judge import OTHER_TRUNK
 from registry.compat.places import DIGITS, MIN_SHARE, MIN_USED, Place, Source, Target
-from registry.compat.rename_map import Prefix
+from registry.compat.rename_map import Prefix, request_renames
+from registry.compat.renames import find_renames
 from registry.compat.report import CompatibilityReport, Verdict
 from registry.errors import AmbiguousPrefixError
 
@@ -77,13 +78,25 @@ def place(source: Source, target: Target, floor: float = 0.0) -> Placement | Non
             bound = 0.0 if inside.foreign else source.bound_of(inside.elements / target.elements, each.size, inside.fit)
         if not bound or bound < (floor if best is None else best.score):
             continue
-        for report, prefix in _compare(source.architecture, each.architecture):
+        for compared, prefix in _compare(source.architecture, each.architecture):
             if not each.into:
-                partners = _find_partners(report, target.architecture)
-            found = _weigh(report, each, target.elements, prefix)
+                partners = _find_partners(compared, target.architecture)
+            if not _could_count(compared, each, target.elements, floor if best is None else best.score):
+                continue
+            found = _weigh(compared.report(), each, target.elements, prefix)
             if found.counts and (best is None or found.rank < best.rank or _is_inner(found, best)):
                 best = found
     return best if best is not None and best.score >= floor else None
+
+
+def _could_count(compared: Comparison, where: Place, total: int, least: float) -> bool:
+    """Return whether the report could say what counts, and is as good as is asked for: most cannot."""
+    obstructed = any(each.adapter is None for each in compared.mismatched)
+    if compared.are_others or (where.into and obstructed):
+        return False
+    part = _part(where, total)
+    enough = round(part * compared.coverage, DIGITS) >= MIN_SHARE or compared.used >= MIN_USED
+    return enough and round(part * compared.ceiling * (OBSTRUCTED if obstructed else 1.0), DIGITS) >= least
 
 
 def _has_other_shapes(source: Architecture, target: Architecture) -> bool:
@@ -118,15 +131,15 @@ class _Partners:
 _NOBODY = _Partners()
 
 
-def _find_partners(report: CompatibilityReport, target: Architecture) -> dict[str, _Partners]:
+def _find_partners(compared: Comparison, target: Architecture) -> dict[str, _Partners]:
     """Return the partners below every module of the target; the whole stands for itself, so that it is never empty."""
     found: defaultdict[str, _Partners] = defaultdict(_Partners, {"": _Partners()})
-    for name in report.matched:
+    for name in compared.matched:
         numel = target.tensors[name].numel
         for module in _iter_modules(name):
             found[module].fit += 1
             found[module].elements += numel
-    for each in report.mismatched:
+    for each in compared.mismatched:
         for module in _iter_modules(each.name) if each.adapter is None else ():
             found[module].differ += 1
     return found
@@ -145,17 +158,17 @@ def _is_inner(found: Placement, best: Placement) -> bool:
     return found.rank == best.rank and found.into != best.into and below
 
 
-def _compare(source: Architecture, target: Architecture) -> list[tuple[CompatibilityReport, Prefix | None]]:
-    """Return the report; under the first renaming, which is returned too, where several are about as good."""
+def _compare(source: Architecture, target: Architecture) -> list[tuple[Comparison, Prefix | None]]:
+    """Return the comparison; under the first renaming, which is returned too, where several are about as good."""
     try:
-        return [(compare(source, target), None)]
+        return [(Comparison(source, target, find_renames(source, target)), None)]
     except AmbiguousPrefixError as error:
         return _try_first(source, target, error)
 
 
 def _try_first(
     source: Architecture, target: Architecture, error: AmbiguousPrefixError
-) -> list[tuple[CompatibilityReport, Prefix | None]]:
+) -> list[tuple[Comparison, Prefix | None]]:
     """Compare with the first of the renamings that an error lists; names that would fall together have none."""
     listed: list[Any] = error.extra.get("candidates", [])
     if not listed or not isinstance(listed[0], dict):
@@ -163,16 +176,21 @@ def _try_first(
     first = cast("dict[str, str]", listed[0])
     prefix: Prefix = (first["strip"], first["add"]) if first["strip"] or first["add"] else ""
     try:
-        return [(compare(source, target, prefix=prefix), prefix)]
+        return [(Comparison(source, target, request_renames(source, target, prefix, None)), prefix)]
     except AmbiguousPrefixError:
         return []
 
 
 def _weigh(report: CompatibilityReport, where: Place, total: int, prefix: Prefix | None) -> Placement:
-    part = min(1.0, where.architecture.parameter_count / total)
+    part = _part(where, total)
     factor = OBSTRUCTED if report.reasons else 1.0
     share, score = (round(part * value, DIGITS) for value in (report.coverage, report.score * factor))
     return Placement(where.into, report, share, score, prefix)
+
+
+def _part(where: Place, total: int) -> float:
+    """Return the fraction of the target's elements that a place has."""
+    return min(1.0, where.parameter_count / total)
 
 
 def _common_module(names: Iterable[str]) -> str:

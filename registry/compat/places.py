@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from registry.architecture import Architecture, Subtree, TensorSpec
@@ -29,7 +30,7 @@ Feature = tuple[str, tuple[int, ...]]
 one can fill the other."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """A module of the target, as an architecture of its own.
 
@@ -46,6 +47,11 @@ class Place:
     elements: dict[Feature, tuple[int, int]]
     leaves: dict[Feature, tuple[int, int]]
     twins: tuple[str, ...] = ()
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Elements of its distinct tensors that are not known to be buffers."""
+        return self.architecture.parameter_count
 
     @property
     def size(self) -> int:
