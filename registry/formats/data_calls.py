@@ -17,7 +17,7 @@ from registry.formats.values import as_items, as_pairs, function_name, is_hashab
 
 _OTHER_LAYOUTS = frozenset({"_mkldnn", "jagged"})
 _NUMPY_CODE = re.compile(r"b1|\?|[iu][1248]|f(?:2|4|8|16)|c(?:8|16|32)|[mM]8|[SUV][0-9]{1,9}")
-_DEVICE = re.compile(r"[a-z][a-z0-9_]*(?::[0-9]{1,3})?")
+_DEVICE = re.compile(r"[a-z][a-z0-9_]*(?::(0|[1-9][0-9]{0,2}))?")
 _HIGHEST_DEVICE = 127
 """torch keeps the number of a device in one signed byte."""
 _ORDERS = frozenset("<>|=")
@@ -123,8 +123,10 @@ def _is_int64(node: Node) -> bool:
 
 def _device(call: Call) -> None:
     kind, *index = _arguments(call, 1, 2)
-    known = isinstance(kind, str) and _DEVICE.fullmatch(kind)
-    if not known or any(type(each) is not int or not 0 <= each <= _HIGHEST_DEVICE for each in index):
+    known = _DEVICE.fullmatch(kind) if isinstance(kind, str) else None
+    numbers = [*index, *(int(each) for each in (known.groups() if known else ()) if each is not None)]
+    right = all(type(each) is int and 0 <= each <= _HIGHEST_DEVICE for each in numbers)
+    if known is None or not right or len(numbers) > 1:
         _refuse(call, "names no device")
 
 
