@@ -290,6 +290,6 @@ def _flagged(facts: TensorFacts, requires_grad: Node, metadata: Sequence[Node]) 
     if pairs is None or any(not isinstance(key, str) or key not in {"conj", "neg"} for key, _ in pairs):
         refuse_tensor("its metadata is unknown")
     bits = {key: truth(value) for key, value in pairs}
-    if bits.get("conj") and not facts.dtype.startswith("complex"):
+    if "conj" in bits and not facts.dtype.startswith("complex"):
         refuse_tensor(f"it is {facts.dtype} and conjugated")
     return replace(facts, requires_grad=gradient(requires_grad, facts.dtype), **bits)

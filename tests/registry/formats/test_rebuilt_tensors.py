@@ -49,8 +49,9 @@ def test_integers_that_require_a_gradient_are_refused_as_torch_refuses_them(made
         trust(made)
 
 
-def test_real_numbers_that_are_said_to_be_conjugated_are_refused():
-    made = called("torch._utils:_rebuild_tensor_v2", storage(), 0, (4,), (1,), NO, HOOKS, {"conj": True})
+@pytest.mark.parametrize("conjugated", [True, False])
+def test_real_numbers_that_are_said_to_be_conjugated_or_not_are_refused(conjugated):
+    made = called("torch._utils:_rebuild_tensor_v2", storage(), 0, (4,), (1,), NO, HOOKS, {"conj": conjugated})
     with pytest.raises(RuntimeError, match="isComplexType"):
         torch_reads(made)
     with pytest.raises(MalformedArtifactError, match="conjugated"):
