@@ -131,7 +131,7 @@ def _mention_finding(inspection: Inspection, mentioned: set[tuple[str, str]]) ->
 
 
 def _lies_within(tensor: TensorRecord, data: bytes) -> bool:
-    return tensor.file_offset is None or 0 <= tensor.file_offset <= len(data)
+    return tensor.file_offset is None or not tensor.nbytes or 0 <= tensor.file_offset < len(data)
 
 
 def _is_past(error: ArtifactError, data: bytes) -> bool:
