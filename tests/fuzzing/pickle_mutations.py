@@ -243,5 +243,5 @@ _SPELLINGS: dict[bytes, tuple[Callable[[bytes], bytes], ...]] = {
 _MUTATIONS: tuple[Callable[[Random, Ops], None], ...] = (
     _delete, _duplicate, _swap, _insert, _replace, _insert_neutral, insert_payload, _push_and_pop, _change_operand,
     _change_number, _change_number, _change_number, _change_global, _change_truth, _change_type, _change_memo,
-    _truncate, _append, _respell, _respell, _respell_many, _nest,
+    _truncate, _append, _respell, _respell_many, _respell_many, _nest,
 )  # fmt: skip

@@ -65,10 +65,5 @@ PLANTS: dict[str, Plant] = {
     "a number in a tar header may be written in any way": Plant(
         "tar_members.py", "if not all(_OCTAL.fullmatch(header[place]) for place in _NUMBERS):", "if False:"
     ),
-    "scales of quantised tensors are not counted": Plant(
-        "tensor_arguments.py",
-        'if scales.shape != shape or zero_points.shape != shape or scales.dtype not in {"float32", "float64"}:',
-        "if False:",
-    ),
 }  # fmt: skip
 """By what is wrong then."""

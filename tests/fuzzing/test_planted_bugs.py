@@ -12,7 +12,7 @@ import pytest
 from fuzzing.planted_bugs import PLANTS
 
 ROOT = Path(__file__).parents[2]
-MOST_EXECUTIONS = 20_000
+MOST_EXECUTIONS = 60_000
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("planted bugs")]
 
 
