@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from registry.errors import InvalidMetadataError
 from registry.formats.inspection import Inspection, TensorRecord
@@ -23,9 +23,8 @@ _TELLING = 3
 _SECONDARY_ROLES = {"optimizer", "non_persistent_buffer", "attribute", "constant"}
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One tensor of a state_dict.
+class TensorSpec(NamedTuple):
+    """One tensor of a state_dict: a tuple, since a search makes many thousands.
 
     Attributes:
         name: its key in the state_dict.
@@ -228,15 +227,20 @@ class Architecture:
     @property
     def parameter_count(self) -> int:
         """Elements of distinct tensors that are not known to be buffers."""
-        seen: set[str] = set()
-        total = 0
-        for spec in self.tensors.values():
-            if spec.role == "buffer" or spec.tie in seen:
-                continue
-            if spec.tie is not None:
-                seen.add(spec.tie)
-            total += spec.numel
-        return total
+        return count_parameters(self.tensors.values())
+
+
+def count_parameters(specs: Iterable[TensorSpec]) -> int:
+    """Return the elements of distinct tensors that are not known to be buffers."""
+    seen: set[str] = set()
+    total = 0
+    for spec in specs:
+        if spec.role == "buffer" or spec.tie in seen:
+            continue
+        if spec.tie is not None:
+            seen.add(spec.tie)
+        total += spec.numel
+    return total
 
 
 def _digest(root: Subtree) -> None:

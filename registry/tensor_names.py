@@ -1,14 +1,16 @@
 """Names of tensors: what torch's wrappers insert into them, and which of them begin or end alike."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
 
 ValueT = TypeVar("ValueT")
 
 WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"})
 """Name parts that torch's own wrappers insert: torch.compile, FSDP, activation checkpointing, DataParallel."""
 MAX_TWINS = 16
+_TRIED = 6
+"""Most names have so few parts; the others are halved, since a name may have thousands."""
 
 
 def unwrap(named: Mapping[str, ValueT]) -> Mapping[str, ValueT]:
@@ -41,7 +43,12 @@ def _without_wrappers(lines: str) -> str:
 
 def shared_head(one: str, other: str) -> str:
     """Return the common start of two dotted names, up to and with its last dot."""
-    low, high = 0, min(len(one), len(other))
+    end = one.rfind(".") + 1
+    for _ in range(_TRIED):
+        if other.startswith(one[:end]):
+            return one[:end]
+        end = one.rfind(".", 0, end - 1) + 1
+    low, high = 0, min(end, len(other))
     while low < high:
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
@@ -51,32 +58,48 @@ def shared_head(one: str, other: str) -> str:
     return one[: one.rfind(".", 0, low) + 1]
 
 
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
 class Endings:
-    """Which of some names end like another one. Names are often asked for again: by each relative of a network.
+    """Which of some tensors' names end like another one. Names are often asked for again: by relatives of a network.
 
     Args:
-        names: distinct ones.
+        tensors: by name.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._backwards = sorted([f".{name}"[::-1] for name in names])
-        self._known: dict[str, tuple[str, Sequence[str]]] = {}
+    def __init__(self, tensors: Mapping[str, _Shaped]) -> None:
+        self._tensors = tensors
+        self._backwards = sorted([f".{name}"[::-1] for name in tensors])
+        self._heads: dict[str, str] = {}
+        self._twins: dict[str, dict[tuple[int, ...], list[str]]] = {}
 
-    def find_twins(self, name: str) -> tuple[str, Sequence[str]]:
-        """Return the longest tail, cut at a dot, that a name shares with any, and who has it: at most `MAX_TWINS`.
+    def find_twins(self, name: str, shape: tuple[int, ...]) -> tuple[str, Sequence[str]]:
+        """Return what of a name stands before the longest tail that it shares with any, and what others have there.
 
-        The tail begins with a dot, which stands before a whole name too.
+        Tails are cut at dots. Of the names with that tail, `MAX_TWINS` are looked at, and those of the shape returned.
         """
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = self._find(f".{name}"[::-1])
-        return known
+        head = self._heads.get(name)
+        if head is None:
+            head = self._heads[name] = self._find_head(f".{name}"[::-1])
+        twins = self._twins.get(head)
+        if twins is None:
+            twins = self._twins[head] = self._list_twins(head)
+        return name[: len(name) + 1 - len(head)], twins.get(shape, ())
 
-    def _find(self, key: str) -> tuple[str, Sequence[str]]:
-        backwards = self._backwards
-        at = bisect_left(backwards, key)
+    def _find_head(self, key: str) -> str:
+        at = bisect_left(self._backwards, key)
         # Of sorted texts, one of the two neighbours has most in common.
-        head = max((shared_head(key, each) for each in backwards[max(at - 1, 0) : at + 1]), key=len, default="")
-        start = bisect_left(backwards, head) if head else len(backwards)
-        twins = [each[-2::-1] for each in backwards[start : start + MAX_TWINS] if each.startswith(head)]
-        return head[::-1], twins
+        return max((shared_head(key, each) for each in self._backwards[max(at - 1, 0) : at + 1]), key=len, default="")
+
+    def _list_twins(self, head: str) -> dict[tuple[int, ...], list[str]]:
+        """Return what stands before a tail, which is written backwards, by shape."""
+        found: dict[tuple[int, ...], list[str]] = {}
+        start = bisect_left(self._backwards, head)
+        for each in self._backwards[start : start + MAX_TWINS] if head else ():
+            if each.startswith(head):
+                name = each[-2::-1]
+                found.setdefault(self._tensors[name].shape, []).append(name[: len(name) + 1 - len(head)])
+        return found

@@ -1,7 +1,7 @@
 """Which architectures of the index a search compares, and in which order: by marks, then by names."""
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from storage.architectures import (
     leaf_mark,
     submodule_marks,
 )
+from storage.metadata.architectures import Sharing
 from storage.stores import Stores
 
 MAX_QUERY_MARKS = 300
@@ -75,30 +76,22 @@ def find_candidates(stores: Stores, target: Target) -> list[Candidate]:
         weights[mark(feature)] = features[feature]
         left_out -= prod(features[feature])
     modules = dict(islice(submodule_marks(target.architecture).items(), MAX_QUERY_MARKS))
-    reached: defaultdict[int, int] = defaultdict(int)
-    shared: dict[int, int] = {}
-    for found, architecture_id, count in stores.catalog.find_marks([*weights, *modules]):
-        if found in weights:
-            wanted, numel = weights[found]
-            reached[architecture_id] += min(wanted, count) * numel
-        else:
-            shared[architecture_id] = max(shared.get(architecture_id, 0), modules[found])
     least = MIN_SHARE * target.elements - left_out
-    ids = [each for each in {*reached, *shared} if reached[each] >= least or each in shared]
     return sorted(
         (
-            Candidate(each, digest, _bound((reached[each] + left_out) / target.elements, size, target))
-            for each, (digest, size) in stores.catalog.find_weight_counts(ids).items()
-            if reached[each] >= least or shared[each] >= MIN_USED * size
+            Candidate(each.architecture_id, each.digest, _bound(each, left_out, target))
+            for each in stores.catalog.find_sharing(weights, modules, least)
+            if each.worth >= least or each.tensors >= MIN_USED * each.weight_count
         ),
         key=lambda each: (-each.bound, each.digest),
     )
 
 
-def _bound(share: float, weight_count: int, target: Target) -> float:
+def _bound(known: Sharing, left_out: int, target: Target) -> float:
     """Return what the score of an architecture is at most: see `Source.bound`."""
+    share = min(1.0, (known.worth + left_out) / target.elements)
     size = len(target.architecture.tensors)
-    return min(1.0, share) * (1 + size / max(size, weight_count)) / 2 + 1e-6
+    return share * (1 + size / max(size, known.weight_count)) / 2 + 1e-6
 
 
 def read_stored(
@@ -110,7 +103,7 @@ def read_stored(
     for digest, document in (stores.catalog.find_documents(missing) if missing else {}).items():
         known[digest] = StoredArchitecture(decode_document(document))
         _kept.keep(digest, known[digest])
-    places = sorted(target.places, key=lambda each: -_weight(each))[:_LOOKED_AT]
+    places = sorted(target.places, key=lambda each: -each.parameter_count)[:_LOOKED_AT]
     promising = [
         (-min(each.bound, _predict(known[each.digest], places, target) or each.bound), each.digest, each)
         for each in candidates
@@ -119,21 +112,19 @@ def read_stored(
     return [(each, known[digest]) for _, digest, each in sorted(promising, key=lambda one: one[:2])]
 
 
-def _weight(where: Place) -> int:
-    return sum(count * numel for count, numel in where.elements.values())
-
-
 def _predict(stored: StoredArchitecture, places: Sequence[Place], target: Target) -> float:
     """Return the score that equal names and shapes alone make, at the best of some places; 0 where those are few."""
     best = 0.0
-    find, size = stored.shapes.get, len(stored.names)
+    names, size = stored.shapes.keys(), len(stored.names)
     for where in places:
         tensors = where.architecture.tensors
-        same = [spec for name, spec in tensors.items() if find(name) == spec.shape]
-        known = sum(name in stored.shapes for name in tensors)
+        known = names & tensors.keys()
+        if 2 * len(known) < min(len(tensors), size):
+            continue
+        same = [spec for name in known if (spec := tensors[name]).shape == stored.shapes[name]]
         if 2 * len(same) >= min(len(tensors), size):
             filled = sum(spec.numel for spec in same if spec.role != "buffer") / target.elements
-            left = size - known
+            left = size - len(known)
             best = max(best, filled * (1 - left / (left + len(same)) / 2))
     return best
 

@@ -196,7 +196,7 @@ def _with_digests(source: Weights, names: Collection[str], part: str | None) -> 
                     digests[name] = blake3_digest(data)
     architecture = source.architecture
     return Architecture(
-        (replace(spec, digest=digests.get(name)) for name, spec in architecture.tensors.items()),
+        (spec._replace(digest=digests.get(name)) for name, spec in architecture.tensors.items()),
         entries=architecture.entries,
         metadata=architecture.metadata,
     )

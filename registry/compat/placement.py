@@ -67,21 +67,22 @@ def place(source: Source, target: Target, floor: float = 0.0) -> Placement | Non
     Of places with one rank the innermost one, then the first. What cannot be better is not compared: a submodule
     takes at most what has a partner in it under the renaming of the whole.
     """
-    if _has_other_shapes(source.architecture, target.architecture):
+    if not target.elements or _has_other_shapes(source.architecture, target.architecture):
         return None
     best: Placement | None = None
-    partners: dict[str, _Partners] = {}
+    inside: _Inside | None = None
     for each in target.places:
-        bound = source.bound(each, target.elements) if target.elements else 0.0
-        if bound and each.into and partners:
-            inside = max((partners.get(twin, _NOBODY) for twin in each.twins), key=lambda found: found.elements)
-            bound = 0.0 if inside.foreign else source.bound_of(inside.elements / target.elements, each.size, inside.fit)
-        if not bound or bound < (floor if best is None else best.score):
-            continue
+        least = floor if best is None else best.score
+        if each.into:
+            if inside is not None and inside.most <= least:
+                break
+            bound = source.bound(each, target.elements) if inside is None else inside.bound(each)
+            if not bound or bound < least:
+                continue
         for compared, prefix in _compare(source.architecture, each.architecture):
             if not each.into:
-                partners = _find_partners(compared, target.architecture)
-            if not _could_count(compared, each, target.elements, floor if best is None else best.score):
+                inside = _Inside(compared, source, target)
+            if not _could_count(compared, each, target.elements, least):
                 continue
             found = _weigh(compared.report(), each, target.elements, prefix)
             if found.counts and (best is None or found.rank < best.rank or _is_inner(found, best)):
@@ -122,6 +123,12 @@ class _Partners:
     fit: int = 0
     differ: int = 0
 
+    def add(self, others: "_Partners") -> None:
+        """Count those of a submodule as well."""
+        self.elements += others.elements
+        self.fit += others.fit
+        self.differ += others.differ
+
     @property
     def foreign(self) -> bool:
         """Whether so many differ that the module would be judged to be another network's."""
@@ -131,23 +138,48 @@ class _Partners:
 _NOBODY = _Partners()
 
 
-def _find_partners(compared: Comparison, target: Architecture) -> dict[str, _Partners]:
-    """Return the partners below every module of the target; the whole stands for itself, so that it is never empty."""
-    found: defaultdict[str, _Partners] = defaultdict(_Partners, {"": _Partners()})
-    for name in compared.matched:
-        numel = target.tensors[name].numel
-        for module in _iter_modules(name):
-            found[module].fit += 1
-            found[module].elements += numel
-    for each in compared.mismatched:
-        for module in _iter_modules(each.name) if each.adapter is None else ():
-            found[module].differ += 1
-    return found
+class _Inside:
+    """What the comparison of the whole says of the target's submodules: each takes at most what has a partner in it."""
+
+    def __init__(self, compared: Comparison, source: Source, target: Target) -> None:
+        self._compared = compared
+        self._source = source
+        self._target = target
+
+    @cached_property
+    def most(self) -> float:
+        """What the score of any submodule is at most; 0 when none can count."""
+        tensors = self._target.architecture.tensors
+        reached = sum(tensors[name].numel for name in self._compared.matched)
+        size = self._source.weight_count
+        return self._source.bound_of(reached / self._target.elements, size, len(self._compared.matched))
+
+    def bound(self, where: Place) -> float:
+        """Return what the score of one submodule is at most; 0 when it cannot count."""
+        inside = max((self._partners.get(twin, _NOBODY) for twin in where.twins), key=lambda found: found.elements)
+        if inside.foreign:
+            return 0.0
+        return self._source.bound_of(inside.elements / self._target.elements, where.size, inside.fit)
+
+    @cached_property
+    def _partners(self) -> dict[str, _Partners]:
+        tensors = self._target.architecture.tensors
+        owners: defaultdict[str, _Partners] = defaultdict(_Partners)
+        for name in self._compared.matched:
+            owner = owners[name.rpartition(".")[0]]
+            owner.fit += 1
+            owner.elements += tensors[name].numel
+        for each in self._compared.mismatched:
+            owners[each.name.rpartition(".")[0]].differ += each.adapter is None
+        found: defaultdict[str, _Partners] = defaultdict(_Partners)
+        for owner, partners in owners.items():
+            for module in _iter_modules(owner):
+                found[module].add(partners)
+        return found
 
 
-def _iter_modules(name: str) -> Iterator[str]:
-    """Yield the modules that a tensor lies in, the innermost first."""
-    module = name.rpartition(".")[0]
+def _iter_modules(module: str) -> Iterator[str]:
+    """Yield a module and those that it lies in, the innermost first."""
     while module:
         yield module
         module = module.rpartition(".")[0]

@@ -1,12 +1,11 @@
 """The two sides of a search for places: targets with their submodules, and sources and what bounds their fit."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from math import prod
 
-from registry.architecture import Architecture, Subtree, TensorSpec
+from registry.architecture import Architecture, Subtree, TensorSpec, count_parameters
 from registry.compat.leftovers import COUNTER
 
 MIN_TENSORS = 3
@@ -30,33 +29,54 @@ Feature = tuple[str, tuple[int, ...]]
 one can fill the other."""
 
 
-@dataclass(frozen=True)
 class Place:
-    """A module of the target, as an architecture of its own.
+    """A module of the target, which becomes an architecture of its own when it is asked for.
 
     Attributes:
         into: its name; empty for the whole target.
-        architecture: its tensors, by their names below it.
-        elements: of each feature of it, how many tensors have it and how many elements one has that counts.
-        leaves: the same by the tensors' last names alone.
+        size: how many tensors it has.
         twins: the names of all modules that it stands for, its own too.
     """
 
-    into: str
-    architecture: Architecture
-    elements: dict[Feature, tuple[int, int]]
-    leaves: dict[Feature, tuple[int, int]]
-    twins: tuple[str, ...] = ()
+    def __init__(
+        self, target: Architecture, into: str, specs: Collection[TensorSpec], twins: tuple[str, ...] = ()
+    ) -> None:
+        self.into = into
+        self.size = len(specs)
+        self.twins = twins
+        self._target = target
+        self._specs = specs
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Its tensors, in order, by their names below it."""
+        return _cut(self._target, f"{self.into}.", self._specs) if self.into else self._target
 
     @cached_property
     def parameter_count(self) -> int:
         """Elements of its distinct tensors that are not known to be buffers."""
-        return self.architecture.parameter_count
+        return count_parameters(self._specs)
 
     @property
-    def size(self) -> int:
-        """How many tensors it has."""
-        return len(self.architecture.tensors)
+    def elements(self) -> dict[Feature, tuple[int, int]]:
+        """Of each feature, how many tensors have it and how many elements one has that counts."""
+        return self._features[0]
+
+    @property
+    def leaves(self) -> dict[Feature, tuple[int, int]]:
+        """The same by the tensors' last names alone."""
+        return self._features[1]
+
+    @cached_property
+    def _features(self) -> tuple[dict[Feature, tuple[int, int]], dict[Feature, tuple[int, int]]]:
+        counting: list[TensorSpec] = []
+        ties: set[str] = set()
+        for spec in self.architecture.tensors.values():
+            if spec.role != "buffer" and (spec.tie is None or spec.tie not in ties):
+                counting.append(spec)
+                ties.update([spec.tie] if spec.tie else [])
+        features, leaves = count_features(counting, prefix=self.into)
+        return _with_numel(features), _with_numel(leaves)
 
 
 class Target:
@@ -72,12 +92,20 @@ class Target:
 
 
 class Source:
-    """A source, and what is counted of it once for all targets."""
+    """A source, and what is counted of it once for all targets.
+
+    Attributes:
+        architecture: its own.
+        weight_count: how many tensors it has, counters left out.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
-        self.features, self.leaves = count_features(architecture.tensors.values())
-        self.weight_count = self.leaves.total()
+        self.weight_count = sum(not name.endswith(COUNTER) for name in architecture.tensors)
+
+    @cached_property
+    def _counted(self) -> tuple[Counter[Feature], Counter[Feature]]:
+        return count_features(self.architecture.tensors.values())
 
     def bound(self, where: Place, total: int) -> float:
         """Return what the score of this source at a place is at most; 0 when it cannot count there.
@@ -87,7 +115,8 @@ class Source:
             total: elements that count of the whole target.
         """
         small = min(where.size, self.weight_count) <= SMALL
-        wanted, have = (where.leaves, self.leaves) if small else (where.elements, self.features)
+        features, leaves = self._counted
+        wanted, have = (where.leaves, leaves) if small else (where.elements, features)
         reached = sum(min(count, have[each]) * numel for each, (count, numel) in wanted.items() if each in have)
         return self.bound_of(reached / total, where.size, where.size)
 
@@ -133,29 +162,17 @@ def _find_places(target: Architecture) -> list[Place]:
     for node in target.iter_subtrees():
         if node.prefix and node.tensor_count >= MIN_TENSORS:
             nodes.setdefault(node.digest, []).append(node)
-    positions = {name: at for at, name in enumerate(target.tensors)}
-    found = [_place("", target, ())]
+    found = [Place(target, "", target.tensors.values())]
     for first, *others in nodes.values():
-        specs = sorted(_specs_below(first), key=lambda spec: positions[spec.name])
+        specs = _specs_below(first)
         if sum(not spec.name.endswith(COUNTER) for spec in specs) >= MIN_TENSORS:
             twins = tuple(node.prefix.removesuffix(".") for node in (first, *others))
-            found.append(_place(twins[0], _cut(target, first.prefix, specs), twins))
+            found.append(Place(target, twins[0], specs, twins))
     if len(found) > MAX_PLACES:
-        largest = sorted(found, key=lambda each: -each.architecture.parameter_count)[:MAX_PLACES]
+        largest = sorted(found, key=lambda each: -each.parameter_count)[:MAX_PLACES]
         names = {each.into for each in largest}
         found = [each for each in found if each.into in names]
     return found
-
-
-def _place(module: str, architecture: Architecture, twins: tuple[str, ...]) -> Place:
-    counting: list[TensorSpec] = []
-    ties: set[str] = set()
-    for spec in architecture.tensors.values():
-        if spec.role != "buffer" and (spec.tie is None or spec.tie not in ties):
-            counting.append(spec)
-            ties.update([spec.tie] if spec.tie else [])
-    features, leaves = count_features(counting, prefix=module)
-    return Place(module, architecture, _with_numel(features), _with_numel(leaves), twins)
 
 
 def _with_numel(features: Mapping[Feature, int]) -> dict[Feature, tuple[int, int]]:
@@ -174,7 +191,8 @@ def _specs_below(node: Subtree) -> list[TensorSpec]:
 
 def _cut(target: Architecture, prefix: str, specs: Iterable[TensorSpec]) -> Architecture:
     """Return a module of the target as an architecture of its own."""
-    cut = len(prefix)
+    cut, below = len(prefix), {spec.name for spec in specs}
+    specs = [spec for name, spec in target.tensors.items() if name in below]
     owners = {spec.name.rpartition(".")[0] for spec in specs}
     metadata = target.metadata
     if metadata is not None:

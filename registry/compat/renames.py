@@ -93,7 +93,7 @@ def _find_candidates(
 ) -> list[_Candidate]:
     """Return the rules with most votes and identity, best first; equal ones identity first, then the plainest."""
     identity = Rule("", "")
-    votes = _vote(source, target, endings)
+    votes = _vote(source, endings)
     worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
     elected = sorted(votes, key=lambda prefixes: (-votes[prefixes], prefixes))[:MAX_CANDIDATES]
     rules = [Rule(*prefixes) for prefixes in elected if votes[prefixes] >= worthy and any(prefixes)]
@@ -124,9 +124,7 @@ def _same_names(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpe
     return {name: name for name in common if source[name].shape == target[name].shape} if common else {}
 
 
-def _vote(
-    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], endings: Endings
-) -> Counter[tuple[str, str]]:
+def _vote(source: Mapping[str, TensorSpec], endings: Endings) -> Counter[tuple[str, str]]:
     """Count, for every pair of prefixes (strip, add), the source tensors whose best partner it would give.
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
@@ -136,12 +134,9 @@ def _vote(
         voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
     votes: Counter[tuple[str, str]] = Counter()
     for name in voters:
-        tail, twins = endings.find_twins(name)
-        shape = source[name].shape
-        cut = len(tail) - 1
-        for twin in twins:
-            if target[twin].shape == shape:
-                votes[name[: len(name) - cut], twin[: len(twin) - cut]] += 1
+        strip, twins = endings.find_twins(name, source[name].shape)
+        for add in twins:
+            votes[strip, add] += 1
     return votes
 
 

@@ -1,7 +1,6 @@
 """The head of a module: which layers it is, and new ones in their place."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
@@ -113,7 +112,7 @@ def _with_one_more(have: Architecture, module: str) -> Iterator[tuple[TensorSpec
     for local in ("weight", "bias"):
         spec = have.tensors.get(f"{module}.{local}")
         if spec is not None:
-            yield spec, replace(spec, shape=(spec.shape[0] + 1, *spec.shape[1:]))
+            yield spec, spec._replace(shape=(spec.shape[0] + 1, *spec.shape[1:]))
 
 
 def _outputs(layer: nn.Module) -> int | None:

@@ -1,9 +1,10 @@
 """Architectures in the catalog: what the index finds, and which versions have what it finds."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, select
+from sqlalchemy import BigInteger, Double, Integer, case, column, delete, exists, func, insert, select, values
 from sqlalchemy.orm import Session
 
 from registry.matches import CompatibleVersion
@@ -13,6 +14,22 @@ from storage.metadata.session import Transactional, insert_for, reads
 from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
 
 _BATCH = 1000
+
+
+class Sharing(NamedTuple):
+    """An architecture that has some of the marks that were asked for.
+
+    Attributes:
+        architecture_id, digest, weight_count: of its row.
+        worth: of the features that it has, each as often as it was asked for at most.
+        tensors: of the largest submodule that it has as well; 0 when it has none.
+    """
+
+    architecture_id: int
+    digest: str
+    weight_count: int
+    worth: float
+    tensors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +56,34 @@ class Architectures(Transactional):
     """The part of the catalog that knows architectures."""
 
     @reads
-    def find_marks(self, session: Session, marks: Collection[int]) -> list[tuple[int, int, int]]:
-        """Return mark, architecture and count for every architecture that has one of the marks."""
-        row = ArchitectureMarkRow
-        query = select(row.mark, row.architecture_id, row.count).where(row.mark.in_(marks))
-        return [(mark, architecture, count) for mark, architecture, count in session.execute(query)]
+    def find_sharing(
+        self, session: Session, wanted: Mapping[int, tuple[int, float]], modules: Mapping[int, int], least: float
+    ) -> list[Sharing]:
+        """Return the architectures whose marks are worth enough, or that have one of the submodules.
+
+        Features are asked for by mark, with how often and what one is worth; submodules with how many tensors one has.
+        """
+        rows = [(mark, count, float(worth), 0) for mark, (count, worth) in wanted.items()]
+        rows += [(mark, 0, 0.0, size) for mark, size in modules.items() if mark not in wanted]
+        if not rows:
+            return []
+        columns = column("mark", BigInteger), column("count", Integer), column("worth", Double), column("size", Integer)
+        asked = values(*columns, name="asked").data(rows).cte("asked")
+        mark, architecture = ArchitectureMarkRow, ArchitectureRow
+        worth = func.sum(case((mark.count < asked.c.count, mark.count), else_=asked.c.count) * asked.c.worth)
+        size = func.max(asked.c.size)
+        shared = (
+            select(mark.architecture_id, worth.label("worth"), size.label("size"))
+            .select_from(asked)
+            .join(mark, mark.mark == asked.c.mark)
+            .group_by(mark.architecture_id)
+            .having((worth >= least) | (size > 0))
+            .subquery("shared")
+        )
+        query = select(
+            architecture.id, architecture.digest, architecture.weight_count, shared.c.worth, shared.c.size
+        ).join(shared, shared.c.architecture_id == architecture.id)
+        return [Sharing(*each) for each in session.execute(query)]
 
     @reads
     def find_model_uses(
@@ -105,13 +145,6 @@ class Architectures(Transactional):
             )
             for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query)
         ]
-
-    @reads
-    def find_weight_counts(self, session: Session, architecture_ids: Collection[int]) -> dict[int, tuple[str, int]]:
-        """Return digest and number of tensors of architectures; those that are gone meanwhile are missing."""
-        row = ArchitectureRow
-        query = select(row.id, row.digest, row.weight_count).where(row.id.in_(architecture_ids))
-        return {found: (digest, count) for found, digest, count in session.execute(query)}
 
     @reads
     def find_known_architectures(self, session: Session, digests: Collection[str]) -> set[str]:

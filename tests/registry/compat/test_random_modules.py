@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_modules import modules, saved
 
+from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.compat.rename_map import RenameMap
 from registry.digest import blake3_digest
@@ -16,11 +17,13 @@ from registry.torch.architecture import architecture_of, architecture_of_state_d
 
 def described(state_dict):
     """The architecture with digests, as a manifest has it."""
-    architecture = architecture_of_state_dict(state_dict)
-    for name, spec in architecture.tensors.items():
-        digest = blake3_digest(bytes(state_dict[name].contiguous().reshape(-1).view(torch.uint8).numpy().data))
-        object.__setattr__(spec, "digest", digest)
-    return architecture
+    found = architecture_of_state_dict(state_dict)
+    specs = (spec._replace(digest=digest_of(state_dict[name])) for name, spec in found.tensors.items())
+    return Architecture(specs, entries=found.entries, metadata=found.metadata)
+
+
+def digest_of(tensor):
+    return blake3_digest(bytes(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data))
 
 
 def takes_every_value(module, state_dict):
