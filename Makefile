@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow test-exhaustive fuzz check format bench bench-compatible image constraints clean
+.PHONY: help setup demo serve test test-slow test-exhaustive fuzz check format bench bench-compatible bench-reading bench-check image constraints clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench: .venv/.demo ## transfer speed and the server's memory, next to a plain co
 
 bench-compatible: .venv/.dev ## how long finding what fits takes, with 100,000 versions on SQLite and PostgreSQL
 	@PYTHONPATH=. $(BIN)/python bench/compatible.py $(BENCH_ARGS)
+
+bench-reading: .venv/.dev ## how long looking into weight files takes, and how much memory
+	@PYTHONPATH=.:tests:examples $(BIN)/python bench/reading.py
+
+bench-check: .venv/.dev ## how long a compatibility report takes
+	@PYTHONPATH=. $(BIN)/python bench/compat.py
 
 image: ## build the container image
 	docker build --tag $(IMAGE) .
