@@ -7,9 +7,10 @@ import statistics
 import time
 from collections.abc import Iterable
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.errors import AmbiguousPrefixError
+from registry.tensor_spec import TensorSpec
 
 ROUNDS = 9
 LEAVES = (

@@ -8,51 +8,18 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, cast
 
 from registry.errors import InvalidMetadataError
 from registry.formats.inspection import Inspection, TensorRecord
 from registry.formats.wire import inspection_from_json
 from registry.state_dict import METADATA_KEY, choose_part
 from registry.tensor_names import Endings, unwrap
-
-TensorRole: TypeAlias = Literal["parameter", "buffer", "unknown"]
+from registry.tensor_spec import TensorRole, TensorSpec, count_parameters, spec_from_json, spec_to_json
 
 _TELLING = 3
 """From this many tensors on, sorted names tell that a file was sorted."""
 _SECONDARY_ROLES = {"optimizer", "non_persistent_buffer", "attribute", "constant"}
-
-
-class TensorSpec(NamedTuple):
-    """One tensor of a state_dict: a tuple, since a search makes many thousands.
-
-    Attributes:
-        name: its key in the state_dict.
-        shape: sizes in elements; `()` is a scalar.
-        dtype: as in `torch.float32`, without the prefix.
-        role: what it is to the module; `unknown` where a state_dict does not tell.
-        tie: equal for tensors that share all their values (tied weights); None when it shares with nobody.
-        layout: `strided`, `sparse_coo`, …
-        quantised: whether the values are quantised.
-        digest: BLAKE3 over the row-major bytes, where somebody computed it; it is no part of the architecture.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    role: TensorRole = "unknown"
-    tie: str | None = None
-    layout: str = "strided"
-    quantised: bool = False
-    digest: str | None = None
-
-    @property
-    def numel(self) -> int:
-        """The number of elements."""
-        product = 1
-        for size in self.shape:
-            product *= size
-        return product
 
 
 @dataclass(slots=True)
@@ -154,7 +121,7 @@ class Architecture:
             InvalidMetadataError: the document is no architecture; the detail says where.
         """
         try:
-            specs = [_spec_from_json(each) for each in document["tensors"]]
+            specs = [spec_from_json(each) for each in document["tensors"]]
             entries = [str(each) for each in document.get("entries", [])]
             metadata = document.get("metadata")
             architecture = cls(specs, entries=entries, metadata=metadata)
@@ -167,7 +134,7 @@ class Architecture:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON that `from_json` reads."""
         return {
-            "tensors": [_spec_to_json(each) for each in self.tensors.values()],
+            "tensors": [spec_to_json(each) for each in self.tensors.values()],
             "entries": list(self.entries),
             "metadata": self.metadata,
         }
@@ -228,19 +195,6 @@ class Architecture:
     def parameter_count(self) -> int:
         """Elements of distinct tensors that are not known to be buffers."""
         return count_parameters(self.tensors.values())
-
-
-def count_parameters(specs: Iterable[TensorSpec]) -> int:
-    """Return the elements of distinct tensors that are not known to be buffers."""
-    seen: set[str] = set()
-    total = 0
-    for spec in specs:
-        if spec.role == "buffer" or spec.tie in seen:
-            continue
-        if spec.tie is not None:
-            seen.add(spec.tie)
-        total += spec.numel
-    return total
 
 
 def _digest(root: Subtree) -> None:
@@ -304,35 +258,4 @@ def _spec_of(record: TensorRecord, name: str, ties: Mapping[str, str], digest: s
         layout=record.layout,
         quantised=record.quantisation is not None,
         digest=digest,
-    )
-
-
-def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype}
-    if spec.role != "unknown":
-        described["role"] = spec.role
-    if spec.tie is not None:
-        described["tie"] = spec.tie
-    if spec.layout != "strided":
-        described["layout"] = spec.layout
-    if spec.quantised:
-        described["quantised"] = True
-    return described
-
-
-def _spec_from_json(described: Any) -> TensorSpec:
-    shape = tuple(described["shape"])
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError(f"shape {list(shape)!r}")
-    role = described.get("role", "unknown")
-    if role not in {"parameter", "buffer", "unknown"}:
-        raise ValueError(f"role {role!r}")
-    return TensorSpec(
-        name=str(described["name"]),
-        shape=shape,
-        dtype=str(described["dtype"]),
-        role=role,
-        tie=described.get("tie"),
-        layout=str(described.get("layout", "strided")),
-        quantised=bool(described.get("quantised", False)),
     )

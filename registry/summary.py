@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from math import prod
 
-from registry.architecture import Architecture, Subtree, TensorSpec
+from registry.architecture import Architecture, Subtree
 from registry.formats.inert_names import DTYPE_BYTES
+from registry.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from itertools import islice
 from math import prod
 from typing import Any, TypeAlias, cast
 
-from registry.architecture import Architecture, TensorRole, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.leftovers import COUNTER
 from registry.compat.places import MIN_TENSORS, Feature, count_features
 from registry.digest import sha256_digest
@@ -17,6 +17,7 @@ from registry.errors import InvalidMetadataError, TooLargeError
 from registry.formats.inspection import Inspection
 from registry.state_dict import DEFAULT_PARTS
 from registry.tensor_names import WRAPPER_PARTS
+from registry.tensor_spec import TensorRole, TensorSpec
 from storage.metadata.records import NewArchitecture, NewArchitectureUse
 
 MAX_TENSORS = 20_000

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from registry.architecture import TensorSpec
 from registry.compat.report import Adapter
+from registry.tensor_spec import TensorSpec
 
 _POSITION = re.compile(
     r"pos_?emb|position_embedding|positional_embedding|absolute_pos|rel_pos|relative_position|(?:^|\.)wpe\."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.adapters import find_adapter, find_first_convs
 from registry.compat.casts import classify_cast
 from registry.compat.heads import find_head, guess_head
@@ -13,6 +13,7 @@ from registry.compat.pairing import Pairing, pair_up
 from registry.compat.rename_map import Prefix, Rename, RenameMap, request_renames, same_order
 from registry.compat.renames import find_renames
 from registry.compat.report import Adapter, Cast, CompatibilityReport, Mismatch, TiedConflict, Unexpected
+from registry.tensor_spec import TensorSpec
 
 COMPARED = "Compared: names and shapes. Not compared: what the forward pass computes with them."
 

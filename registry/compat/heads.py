@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.leftovers import HEAD_NAME
 from registry.tensor_names import shared_head
+from registry.tensor_spec import TensorSpec
 
 MOST = 0.5
 

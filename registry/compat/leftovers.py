@@ -5,9 +5,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from registry.architecture import TensorSpec
 from registry.compat.report import LeftoverClass
 from registry.tensor_names import shared_head
+from registry.tensor_spec import TensorSpec
 
 COUNTER = "num_batches_tracked"
 _DIGITS = "0123456789"

@@ -3,9 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.rename_map import RenameMap
 from registry.compat.rules import find_load_rules, fits
+from registry.tensor_spec import TensorSpec
 
 
 @dataclass(slots=True)

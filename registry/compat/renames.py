@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.rename_map import RenameMap, Rule, refuse_collisions
 from registry.errors import AmbiguousPrefixError
 from registry.tensor_names import Endings, unwrap_name
+from registry.tensor_spec import TensorSpec
 
 MAX_CANDIDATES = 6
 MAX_VOTERS = 96

@@ -6,9 +6,10 @@ found by `registry.torch.check`, which runs that code.
 
 from dataclasses import dataclass, field
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.leftovers import COUNTER
 from registry.compat.rename_map import RenameMap, rename_metadata
+from registry.tensor_spec import TensorSpec
 
 COUNTED_SINCE = 2
 """The version of BatchNorm whose state_dicts have `num_batches_tracked`."""

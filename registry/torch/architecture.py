@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from registry.architecture import Architecture, TensorRole, TensorSpec
+from registry.architecture import Architecture
 from registry.errors import UnsupportedValueError
+from registry.tensor_spec import TensorRole, TensorSpec
 
 
 def architecture_of(module: nn.Module) -> Architecture:

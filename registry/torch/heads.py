@@ -6,9 +6,10 @@ from typing import Any, cast
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.heads import find_head, guess_head
 from registry.errors import InvalidRequestError, UnsupportedValueError
+from registry.tensor_spec import TensorSpec
 from registry.torch.architecture import architecture_of
 from registry.torch.frozen_names import iter_modules
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
+from registry.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

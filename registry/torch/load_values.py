@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.load_plan import LoadPlan
 from registry.errors import MalformedArtifactError, StateDictMismatchError, UnsupportedValueError
+from registry.tensor_spec import TensorSpec
 from registry.torch.load_target import Placing
 from registry.torch.memory import extent_of, internal_overlap, storage_of
 

@@ -5,13 +5,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.digest import StreamDigests
 from registry.errors import AmbiguousWeightsError, InvalidMetadataError, NoWeightsError, UnsupportedValueError
 from registry.formats.reader import read
 from registry.formats.source import FileSource
 from registry.manifest import build_manifest, iter_digested_ranges
 from registry.state_dict import EmaPartWarning
+from registry.tensor_spec import TensorSpec
 from registry.torch.architecture import architecture_of, architecture_of_state_dict
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from sqlalchemy import delete, event, func, select
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.errors import InvalidMetadataError, TooLargeError
 from registry.schema import AnnotationsUpdate, VersionCreate
+from registry.tensor_spec import TensorSpec
 from storage import access, compatible
 from storage.access import Caller
 from storage.architectures import (

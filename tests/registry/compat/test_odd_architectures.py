@@ -5,8 +5,9 @@ The sizes are such that work which grows with the square of the tensors runs int
 
 import pytest
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.compare import compare
+from registry.tensor_spec import TensorSpec
 
 MANY = 6000
 DEEP = ".".join("abcdefghij"[at % 10] for at in range(200))

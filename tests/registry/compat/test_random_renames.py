@@ -6,11 +6,12 @@ from itertools import takewhile
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.compat.renames import find_renames
 from registry.errors import AmbiguousPrefixError
 from registry.tensor_names import WRAPPER_PARTS
+from registry.tensor_spec import TensorSpec
 
 PARTS = ("a", "b", "0", "1", "2", "enc", "model", "module", "_orig_mod", "layer1", "layer2", "head")
 LEAVES = ("weight", "bias", "running_mean")

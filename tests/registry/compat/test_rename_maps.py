@@ -2,10 +2,11 @@ from collections import OrderedDict
 
 import pytest
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.compat.rename_map import RenameMap, Rule, rename_metadata
 from registry.errors import AmbiguousPrefixError, InvalidRequestError
+from registry.tensor_spec import TensorSpec
 
 
 def network(prefix="", count=12, start=0):
