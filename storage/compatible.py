@@ -99,7 +99,7 @@ class _Search:
                 return
             if candidate.bound < self.floor:
                 continue
-            placement = place(architecture.source, self._target, self.floor)
+            placement = place(architecture.source, self._target, self.floor, look_for_equal=candidate.shares_module)
             self._compared += 1
             self._in_vain += 1
             if placement is not None:

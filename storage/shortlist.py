@@ -30,11 +30,15 @@ _CACHED_TENSORS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An architecture that shares something with the target, and what its score is at most."""
+    """An architecture that shares something with the target, and what its score is at most.
+
+    `shares_module` says whether a submodule, counters and wrappers aside, is equal in both.
+    """
 
     architecture_id: int
     digest: str
     bound: float
+    shares_module: bool
 
 
 class StoredArchitecture:
@@ -79,7 +83,7 @@ def find_candidates(stores: Stores, target: Target) -> list[Candidate]:
     least = MIN_SHARE * target.elements - left_out
     return sorted(
         (
-            Candidate(each.architecture_id, each.digest, _bound(each, left_out, target))
+            Candidate(each.architecture_id, each.digest, _bound(each, left_out, target), each.tensors > 0)
             for each in stores.catalog.find_sharing(weights, modules, least)
             if each.worth >= least or each.tensors >= MIN_USED * each.weight_count
         ),

@@ -49,8 +49,8 @@ class Placement:
 
     @property
     def counts(self) -> bool:
-        """Whether it is worth being told: into a submodule, only what nothing is in the way of."""
-        if self.into and self.report.reasons:
+        """Whether it is worth being told: with something in the way only of the whole, and when it is near."""
+        if self.report.reasons and (self.into or self.score < MIN_SHARE):
             return False
         used = len(self.report.matched) / max(1, len(self.report.matched) + len(self.report.unexpected))
         return self.report.verdict != "incompatible" and (self.share >= MIN_SHARE or used >= MIN_USED)
@@ -61,11 +61,17 @@ class Placement:
         return (-self.score, _VERDICTS.index(self.report.verdict), len(self.report.reasons), len(self.report.needs))
 
 
-def place(source: Source, target: Target, floor: float = 0.0) -> Placement | None:
+def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal: bool = True) -> Placement | None:
     """Return the best placement of a source in a target, None when none counts or reaches the floor.
 
     Of places with one rank the innermost one, then the first. What cannot be better is not compared: a submodule
-    takes at most what has a partner in it under the renaming of the whole.
+    takes at most what has a partner in it under the renaming of the whole, unless the source has its equal.
+
+    Args:
+        source: what was saved.
+        target: what shall be filled.
+        floor: the score that is asked for at least.
+        look_for_equal: False when no submodule of three tensors or more is known to be equal in both.
     """
     if not target.elements or _has_other_shapes(source.architecture, target.architecture):
         return None
@@ -73,12 +79,14 @@ def place(source: Source, target: Target, floor: float = 0.0) -> Placement | Non
     inside: _Inside | None = None
     for each in target.places:
         least = floor if best is None else best.score
-        if each.into:
-            if inside is not None and inside.most <= least:
-                break
-            bound = source.bound(each, target.elements) if inside is None else inside.bound(each)
-            if not bound or bound < least:
-                continue
+        if inside is None:
+            bound = source.bound(each, target.elements)
+        else:
+            bound = inside.bound(each) if inside.most > least else 0.0
+            if look_for_equal and (not bound or bound < least):
+                bound = _bound_of_equal(source, target, each, least)
+        if not bound or bound < least:
+            continue
         for compared, prefix in _compare(source.architecture, each.architecture):
             if not each.into:
                 inside = _Inside(compared, source, target)
@@ -90,6 +98,12 @@ def place(source: Source, target: Target, floor: float = 0.0) -> Placement | Non
     return best if best is not None and best.score >= floor else None
 
 
+def _bound_of_equal(source: Source, target: Target, where: Place, least: float) -> float:
+    """Return what the score at a place is at most when the source has a module of its names and shapes, else 0."""
+    bound = source.bound_of(where.parameter_count / target.elements, where.size, where.size)
+    return bound if bound and bound >= least and where.digest in source.modules else 0.0
+
+
 def _could_count(compared: Comparison, where: Place, total: int, least: float) -> bool:
     """Return whether the report could say what counts, and is as good as is asked for: most cannot."""
     obstructed = any(each.adapter is None for each in compared.mismatched)
@@ -97,7 +111,9 @@ def _could_count(compared: Comparison, where: Place, total: int, least: float) -
         return False
     part = _part(where, total)
     enough = round(part * compared.coverage, DIGITS) >= MIN_SHARE or compared.used >= MIN_USED
-    return enough and round(part * compared.ceiling * (OBSTRUCTED if obstructed else 1.0), DIGITS) >= least
+    if obstructed:
+        return enough and round(part * compared.ceiling * OBSTRUCTED, DIGITS) >= max(least, MIN_SHARE)
+    return enough and round(part * compared.ceiling, DIGITS) >= least
 
 
 def _has_other_shapes(source: Architecture, target: Architecture) -> bool:

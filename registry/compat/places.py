@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from math import prod
 
-from registry.architecture import Architecture, Subtree, TensorSpec, count_parameters
+from registry.architecture import Architecture, Subtree
 from registry.compat.leftovers import COUNTER
+from registry.tensor_spec import TensorSpec, count_parameters
 
 MIN_TENSORS = 3
 """Submodules of fewer tensors, counters left out, are no place of their own: every network has such layers."""
@@ -35,13 +36,20 @@ class Place:
     Attributes:
         into: its name; empty for the whole target.
         size: how many tensors it has.
+        digest: of its names and shapes.
         twins: the names of all modules that it stands for, its own too.
     """
 
     def __init__(
-        self, target: Architecture, into: str, specs: Collection[TensorSpec], twins: tuple[str, ...] = ()
+        self,
+        target: Architecture,
+        into: str,
+        specs: Collection[TensorSpec],
+        digest: str,
+        twins: tuple[str, ...] = (),
     ) -> None:
         self.into = into
+        self.digest = digest
         self.size = len(specs)
         self.twins = twins
         self._target = target
@@ -107,6 +115,11 @@ class Source:
     def _counted(self) -> tuple[Counter[Feature], Counter[Feature]]:
         return count_features(self.architecture.tensors.values())
 
+    @cached_property
+    def modules(self) -> frozenset[str]:
+        """The digests of its modules, over names below them and shapes."""
+        return frozenset(node.digest for node in self.architecture.iter_subtrees())
+
     def bound(self, where: Place, total: int) -> float:
         """Return what the score of this source at a place is at most; 0 when it cannot count there.
 
@@ -162,12 +175,12 @@ def _find_places(target: Architecture) -> list[Place]:
     for node in target.iter_subtrees():
         if node.prefix and node.tensor_count >= MIN_TENSORS:
             nodes.setdefault(node.digest, []).append(node)
-    found = [Place(target, "", target.tensors.values())]
+    found = [Place(target, "", target.tensors.values(), target.digest)]
     for first, *others in nodes.values():
         specs = _specs_below(first)
         if sum(not spec.name.endswith(COUNTER) for spec in specs) >= MIN_TENSORS:
             twins = tuple(node.prefix.removesuffix(".") for node in (first, *others))
-            found.append(Place(target, twins[0], specs, twins))
+            found.append(Place(target, twins[0], specs, first.digest, twins))
     if len(found) > MAX_PLACES:
         largest = sorted(found, key=lambda each: -each.parameter_count)[:MAX_PLACES]
         names = {each.into for each in largest}

@@ -13,10 +13,11 @@ import timm
 import torch
 import torchvision
 
-from registry.architecture import Architecture, TensorSpec
+from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.errors import AmbiguousPrefixError
 from registry.schema import ArtifactInfo, VersionCreate
+from registry.tensor_spec import TensorSpec
 from registry.torch.architecture import architecture_of
 from storage.access import Caller
 from storage.architectures import describe, encode_architecture
@@ -186,7 +187,7 @@ def find_by_looking_at_everything(architectures, target):
             share = round(report.coverage * inside.parameter_count / total, 6)
             score = round(report.score * inside.parameter_count / total * (0.5 if report.reasons else 1), 6)
             used = len(report.matched) / max(1, len(report.matched) + len(report.unexpected))
-            near_miss = bool(module) and bool(report.reasons)
+            near_miss = bool(report.reasons) and (bool(module) or score < 0.1)
             if report.verdict != "incompatible" and not near_miss and (share >= 0.1 or used >= 0.5):
                 rank = (-score, VERDICTS.index(report.verdict), len(report.reasons), len(report.needs))
                 ranked.append((rank, module))
