@@ -1,9 +1,11 @@
 """For any bytes the reader ends with an answer, nothing runs, and what it calls `tensors` torch reads to the same."""
 
+import io
 import os
 from random import Random
 
 import pytest
+import torch
 from corpus.archives import good_zip, legacy_pickles, legacy_stream, torch_zip
 from corpus.cases import answer
 from hypothesis import HealthCheck, given, settings
@@ -109,3 +111,18 @@ def test_the_watch_hears_what_a_reader_must_not_do(tmp_path):
         (tmp_path / "file").touch()
         os.system("true")  # noqa: S605 - to be heard
     assert {event.partition("(")[0] for event in events} >= {"open", "os.system"}
+
+
+def test_two_tensors_of_one_name_are_compared_each_with_its_own():
+    buffer = io.BytesIO()
+    torch.save({"a": {"b": torch.ones(2)}, "a.b": torch.zeros(2)}, buffer)
+    outcome = examine(buffer.getvalue())
+    assert (outcome.verdict, outcome.finding, outcome.compared) == ("tensors", None, True)
+
+
+def test_a_comparison_that_fails_is_a_finding(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("cannot compare")
+
+    monkeypatch.setattr(truth, "difference", fail)  # what has no known way to fail must not end a campaign
+    assert "cannot compare" in (examine(good_zip()).finding or "")

@@ -176,7 +176,7 @@ def _value_difference(listed: list[tuple[str, bool, Any]], inspection: Inspectio
         found = next((each for each in left if each[0] == record.name and facts_of(each[2]) == facts_in(record)), None)
         if found is None:
             return f"{record.name!r} is nowhere in what torch reads"
-        left.remove(found) if listed.count(found) == 1 else None
+        left = [each for each in left if each is not found]
         if not _same_bytes(record, storages[record.storage_key], data, found[2]):
             return f"{record.name!r} has other values in torch"
     return None
