@@ -49,19 +49,19 @@ def find_compatible(
         batch = candidates[start : start + _BATCH]
         if search.is_over or batch[0].bound < search.floor:
             break
-        uses = _readable_uses(stores, caller, batch, team, kind)
-        search.compare(read_stored(stores, target, [each for each in batch if each.architecture_id in uses]), uses)
-    return _describe(stores, search.found[:limit])
+        used = stores.catalog.find_used([each.architecture_id for each in batch], team=team, kind=kind)
+        search.compare(read_stored(stores, target, [each for each in batch if each.architecture_id in used]))
+    uses = _readable_uses(stores, caller, [each.candidate for each in search.found[:limit]], team, kind)
+    return _describe(stores, search.found[:limit], uses)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A placement, the architecture that has it, and the models whose versions in use have that."""
+    """A placement, and the architecture that has it."""
 
     placement: Placement
     candidate: Candidate
     stored: StoredArchitecture
-    uses: list[ModelUse]
 
     @property
     def rank(self) -> tuple[Any, ...]:
@@ -90,9 +90,7 @@ class _Search:
         patience = PATIENCE if self.floor else 2 * PATIENCE
         return self._compared >= MAX_COMPARED or self._in_vain >= patience
 
-    def compare(
-        self, stored: Sequence[tuple[Candidate, StoredArchitecture]], uses: Mapping[int, list[ModelUse]]
-    ) -> None:
+    def compare(self, stored: Sequence[tuple[Candidate, StoredArchitecture]]) -> None:
         """Compare the target with architectures, the most promising first."""
         for candidate, architecture in stored:
             if self.is_over:
@@ -103,7 +101,7 @@ class _Search:
             self._compared += 1
             self._in_vain += 1
             if placement is not None:
-                found = _Found(placement, candidate, architecture, uses[candidate.architecture_id])
+                found = _Found(placement, candidate, architecture)
                 insort(self.found, found, key=lambda each: each.rank)
                 if found in self.found[: self._limit]:
                     self._in_vain = 0
@@ -112,7 +110,7 @@ class _Search:
 def _readable_uses(
     stores: Stores, caller: Caller, candidates: Sequence[Candidate], team: str | None, kind: str | None
 ) -> dict[int, list[ModelUse]]:
-    """Return, for the architectures that some version in use has that the caller may read, the models of those."""
+    """Return the models that the caller may read and whose versions in use have the architectures, by those."""
     found: defaultdict[int, list[ModelUse]] = defaultdict(list)
     ids = [each.architecture_id for each in candidates]
     for use in stores.catalog.find_model_uses(ids, team=team, kind=kind):
@@ -121,20 +119,24 @@ def _readable_uses(
     return found
 
 
-def _describe(stores: Stores, found: Sequence[_Found]) -> list[CompatibleMatch]:
+def _describe(stores: Stores, found: Sequence[_Found], uses: Mapping[int, Sequence[ModelUse]]) -> list[CompatibleMatch]:
     shown = {
-        each.candidate.architecture_id: sorted(each.uses, key=lambda use: -use.newest_id)[:VERSIONS_SHOWN]
-        for each in found
+        architecture_id: sorted(models, key=lambda use: -use.newest_id)[:VERSIONS_SHOWN]
+        for architecture_id, models in uses.items()
     }
-    newest = [use.newest_id for uses in shown.values() for use in uses]
+    newest = [use.newest_id for models in shown.values() for use in models]
     versions: defaultdict[int, list[CompatibleVersion]] = defaultdict(list)
     for use in stores.catalog.find_version_uses(list(shown), newest) if newest else []:
         if use.version_id in {each.newest_id for each in shown[use.architecture_id]}:
             versions[use.architecture_id].append(use.version)
-    return [_match(each, versions[each.candidate.architecture_id]) for each in found]
+    readable = [each for each in found if each.candidate.architecture_id in shown]
+    return [
+        _match(each, versions[each.candidate.architecture_id], uses[each.candidate.architecture_id])
+        for each in readable
+    ]
 
 
-def _match(found: _Found, versions: list[CompatibleVersion]) -> CompatibleMatch:
+def _match(found: _Found, versions: list[CompatibleVersion], uses: Sequence[ModelUse]) -> CompatibleMatch:
     placement, report = found.placement, found.placement.report
     return CompatibleMatch(
         architecture=found.candidate.digest,
@@ -151,6 +153,6 @@ def _match(found: _Found, versions: list[CompatibleVersion]) -> CompatibleMatch:
         matched=len(report.matched),
         tensors=len(found.stored.names),
         versions=versions,
-        version_count=sum(use.version_count for use in found.uses),
-        model_count=len(found.uses),
+        version_count=sum(use.version_count for use in uses),
+        model_count=len(uses),
     )

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVarTuple
 
-from sqlalchemy import BigInteger, Double, Integer, case, column, delete, exists, func, insert, select, values
+from sqlalchemy import BigInteger, Double, Integer, Select, case, column, delete, exists, func, insert, select, values
 from sqlalchemy.orm import Session
 
 from registry.matches import CompatibleVersion
@@ -14,6 +14,7 @@ from storage.metadata.session import Transactional, insert_for, reads
 from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
 
 _BATCH = 1000
+ColumnsT = TypeVarTuple("ColumnsT")
 
 
 class Sharing(NamedTuple):
@@ -86,30 +87,27 @@ class Architectures(Transactional):
         return [Sharing(*each) for each in session.execute(query)]
 
     @reads
+    def find_used(
+        self, session: Session, architecture_ids: Collection[int], *, team: str | None, kind: str | None
+    ) -> set[int]:
+        """Return which of the architectures any version in use has: for each, the first such version ends the look."""
+        use = _in_use(select(ArchitectureUseRow.version_id), team, kind)
+        any_use = use.where(ArchitectureUseRow.architecture_id == ArchitectureRow.id).correlate(ArchitectureRow)
+        query = select(ArchitectureRow.id).where(ArchitectureRow.id.in_(architecture_ids), any_use.exists())
+        return set(session.scalars(query))
+
+    @reads
     def find_model_uses(
         self, session: Session, architecture_ids: Collection[int], *, team: str | None, kind: str | None
     ) -> list[ModelUse]:
-        """Return the models with versions in use that have one of the architectures."""
+        """Return the models with versions in use that have one of the architectures: reads all those versions."""
+        columns = (ArchitectureUseRow.architecture_id, ModelRow.team, ModelRow.name)
+        counts = (func.count(VersionRow.id.distinct()), func.max(VersionRow.id))
         query = (
-            select(
-                ArchitectureUseRow.architecture_id,
-                ModelRow.team,
-                ModelRow.name,
-                func.count(VersionRow.id.distinct()),
-                func.max(VersionRow.id),
-            )
-            .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
-            .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-            .join(AnnotationsRow, AnnotationsRow.version_id == VersionRow.id)
-            .where(ArchitectureUseRow.architecture_id.in_(architecture_ids), ModelRow.deleted_at.is_(None))
-            .where(VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
-            .where(AnnotationsRow.deprecated.is_(None))
-            .group_by(ArchitectureUseRow.architecture_id, ModelRow.id, ModelRow.team, ModelRow.name)
+            _in_use(select(*columns, *counts), team, kind)
+            .where(ArchitectureUseRow.architecture_id.in_(architecture_ids))
+            .group_by(*columns, ModelRow.id)
         )
-        if team is not None:
-            query = query.where(ModelRow.team == team)
-        if kind is not None:
-            query = query.where(VersionRow.kind == kind)
         return [ModelUse(*each) for each in session.execute(query)]
 
     @reads
@@ -156,6 +154,20 @@ class Architectures(Transactional):
         """Return the compressed documents of architectures; those that are gone meanwhile are missing."""
         query = select(ArchitectureRow.digest, ArchitectureRow.document).where(ArchitectureRow.digest.in_(digests))
         return {row.digest: row.document for row in session.execute(query)}
+
+
+def _in_use(query: Select[*ColumnsT], team: str | None, kind: str | None) -> Select[*ColumnsT]:
+    """Return a query over uses that is left with the versions in use, of one team or kind where one is given."""
+    query = (
+        query.join_from(ArchitectureUseRow, ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
+        .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
+        .join(AnnotationsRow, AnnotationsRow.version_id == VersionRow.id)
+        .where(ModelRow.deleted_at.is_(None), VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
+        .where(AnnotationsRow.deprecated.is_(None))
+    )
+    if team is not None:
+        query = query.where(ModelRow.team == team)
+    return query if kind is None else query.where(VersionRow.kind == kind)
 
 
 def record_uses(session: Session, new: NewVersion, model: ModelRow, version: VersionRow) -> None:
