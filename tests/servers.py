@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.service import free_port
 
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
@@ -171,7 +171,7 @@ def _started(name: str, start: Callable[[], tuple[Any, Callable[[], None]]]) -> 
 
 def _start_seaweedfs(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     folder.mkdir()
-    server = BucketServer(f"http://127.0.0.1:{_free_port()}", "seaweed-access", secrets.token_hex(16))
+    server = BucketServer(f"http://127.0.0.1:{free_port()}", "seaweed-access", secrets.token_hex(16))
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = {"identities": [{"name": "tests", "credentials": credentials, "actions": actions}]}
@@ -186,14 +186,14 @@ def _start_seaweedfs(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     command = [
         _program("weed"), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
         "-volume.max=100", "-master.volumeSizeLimitMB=1024", "-s3", f"-s3.config={config}", "-s3.localSocket=",
-        f"-s3.port={server.endpoint_url.rpartition(':')[2]}", *(f"-{name}={_free_port()}" for name in ports),
+        f"-s3.port={server.endpoint_url.rpartition(':')[2]}", *(f"-{name}={free_port()}" for name in ports),
     ]  # fmt: skip
     return server, _start(command, folder, {}, lambda: _create_bucket(server))
 
 
 def _start_minio_gateway(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     folder.mkdir()
-    server = BucketServer(f"http://127.0.0.1:{_free_port()}", "minio-access", secrets.token_hex(16))
+    server = BucketServer(f"http://127.0.0.1:{free_port()}", "minio-access", secrets.token_hex(16))
     metadata = f"sqlite3://{folder}/meta.db"
     juicefs = _program("juicefs")
     data = ["--storage", "file", "--bucket", f"{folder}/data/", "--trash-days", "0"]
@@ -284,9 +284,3 @@ def _program(name: str) -> str:
     if found is None:
         raise StartError(f"the command {name} is not installed (pip install weighbridge[dev])")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
