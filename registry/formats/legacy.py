@@ -80,6 +80,8 @@ def _storage_records(
     texts = {name for name in names if isinstance(name, str)}
     if keys is None or len(texts) != len(names) or texts != set(table.found):
         raise MalformedArtifactError("The list of storages is not that of the storages that the pickle refers to.")
+    if any(table.numbered[str(key)] != (type(key) is int) for key in keys):
+        raise MalformedArtifactError("The list of storages has a number for a text, which torch tells apart.")
     starts: list[int] = []
     for name in names:
         starts.append(position)

@@ -20,12 +20,14 @@ class StorageTable:
 
     Attributes:
         found: one `StorageRef` a key, without the legacy format's view.
+        numbered: whether a key is written as a number; else it is a text.
     """
 
     def __init__(self, prefix: str = "", *, jit: bool = False) -> None:
         self._prefix = prefix
         self._pattern = _JIT_KEY if jit else _KEY
         self.found: dict[str, StorageRef] = {}
+        self.numbered: dict[str, bool] = {}
 
     def own_key(self, key: str) -> str:
         """Return a key without the prefix."""
@@ -46,10 +48,12 @@ class StorageTable:
             raise MalformedArtifactError("The file has a persistent id that is not one of a storage.")
         _, kind, key, location, numel, *view = items
         dtype, untyped = _element_type(kind)
-        key = str(key) if type(key) is int else key
-        if type(key) is not str or not self._pattern.fullmatch(key):
+        text = str(key) if type(key) is int else key
+        if type(text) is not str or not self._pattern.fullmatch(text):
             raise MalformedArtifactError("A storage has a key that is not a number.")
-        key = f"{self._prefix}{key.removesuffix('.storage')}"
+        is_number, key = type(key) is int, f"{self._prefix}{text.removesuffix('.storage')}"
+        if self.numbered.setdefault(key, is_number) != is_number:
+            raise MalformedArtifactError(f"Storage {key} is named by a number and by a text, which torch tells apart.")
         if type(location) is not str or type(numel) is not int or numel < 0:
             raise MalformedArtifactError(f"Storage {key} has no location or no valid size.")
         ref = StorageRef(key, dtype, untyped, location, numel)

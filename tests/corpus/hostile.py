@@ -176,7 +176,7 @@ MALFORMED_PICKLES: dict[str, bytes] = {
 """By name: pickles of `data.pkl` that no torch writes and that do no harm."""
 
 
-def _legacy_keys(keys: list[str]) -> bytes:
+def _legacy_keys(keys: list[Any]) -> bytes:
     return legacy_stream([*legacy_pickles()[:4], PROTO_2 + value(keys) + STOP])
 
 
@@ -193,6 +193,7 @@ MALFORMED_FILES: dict[str, bytes] = {
     ),
     "legacy-no-keys": _legacy_keys([]),
     "legacy-other-keys": _legacy_keys(["1"]),
+    "legacy-key-a-number-for-a-text": _legacy_keys([0]),
     "legacy-key-twice": _legacy_keys(["0", "0"]),
     "legacy-storage-cut": legacy_stream(legacy_pickles())[:-1],
     "legacy-bytes-after": legacy_stream(legacy_pickles()) + b"x",
