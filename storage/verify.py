@@ -134,7 +134,7 @@ def _takes_no_code(path: str, names: list[str], reasons: list[str]) -> UnsafeArt
 
 
 def _why(names: Sequence[str], reasons: Sequence[str]) -> dict[str, Any]:
-    """Return what an error tells of a file: bounded, for a file may refer to as much as it likes."""
+    """Return what is told of a file: bounded, for a file may refer to as much as it likes."""
     return {"globals": list_globals(names), "global_count": len(names), "reasons": list_reasons(reasons)}
 
 
@@ -174,9 +174,7 @@ def _digest(
             "format": inspection.format,
             "kind": inspection.kind,
             "trust": inspection.trust,
-            "reasons": list_reasons(inspection.reasons),
-            "globals": list_globals(inspection.foreign_globals),
-            "global_count": len(inspection.foreign_globals),
+            **_why(inspection.foreign_globals, inspection.reasons),
             "manifest": digest,
             "tensor_count": len(inspection.tensors),
             "parameter_count": count_parameters(inspection.tensors),

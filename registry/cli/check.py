@@ -3,7 +3,7 @@
 import click
 
 from registry.cli.options import client_options
-from registry.cli.tables import clean, print_json
+from registry.cli.tables import print_json
 from registry.cli.target import resolve_target
 from registry.client.check import CheckWishes, compare_weights, find_architecture
 from registry.client.client import Client
@@ -59,14 +59,9 @@ def check(
     if as_json:
         print_json(report.to_json())
     else:
-        click.echo("\n".join(_shown(line) for line in str(report).splitlines()))
+        click.echo(str(report))
     if not report.loads:
         click.get_current_context().exit(INCOMPATIBLE_EXIT_CODE)
-
-
-def _shown(line: str) -> str:
-    """Return a line without what could drive a terminal, its indentation kept."""
-    return " " * (len(line) - len(line.lstrip(" "))) + clean(line)
 
 
 def _prefix(text: str | None) -> Prefix:

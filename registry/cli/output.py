@@ -5,13 +5,6 @@ from typing import Any
 
 import click
 
-from registry.formats.display import shown
-
-
-def escape_name(text: str) -> str:
-    r"""Return a text on one line: newlines, NUL, right-to-left overrides and the like as `\x0a` or `\u202e`."""
-    return shown(text)
-
 
 def shorten(text: str, width: int) -> str:
     """Return a text of at most `width` characters: its middle gives way, since names differ at their ends."""

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from registry.cli.inspect import Inspected, count_elements, element_count, untied
-from registry.cli.output import escape_name, shorten
+from registry.cli.output import shorten
 from registry.cli.trust import print_trust
+from registry.formats.display import escape_name
 from registry.sizes import format_size
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import click
 
-from registry.cli.output import escape_name
+from registry.formats.display import escape_name
 from registry.formats.mentions import is_marked, list_globals
 
 TRUST_COLOURS = {"tensors": "green", "code": "yellow", "unsafe": "red"}

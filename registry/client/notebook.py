@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from registry.formats.display import shown
+from registry.formats.display import escape_name
 from registry.formats.mentions import name_some
 from registry.schema import ArtifactInfo, ModelInfo, VersionInfo
 from registry.sizes import format_size
@@ -48,7 +48,7 @@ def _trust_rows(artifacts: Sequence[ArtifactInfo]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for (reasons, listed), paths in rows.items():
         of = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-        found += [(f"trust of {of}", shown(reasons)), ("refers to (* outside torch.nn and torch.optim)", listed)]
+        found += [(f"trust of {of}", escape_name(reasons)), ("refers to (* outside torch.nn and torch.optim)", listed)]
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from registry.compat.next_step import next_code, next_step
 from registry.compat.report import CompatibilityReport, Mismatch, Need
+from registry.formats.display import escape_name
 
 _SHOWN = 4
 _MISMATCHES_SHOWN = 3
@@ -59,7 +60,7 @@ def describe(report: CompatibilityReport) -> str:
     lines += [each for need in report.needs for each in line("needs", f"{need}: {_NEEDS[need]}")]
     lines += line("next", next_step(report))
     code = next_code(report)
-    lines += line("", code) if code else []
+    lines += [f"{'':<11}{code}"] if code else []
     return "\n".join([*lines, *report.notices])
 
 
@@ -80,8 +81,8 @@ def _percent(fraction: float) -> str:
 
 
 def line(title: str, text: str) -> list[str]:
-    """Return a line with its title in front; none without a text."""
-    return [f"{title:<11}{text}"] if text else []
+    """Return a line with its title in front; none without a text. Names in it cannot drive a terminal."""
+    return [f"{title:<11}{escape_name(text)}"] if text else []
 
 
 def some_names(names: Sequence[str]) -> str:

@@ -3,14 +3,13 @@
 import re
 
 from registry.formats.allow_list import is_framework
-from registry.formats.display import shown
+from registry.formats.display import quote_name
 from registry.formats.inspection import Document
 
 MAX_CLASS_BYTES = 64 << 10
 MAX_BYTES = 1 << 20
 """Of all texts and names of one file together, in UTF-8."""
 _NAMED = 5
-_NAME_CHARACTERS = 200
 _ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:[\\/]")
 
 
@@ -55,7 +54,7 @@ class ClassSources:
         carried = ["the source of its classes"] if self.texts else []
         carried += ["absolute paths of the machine that saved it"] if self._places else []
         strange_first = sorted(self._lines.items(), key=lambda item: is_framework(item[0]))
-        listed = [f"{shown(name[:_NAME_CHARACTERS])} ({_say_lines(count)})" for name, count in strange_first]
+        listed = [f"{quote_name(name)} ({_say_lines(count)})" for name, count in strange_first]
         named = ", ".join(listed[:_NAMED])
         if self._left_out:
             named += " and more that is not kept"

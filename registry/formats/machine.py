@@ -10,15 +10,16 @@ from typing import Literal, NoReturn
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.allow_list import is_dangerous
-from registry.formats.display import shown
+from registry.formats.display import escape_name
 from registry.formats.limits import Limits
 from registry.formats.machine_state import BrokenPickleError, Empty, Machine, OutOfBytesError, PersistentLoad
+from registry.formats.mentions import name_some
 from registry.formats.nodes import Call, Global, Node
 from registry.formats.opcodes import BINGET, COSTS, HANDLERS, LONG_BINPUT, ONE_BYTE_OPERANDS, STOP
 from registry.formats.stack_opcodes import unpack_u32
 
-_SHOWN = 200
-"""Characters of a name in a sentence."""
+_NAMED = 10
+"""Classes and functions in a sentence."""
 
 
 @dataclass(slots=True)
@@ -129,7 +130,7 @@ def refuse_if_dangerous(mentioned: list[Global], dangers: list[str], problem: st
     """Raise `UnsafeArtifactError` for a file with a `problem` if it also mentions something that does harm."""
     harmful = [str(each) for each in mentioned if is_dangerous(each.module, each.name)]
     if harmful or dangers:
-        names = shown(", ".join(name[:_SHOWN] for name in harmful[:10]) if harmful else " ".join(dangers[:3]))
+        names = name_some(harmful, _NAMED) if harmful else escape_name(" ".join(dangers[:3]))
         raise UnsafeArtifactError(
             f"The file is broken ({problem}) and would do harm before it fails: {names}",
             globals=sorted(str(each) for each in mentioned),
@@ -155,7 +156,7 @@ def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901 - one loop, un
             if pos >= machine.barrier:
                 allowance -= machine.settle(pos)
                 if allowance < 0:
-                    machine.charge(machine.limits.machine_bytes + 1)
+                    machine.refuse_size()
             code = data[pos]
             pos += 1
             allowance -= costs[code]
@@ -171,7 +172,7 @@ def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901 - one loop, un
             elif code == STOP:
                 return _finish(machine, pos)
             elif allowance < 0:
-                machine.charge(machine.limits.machine_bytes + 1)
+                machine.refuse_size()
             else:
                 machine.count = count
                 pos = handlers[code](machine, pos)

@@ -98,7 +98,7 @@ class Machine:
         self.pending += size_bytes
         self.barrier = -1
         if self.pending > self.limits.machine_bytes:
-            raise BrokenPickleError(f"it describes more than {self.limits.machine_bytes} bytes of objects")
+            self.refuse_size()
 
     def settle(self, pos: int) -> int:
         """Return what was charged since the last call; called wherever `pos` has reached the barrier."""
@@ -107,6 +107,10 @@ class Machine:
         if pos >= self.barrier:
             self.pass_barrier(pos)
         return pending
+
+    def refuse_size(self) -> NoReturn:
+        """Refuse a pickle that describes too much."""
+        raise BrokenPickleError(f"it describes more than {self.limits.machine_bytes} bytes of objects")
 
     def refuse_memo(self) -> NoReturn:
         """Refuse a GET of what was never PUT."""

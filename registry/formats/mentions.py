@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from registry.formats.allow_list import is_framework
-from registry.formats.display import shown
+from registry.formats.display import MAX_CHARACTERS, quote_name
 
 MAX_GLOBALS = 200
 """Names that travel with an artifact; its manifest has them all."""
-MAX_GLOBAL_CHARACTERS = 200
 MAX_REASONS = 20
 MAX_REASON_CHARACTERS = 8_000
 """Of the longest sentence that a reader writes: twenty names."""
@@ -30,7 +29,7 @@ def list_globals(names: Iterable[str], limit: int = MAX_GLOBALS) -> list[str]:
     Names of more than 200 characters are cut.
     """
     known = sorted(set(names), key=lambda name: (not is_marked(name), name))
-    return sorted({_cut(name, MAX_GLOBAL_CHARACTERS) for name in known[:limit]})
+    return sorted({_cut(name, MAX_CHARACTERS) for name in known[:limit]})
 
 
 def list_reasons(reasons: Sequence[str]) -> list[str]:
@@ -43,7 +42,7 @@ def list_reasons(reasons: Sequence[str]) -> list[str]:
 
 def name_some(names: Sequence[str], limit: int = _NAMED) -> str:
     """Return the first names as a part of a sentence, and how many more there are."""
-    listed = ", ".join(shown(name[:MAX_GLOBAL_CHARACTERS]) for name in names[:limit])
+    listed = ", ".join(quote_name(name) for name in names[:limit])
     return f"{listed} and {len(names) - limit:,} more" if len(names) > limit else listed
 
 

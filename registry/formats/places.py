@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from registry.errors import MalformedArtifactError
-from registry.formats.display import shown
+from registry.formats.display import quote_name
 from registry.formats.inspection import PathKey, Role
 from registry.formats.nodes import ListNode, Node, SetNode
 from registry.formats.values import as_items, as_pairs, type_name
@@ -56,7 +56,7 @@ def path_key(key: Node) -> PathKey:
         return str(key)
     if isinstance(key, ListNode | SetNode) or as_pairs(key) is not None:
         raise MalformedArtifactError(
-            f"The file has a dict with a key of type {shown(type_name(key)[:200])}, which no dict can have."
+            f"The file has a dict with a key of type {quote_name(type_name(key))}, which no dict can have."
         )
     items = as_items(key) or ()
     plain = items and all(isinstance(item, str | int | float) for item in items)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats.archive import Archive
-from registry.formats.display import shown
 from registry.formats.inspection import Inspection
 from registry.formats.limits import Limits
 from registry.formats.masked_pickles import LOOK_BYTES, Prober
+from registry.formats.mentions import name_some
 
 _ARCHIVE_STARTS = (
     b"PK\x03\x04", b"PK\x05\x06", b"7z\xbc\xaf\x27\x1c", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"Rar!\x1a\x07",
@@ -56,4 +56,4 @@ def note_native_code(inspection: Inspection, archive: Archive) -> None:
     """Add a sentence on libraries that the archive carries."""
     native = [name for name in archive.entries if _NATIVE.fullmatch(name)]
     if native:
-        inspection.reasons.append(f"It carries native code: {shown(', '.join(native[:10]))}.")
+        inspection.reasons.append(f"It carries native code: {name_some(native)}.")

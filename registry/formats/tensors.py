@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from registry.formats.allow_list import standing
-from registry.formats.display import shown
+from registry.formats.display import quote_name
 from registry.formats.facts import TensorFacts, contiguous_stride
 from registry.formats.inert_names import (
     DTYPE_BYTES,
@@ -175,7 +175,7 @@ class TensorDecoder:
         if pair not in REBUILD_FUNCTIONS:
             if standing(*pair) == "code":
                 return None
-            refuse_tensor(f"it is rebuilt by {shown(str(function)[:200])}")
+            refuse_tensor(f"it is rebuilt by {quote_name(str(function))}")
         facts = self._read(pair, inner.items)
         return replace(facts, is_parameter=True) if facts and (kind.module, kind.name) == _PARAMETER else facts
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from registry.errors import MalformedArtifactError
 from registry.formats.archive import Archive
-from registry.formats.display import shown
+from registry.formats.display import quote_name
 from registry.formats.inspection import Role
 from registry.formats.limits import Limits
 
@@ -62,7 +62,7 @@ def is_text(name: str) -> bool:
 def file_calls(texts: Mapping[str, bytes]) -> list[str]:
     """Return, sorted, how the sources call what reads or writes files."""
     found = {match.group() for text in texts.values() for match in _FILE_CALLS.finditer(text)}
-    return sorted(shown(call.decode("latin-1").strip()[:200]) for call in found)
+    return sorted(quote_name(call.decode("latin-1").strip()) for call in found)
 
 
 def file_operators(bytecode: bytes) -> list[str]:

@@ -10,7 +10,8 @@ import torch
 from real_weights import FILES, real_weights
 from torch import nn
 
-from registry.cli.output import escape_name, shorten
+from registry.cli.output import shorten
+from registry.formats.display import escape_name
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 KEYS = ["format", "kind", "trust", "reasons", "globals", "sha256", "size", "scalars", "entries", "tensors"]
