@@ -59,6 +59,10 @@ class Comparison:
         renames: where every source name goes.
         classifier: the source's recorded head modules.
         first_conv: the target's recorded first convolution modules.
+
+    Attributes:
+        matched: target name → source name of what would be copied.
+        mismatched: pairs of one name and two shapes.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Comparison:
             verdict="exact",
             needs=[],
             reasons=[],
-            missing=pairing.missing,
+            missing=[],
             tied=list(pairing.tied_to),
             tied_to=pairing.tied_to,
             unexpected=[],
@@ -126,18 +130,19 @@ class Comparison:
             by_order=_offers_order(source, target, pairing),
             notices=[COMPARED],
         )
-        _compare_entries(source, target, self._renames, pairing)
-        report.unexpected = _classify(source, pairing, report)
+        missing, unexpected = _compare_entries(source, target, self._renames)
+        report.missing = [*pairing.missing, *missing]
+        report.unexpected = _classify(source, pairing, [*pairing.unexpected, *unexpected], report)
         judge(report, source, target)
         return report
 
 
-def _compare_entries(source: Architecture, target: Architecture, renames: RenameMap, pairing: Pairing) -> None:
-    """Add the entries (`_extra_state`) that only one side has."""
+def _compare_entries(source: Architecture, target: Architecture, renames: RenameMap) -> tuple[list[str], list[str]]:
+    """Return the entries (`_extra_state`) that only the target has, and those that only the source has."""
     renamed = {renames.names[name]: name for name in source.entries}
     wanted = set(target.entries)
-    pairing.missing.extend(name for name in target.entries if name not in renamed)
-    pairing.unexpected.extend(name for to, name in renamed.items() if to not in wanted)
+    missing = [name for name in target.entries if name not in renamed]
+    return missing, [name for to, name in renamed.items() if to not in wanted]
 
 
 def _explain_mismatches(
@@ -168,16 +173,18 @@ def _explain_mismatches(
     return mismatches, head, guessed
 
 
-def _classify(source: Architecture, pairing: Pairing, report: CompatibilityReport) -> list[Unexpected]:
-    if not pairing.unexpected:
+def _classify(
+    source: Architecture, pairing: Pairing, unexpected: Sequence[str], report: CompatibilityReport
+) -> list[Unexpected]:
+    if not unexpected:
         return []
     used = {*pairing.matched.values(), *(have.name for have, _ in pairing.mismatched), *report.dropped}
     outline = Outline(list(source.tensors), used, ordered=source.is_ordered)
     roots = [rule.strip for rule in report.renames.rules] or [""]
     classes = classify_unexpected(
-        pairing.unexpected, source.tensors, outline, head=report.head, guessed=report.head_guessed, roots=roots
+        unexpected, source.tensors, outline, head=report.head, guessed=report.head_guessed, roots=roots
     )
-    return [Unexpected(name, classes[name]) for name in pairing.unexpected]
+    return [Unexpected(name, classes[name]) for name in unexpected]
 
 
 def _find_casts(pairing: Pairing) -> list[Cast]:
