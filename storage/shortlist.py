@@ -81,11 +81,11 @@ def find_candidates(stores: Stores, target: Target) -> list[Candidate]:
         left_out -= prod(features[feature])
     modules = dict(islice(submodule_marks(target.architecture).items(), MAX_QUERY_MARKS))
     least = MIN_SHARE * target.elements - left_out
+    sharing = stores.catalog.find_sharing(weights, modules, worth_least=least, used_least=MIN_USED)
     return sorted(
         (
             Candidate(each.architecture_id, each.digest, _bound(each, left_out, target), each.tensors > 0)
-            for each in stores.catalog.find_sharing(weights, modules, least)
-            if each.worth >= least or each.tensors >= MIN_USED * each.weight_count
+            for each in sharing
         ),
         key=lambda each: (-each.bound, each.digest),
     )

@@ -58,9 +58,15 @@ class Architectures(Transactional):
 
     @reads
     def find_sharing(
-        self, session: Session, wanted: Mapping[int, tuple[int, float]], modules: Mapping[int, int], least: float
+        self,
+        session: Session,
+        wanted: Mapping[int, tuple[int, float]],
+        modules: Mapping[int, int],
+        *,
+        worth_least: float,
+        used_least: float,
     ) -> list[Sharing]:
-        """Return the architectures whose marks are worth enough, or that have one of the submodules.
+        """Return the architectures whose marks are worth enough, or of which a submodule is a large enough share.
 
         Features are asked for by mark, with how often and what one is worth; submodules with how many tensors one has.
         """
@@ -78,12 +84,15 @@ class Architectures(Transactional):
             .select_from(asked)
             .join(mark, mark.mark == asked.c.mark)
             .group_by(mark.architecture_id)
-            .having((worth >= least) | (size > 0))
+            .having((worth >= worth_least) | (size > 0))
             .subquery("shared")
         )
-        query = select(
-            architecture.id, architecture.digest, architecture.weight_count, shared.c.worth, shared.c.size
-        ).join(shared, shared.c.architecture_id == architecture.id)
+        enough = (shared.c.worth >= worth_least) | (shared.c.size >= used_least * architecture.weight_count)
+        query = (
+            select(architecture.id, architecture.digest, architecture.weight_count, shared.c.worth, shared.c.size)
+            .join(shared, shared.c.architecture_id == architecture.id)
+            .where(enough)
+        )
         return [Sharing(*each) for each in session.execute(query)]
 
     @reads
