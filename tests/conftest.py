@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-import torch
+from support import torchvision_operators
 from support.service import Service, running
 
 # A laptop looks for new examples at each run; CI tries the same ones, so that a change is judged by itself.
@@ -14,11 +14,7 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI") == "true":
     hypothesis.settings.load_profile("ci")
 
-if torch.version.cuda is None:
-    # The only torchvision wheel that fits keeps its operators in a library that needs CUDA; declared, never run.
-    _TORCHVISION_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
-    _TORCHVISION_OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _TORCHVISION_OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+torchvision_operators.declare()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The property of issue 4, of one file: the reader ends with an answer, nothing runs, and torch sees the same."""
+"""What must hold of any file: the reader ends with an answer, nothing runs, and torch sees the same."""
 
 import time
 from dataclasses import dataclass

@@ -4,7 +4,6 @@ import functools
 import io
 import math
 import pickle
-import struct
 import tempfile
 import types
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from corpus.manifests import Facts, facts_in, facts_of
+from corpus.manifests import facts_in, facts_of
 from torch import _weights_only_unpickler
 
 from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
@@ -134,14 +133,10 @@ def difference(inspection: Inspection, data: bytes) -> str | None:
         return f"torch has {[name for name, _, _ in listed]}, the reader {[each.name for each in inspection.tensors]}"
     plain = all(exact for _, exact, _ in listed)
     theirs = sorted(((name if plain else "", facts_of(each)) for name, _, each in listed), key=repr)
-    ours = sorted(((each.name if plain else "", _exact_facts(each)) for each in inspection.tensors), key=repr)
+    ours = sorted(((each.name if plain else "", facts_in(each)) for each in inspection.tensors), key=repr)
     if theirs != ours:
         return f"torch has {theirs}, the reader {ours}"
     return _value_difference(listed, inspection, data) if plain else None
-
-
-def _exact_facts(record: TensorRecord) -> Facts:
-    return facts_in(record)
 
 
 def _listed(value: Any) -> Any:
@@ -278,8 +273,6 @@ def mentions(data: bytes, pickles: int = 1) -> list[tuple[str, str]]:
         machine = _Listening(file)
         try:
             machine.load()
-        except (pickle.UnpicklingError, EOFError, struct.error, RecursionError, MemoryError):
-            return found + machine.mentioned
         except Exception:  # noqa: BLE001 - a forged pickle makes the unpickler fail in any way
             return found + machine.mentioned
         found += machine.mentioned

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -26,6 +27,13 @@ def own_folders(monkeypatch, tmp_path):
         monkeypatch.delenv(f"WEIGHBRIDGE_{name}", raising=False)
     monkeypatch.setenv("WEIGHBRIDGE_CACHE", str(tmp_path / "user-cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user-config"))
+
+
+@pytest.fixture
+def name(request, live_server, monkeypatch):
+    """A model of this test's own, on a server that tests share."""
+    monkeypatch.setenv("WEIGHBRIDGE_URL", live_server.url)
+    return "vision/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
 
 
 @pytest.fixture

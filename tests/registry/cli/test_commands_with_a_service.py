@@ -1,6 +1,5 @@
 """The commands against a real server process."""
 
-import hashlib
 import os
 import pickle
 import subprocess
@@ -16,13 +15,6 @@ from registry.client.client import Client
 from registry.client.config import SavedLogins
 
 SCRIPT = str(Path(sys.executable).with_name("weighbridge"))
-
-
-@pytest.fixture
-def name(request, live_server, monkeypatch):
-    """A model of this test's own, on a server that tests share."""
-    monkeypatch.setenv("WEIGHBRIDGE_URL", live_server.url)
-    return "vision/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
 
 
 @pytest.fixture

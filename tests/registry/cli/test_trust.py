@@ -1,6 +1,5 @@
 """Why a file is trusted or not stands wherever a file or a version is shown, in the same words."""
 
-import hashlib
 import os
 import pickle
 import pty
@@ -21,13 +20,6 @@ MARKED, PLAIN = "  * small_nets.Net", "    torch.nn.modules.conv.Conv2d"
 class Harm:
     def __reduce__(self):
         return os.system, ("true",)
-
-
-@pytest.fixture
-def name(request, live_server, monkeypatch):
-    """A model of this test's own, on a server that tests share."""
-    monkeypatch.setenv("WEIGHBRIDGE_URL", live_server.url)
-    return "vision/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
 
 
 @pytest.fixture
