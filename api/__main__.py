@@ -18,7 +18,7 @@ from storage.garbage import collect
 from storage.installation import migrate as migrate_database
 from storage.stores import Stores
 
-OPERATOR = Caller("operator")
+OPERATOR = Caller("operator", is_administrator=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from api.errors import add_error_handlers
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
 from api.responses import COMMON_FAILURES, document, problems
-from api.routes import aliases, artifacts, compatibility, info, models, uploads, versions
+from api.routes import aliases, artifacts, audit, compatibility, info, models, teams, tokens, uploads, users, versions
 from api.service import Service
 from api.settings import Settings, check_exposure
 from api.version import VERSION
@@ -55,13 +55,13 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     # Every route asks who calls; here too, so that none can forget.
     common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
     app.include_router(info.router, **common)
-    for module in (models, uploads, versions, artifacts, aliases, compatibility):
+    for module in (models, uploads, versions, artifacts, aliases, compatibility, teams, users, tokens, audit):
         app.include_router(module.router, prefix=PREFIX, **common)
     app.include_router(health.router)
     _add_docs(app)
     document(app)
     add_error_handlers(app)
-    if settings.token is None:
+    if settings.is_open:
         further = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
         app.add_middleware(OpenHostMiddleware, hosts=_LOOPBACK_NAMES | further | {settings.host.lower()})
     app.add_middleware(RequestMiddleware, measures=app.state.measures)

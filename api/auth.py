@@ -1,29 +1,37 @@
-"""Who asks. One rule for now: open on loopback, elsewhere whoever holds the one token."""
+"""Who asks: whoever reaches an open service, the holder of the installation's token, or of one of their own."""
 
 import hmac
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
-from api.settings import Settings
+from api.service import Service
 from registry.errors import AuthenticationRequiredError
 from storage.access import Caller
-
-OPEN_CALLER = Caller("local")
-TOKEN_CALLER = Caller("token")
+from storage.tokens import identify
 
 
-def authenticate(request: Request, settings: Settings) -> Caller:
+async def authenticate(request: Request, service: Service) -> Caller:
     """Return who sent the request.
 
     Raises:
-        AuthenticationRequiredError: the service needs a token and this is not it.
+        AuthenticationRequiredError: the service needs a token and got none that it knows.
     """
-    if settings.token is None:
-        return OPEN_CALLER
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    expected = settings.token.get_secret_value().encode()
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), expected):
+    address = request.client.host if request.client else None
+    request_id: str | None = request.scope.get("state", {}).get("request_id")
+    if service.settings.is_open:
+        return Caller("local", is_administrator=True, address=address, request_id=request_id)
+    given = _bearer(request)
+    if given is None:
         raise AuthenticationRequiredError(
-            "This service needs its token: send `Authorization: Bearer …`, or set WEIGHBRIDGE_TOKEN for the client."
+            "This service needs a token: send `Authorization: Bearer …`, or run `weighbridge login` for the client."
         )
-    return TOKEN_CALLER
+    expected = service.settings.token
+    if expected is not None and hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
+        return Caller("token", is_administrator=True, address=address, request_id=request_id)
+    return await run_in_threadpool(identify, service.stores, given, address, request_id)
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" and given.strip() else None

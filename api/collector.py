@@ -12,7 +12,7 @@ from registry.errors import WeighbridgeError
 from storage.access import Caller
 from storage.garbage import collect
 
-COLLECTOR = Caller("collector")
+COLLECTOR = Caller("collector", is_administrator=True)
 
 log = logging.getLogger("weighbridge.garbage")
 

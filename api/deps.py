@@ -29,7 +29,7 @@ async def get_stores(service: Annotated[Service, Depends(get_service)]) -> Store
 
 async def get_caller(request: Request, service: Annotated[Service, Depends(get_service)]) -> Caller:
     """Return who asks."""
-    return authenticate(request, service.settings)
+    return await authenticate(request, service)
 
 
 async def get_tags(

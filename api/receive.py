@@ -63,7 +63,7 @@ class Receiver:
         """Refuse metadata that cannot be, before the bytes come."""
         if self._draft.replay is None:
             draft = self._draft
-            await self._service.in_upload(check_metadata, draft.stores, draft.caller, draft.team, metadata)
+            await self._service.in_upload(check_metadata, draft.stores, draft.caller, draft.team, draft.model, metadata)
 
     async def publish(self, metadata: VersionCreate) -> VersionInfo:
         """Verify what was received and make it a version."""

@@ -22,7 +22,10 @@ class Settings(BaseSettings):
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="The port to listen on; 0 takes a free one.")
     token: SecretStr | None = Field(
-        None, description="Who sends it as `Authorization: Bearer …` may do everything; at least 16 characters."
+        None, description="Who sends it as `Authorization: Bearer …` is an administrator; at least 16 characters."
+    )
+    teams: bool = Field(
+        default=False, description="Whether callers need tokens of their own; the first start makes an administrator."
     )
     data: Path = Field(Path("weighbridge-data"), description="The folder for everything that has no URL of its own.")
     database_url: str | None = Field(
@@ -49,7 +52,7 @@ class Settings(BaseSettings):
         None, description="The team of names without one; `shared` where no token is needed."
     )
     allowed_hosts: str = Field(
-        "", description="Without a token: further `Host` names, separated by commas, under which browsers may call."
+        "", description="Without tokens: further `Host` names, separated by commas, under which browsers may call."
     )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="Processes; more than one needs PostgreSQL.")
     uploads: Annotated[int, Field(ge=1, le=1000)] = Field(
@@ -64,6 +67,11 @@ class Settings(BaseSettings):
     )
     collect_seconds: Annotated[int, Field(ge=1)] = Field(300, description="How often garbage is collected.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged at least.")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever reaches the service may do everything, which is only ever so on loopback."""
+        return self.token is None and not self.teams
 
     @property
     def is_embedded(self) -> bool:
@@ -83,7 +91,7 @@ class Settings(BaseSettings):
     @property
     def open_team(self) -> str | None:
         """The team that a name without one belongs to."""
-        return self.default_team or ("shared" if self.token is None else None)
+        return self.default_team or ("shared" if self.is_open else None)
 
 
 def read_settings(**given: object) -> Settings:
@@ -113,10 +121,11 @@ def check_exposure(settings: Settings) -> None:
         ConfigurationError: it is neither, or the token is easily guessed.
     """
     token = settings.token.get_secret_value() if settings.token is not None else None
-    if token is None and not is_loopback(settings.host):
+    if settings.is_open and not is_loopback(settings.host):
         raise ConfigurationError(
-            f"Listening on {settings.host} without a token would let everybody in. Set WEIGHBRIDGE_TOKEN (for example "
-            "to the output of `openssl rand -hex 32`), or listen on 127.0.0.1."
+            f"Listening on {settings.host} without a token would let everybody in. Set WEIGHBRIDGE_TEAMS=true for "
+            "tokens of each user's own, or WEIGHBRIDGE_TOKEN for one of all (such as the output of "
+            "`openssl rand -hex 32`), or listen on 127.0.0.1."
         )
     if token is not None and len(token) < _MIN_TOKEN_LENGTH:
         raise ConfigurationError(

@@ -14,13 +14,18 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── ModelNotFoundError
     │   ├── VersionNotFoundError
     │   ├── AliasNotFoundError
-    │   └── ArtifactNotFoundError
+    │   ├── ArtifactNotFoundError
+    │   ├── TeamNotFoundError
+    │   ├── UserNotFoundError
+    │   └── TokenNotFoundError
     ├── AccessError
     │   ├── AuthenticationRequiredError
     │   ├── PermissionDeniedError
     │   └── TrustCodeRequiredError
     ├── ConflictError
     │   ├── ModelExistsError
+    │   ├── TeamExistsError
+    │   ├── UserExistsError
     │   ├── VersionInUseError
     │   ├── NotDeletedError
     │   ├── IdempotencyKeyReusedError
@@ -158,6 +163,27 @@ class ArtifactNotFoundError(NotFoundError):
     title = "Artifact not found"
 
 
+class TeamNotFoundError(NotFoundError):
+    """No such team, or none that the caller belongs to."""
+
+    code = "team_not_found"
+    title = "Team not found"
+
+
+class UserNotFoundError(NotFoundError):
+    """No such user, or no such member of the team."""
+
+    code = "user_not_found"
+    title = "User not found"
+
+
+class TokenNotFoundError(NotFoundError):
+    """No such token, or none of the caller's."""
+
+    code = "token_not_found"
+    title = "Token not found"
+
+
 class AccessError(WeighbridgeError):
     """The caller may not do this."""
 
@@ -198,6 +224,20 @@ class ModelExistsError(ConflictError):
 
     code = "model_exists"
     title = "Model exists"
+
+
+class TeamExistsError(ConflictError):
+    """The team is there already."""
+
+    code = "team_exists"
+    title = "Team exists"
+
+
+class UserExistsError(ConflictError):
+    """The user is there already."""
+
+    code = "user_exists"
+    title = "User exists"
 
 
 class VersionInUseError(ConflictError):

@@ -24,6 +24,7 @@ from registry.fields import (
 from registry.formats.inspection import Kind, Trust
 from registry.formats.mentions import marked
 from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
+from registry.teams import Visibility
 
 ItemT = TypeVar("ItemT")
 
@@ -39,6 +40,7 @@ class ModelUpdate(WireModel):
     """What changes of a model: members left out stay; a tag set to null goes."""
 
     description: Description | None = None
+    visibility: Visibility | None = None
     tags: Annotated[dict[Key, TagValue | None], Field(max_length=MAX_TAGS)] = {}
 
 
@@ -48,6 +50,7 @@ class ModelInfo(AnswerModel):
     team: str
     name: str
     description: str = ""
+    visibility: Visibility = "team"
     tags: dict[str, str] = {}
     latest: int | None = None
     version_count: int = 0

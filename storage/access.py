@@ -1,29 +1,87 @@
-"""Who may do what: the one function that decides. Every use case takes a `Caller` and asks it."""
+"""Who may do what: the one function that decides. Every use case takes a `Caller` and asks it.
 
-from dataclasses import dataclass
+A caller may do something where their role in the team reaches it *and* their token was made for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
-from registry.errors import PermissionDeniedError
+from registry.teams import Role, Scope, Visibility
+from storage.metadata.records import Actor
 
 
 class Action(StrEnum):
     """What a use case wants to do."""
 
     READ = "read"
+    SEE_TEAM = "see_team"
     PUSH = "push"
     ANNOTATE = "annotate"
     MOVE_ALIAS = "move_alias"
+    MOVE_PROTECTED_ALIAS = "move_protected_alias"
     DELETE = "delete"
     PURGE = "purge"
+    MANAGE_TEAM = "manage_team"
+    READ_AUDIT = "read_audit"
     ADMINISTER = "administer"
+
+
+class Rule(NamedTuple):
+    """The least role in the team, None where none is enough; and the scope that a token needs."""
+
+    role: Role | None
+    scope: Scope
+
+
+RULES: Mapping[Action, Rule] = MappingProxyType(
+    {
+        Action.READ: Rule(Role.READER, Scope.READ),
+        Action.SEE_TEAM: Rule(Role.READER, Scope.READ),
+        Action.PUSH: Rule(Role.WRITER, Scope.PUSH),
+        Action.ANNOTATE: Rule(Role.WRITER, Scope.PUSH),
+        Action.MOVE_ALIAS: Rule(Role.WRITER, Scope.PROMOTE),
+        Action.MOVE_PROTECTED_ALIAS: Rule(Role.MAINTAINER, Scope.PROMOTE),
+        Action.DELETE: Rule(Role.MAINTAINER, Scope.ADMIN),
+        Action.PURGE: Rule(Role.ADMIN, Scope.ADMIN),
+        Action.MANAGE_TEAM: Rule(Role.ADMIN, Scope.ADMIN),
+        Action.READ_AUDIT: Rule(Role.ADMIN, Scope.ADMIN),
+        Action.ADMINISTER: Rule(None, Scope.ADMIN),
+    }
+)
+ALL_SCOPES = frozenset(Scope)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a name for the record, and whether the installation's rule let them in."""
+    """Who asks, and what they may do.
+
+    Attributes:
+        name: for the record.
+        is_administrator: whether they may do everything in the installation.
+        roles: in the teams that they are a member of.
+        scopes: what their token is for.
+        targets: the teams (`vision`) and models (`vision/resnet50`) that their token is good for; empty for all.
+        token: how the token begins, None without one.
+        address: where the request came from.
+        request_id: of the request.
+    """
 
     name: str
-    trusted: bool = True
+    is_administrator: bool = False
+    roles: Mapping[str, Role] = field(default_factory=dict[str, Role])
+    scopes: frozenset[Scope] = ALL_SCOPES
+    targets: frozenset[str] = frozenset()
+    token: str | None = None
+    address: str | None = None
+    request_id: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who did it, for the record."""
+        return Actor(self.name, self.token, self.address, self.request_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +90,24 @@ class Resource:
 
     team: str | None = None
     model: str | None = None
+    visibility: Visibility = "team"
 
 
 def may(caller: Caller, action: Action, resource: Resource) -> bool:
-    """Return whether the caller may do this. One rule for now: whoever was let in may do everything."""
-    del action, resource
-    return caller.trusted
+    """Return whether the caller may do this."""
+    rule = RULES[action]
+    if rule.scope not in caller.scopes or not _is_target(caller, resource):
+        return False
+    if caller.is_administrator:
+        return True
+    role = caller.roles.get(resource.team or "")
+    if role is not None and rule.role is not None and role.reaches(rule.role):
+        return True
+    return action is Action.READ and resource.model is not None and resource.visibility == "everyone"
 
 
-def require(caller: Caller, action: Action, resource: Resource) -> None:
-    """Return when the caller may do this.
-
-    Raises:
-        PermissionDeniedError: they may not.
-    """
-    if not may(caller, action, resource):
-        raise PermissionDeniedError(f"{caller.name} may not {action.value.replace('_', ' ')} here.")
+def _is_target(caller: Caller, resource: Resource) -> bool:
+    """Return whether the caller's token is good for a resource."""
+    if not caller.targets:
+        return True
+    return resource.team in caller.targets or f"{resource.team}/{resource.model}" in caller.targets

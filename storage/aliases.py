@@ -2,7 +2,8 @@
 
 from registry.names import check_alias
 from registry.schema import AliasInfo, AliasMove, Page
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit, admit_to_alias
 from storage.metadata.aliases import Expected
 from storage.stores import Stores
 
@@ -13,7 +14,7 @@ def list_aliases(stores: Stores, caller: Caller, team: str, model: str) -> list[
     Raises:
         ModelNotFoundError: there is no such model.
     """
-    require(caller, Action.READ, Resource(team, model))
+    admit(stores, caller, Action.READ, team, model)
     return stores.catalog.list_aliases(team, model)
 
 
@@ -23,7 +24,7 @@ def get_alias(stores: Stores, caller: Caller, team: str, model: str, alias: str)
     Raises:
         ModelNotFoundError, AliasNotFoundError: there is no such model or alias.
     """
-    require(caller, Action.READ, Resource(team, model))
+    admit(stores, caller, Action.READ, team, model)
     return stores.catalog.get_alias(team, model, alias)
 
 
@@ -38,8 +39,8 @@ def move_alias(  # noqa: PLR0917 - an alias is named by three words
         PreconditionFailedError: somebody moved it since; the detail says who and when.
     """
     check_alias(alias)
-    require(caller, Action.MOVE_ALIAS, Resource(team, model))
-    return stores.catalog.move_alias(team, model, alias, version, expected=expected, by=caller.name, reason=reason)
+    admit_to_alias(stores, caller, team, model, alias)
+    return stores.catalog.move_alias(team, model, alias, version, expected=expected, by=caller.actor, reason=reason)
 
 
 def remove_alias(
@@ -51,8 +52,8 @@ def remove_alias(
         ModelNotFoundError, AliasNotFoundError: there is no such model or alias.
         PreconditionFailedError: somebody moved it since.
     """
-    require(caller, Action.MOVE_ALIAS, Resource(team, model))
-    stores.catalog.remove_alias(team, model, alias, expected=expected, by=caller.name, reason=reason)
+    admit_to_alias(stores, caller, team, model, alias)
+    stores.catalog.remove_alias(team, model, alias, expected=expected, by=caller.actor, reason=reason)
 
 
 def alias_history(  # noqa: PLR0917 - an alias is named by three words
@@ -64,5 +65,5 @@ def alias_history(  # noqa: PLR0917 - an alias is named by three words
         ModelNotFoundError, AliasNotFoundError: there is no such model, or it never had such an alias.
         InvalidCursorError: the cursor is not of this list.
     """
-    require(caller, Action.READ, Resource(team, model))
+    admit(stores, caller, Action.READ, team, model)
     return stores.catalog.alias_history(team, model, alias, cursor, limit)

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from registry.errors import BlobNotFoundError, ConfigurationError, ConflictError, DigestMismatchError, StorageFullError
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit
 from storage.blobs.base import check_location
 from storage.garbage import COLLECTOR_LEASE, sweep_locations
 from storage.metadata.dump import iter_dumped
@@ -43,7 +44,7 @@ def backup(stores: Stores, caller: Caller, folder: Path) -> Copied:
         ConflictError: garbage is being collected right now.
         BlobNotFoundError, DigestMismatchError: an object is missing or damaged; the backup is not finished.
     """
-    require(caller, Action.ADMINISTER, Resource())
+    admit(stores, caller, Action.ADMINISTER)
     lease = _Lease(stores)
     with lease.held(), _naming_disk_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ def restore(stores: Stores, caller: Caller, folder: Path) -> Copied:
         ConflictError: something was pushed here already.
         DigestMismatchError, BlobNotFoundError: an object of the backup is damaged or missing.
     """
-    require(caller, Action.ADMINISTER, Resource())
+    admit(stores, caller, Action.ADMINISTER)
     rows = folder / ROWS_FILE
     if not rows.is_file():
         raise ConfigurationError(f"{folder} holds no finished backup: there is no {ROWS_FILE}.")

@@ -5,7 +5,8 @@ from registry.compat.compare import compare
 from registry.compat.rename_map import Prefix, Rename
 from registry.compat.report import CompatibilityReport
 from registry.module_info import PretrainedConfig
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit
 from storage.architectures import check_bounds
 from storage.stores import Stores
 
@@ -35,7 +36,7 @@ def check_version(  # noqa: PLR0917 - a version is named by three words
         TooLargeError, InvalidMetadataError: one side is larger than the service compares.
         AmbiguousPrefixError, InvalidRequestError: see `compare`.
     """
-    require(caller, Action.READ, Resource(team, model))
+    admit(stores, caller, Action.READ, team, model)
     check_bounds(target)
     version = stores.catalog.get_version(team, model, selector)
     manifests = stores.catalog.get_manifests(team, model, str(version.number), path)

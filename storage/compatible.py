@@ -10,9 +10,11 @@ from registry.architecture import Architecture
 from registry.compat.placement import Placement, place
 from registry.compat.places import Target
 from registry.matches import CompatibleMatch, CompatibleVersion
-from storage.access import Action, Caller, Resource, may, require
+from storage.access import Caller
+from storage.admission import sight_of
 from storage.architectures import check_bounds
 from storage.metadata.architectures import ModelUse
+from storage.metadata.records import UseQuery
 from storage.shortlist import Candidate, StoredArchitecture, find_candidates, read_stored
 from storage.stores import Stores
 
@@ -40,7 +42,7 @@ def find_compatible(
     Raises:
         TooLargeError: the architecture is larger than the service compares.
     """
-    require(caller, Action.READ, Resource(team))
+    wanted = UseQuery(sight_of(caller), team, kind)
     check_bounds(architecture)
     target = Target(architecture)
     search = _Search(target, limit)
@@ -49,9 +51,9 @@ def find_compatible(
         batch = candidates[start : start + _BATCH]
         if search.is_over or batch[0].bound < search.floor:
             break
-        used = stores.catalog.find_used([each.architecture_id for each in batch], team=team, kind=kind)
+        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted)
         search.compare(read_stored(stores, target, [each for each in batch if each.architecture_id in used]))
-    uses = _readable_uses(stores, caller, [each.candidate for each in search.found[:limit]], team, kind)
+    uses = _uses(stores, [each.candidate for each in search.found[:limit]], wanted)
     return _describe(stores, search.found[:limit], uses)
 
 
@@ -107,15 +109,11 @@ class _Search:
                     self._in_vain = 0
 
 
-def _readable_uses(
-    stores: Stores, caller: Caller, candidates: Sequence[Candidate], team: str | None, kind: str | None
-) -> dict[int, list[ModelUse]]:
-    """Return the models that the caller may read and whose versions in use have the architectures, by those."""
+def _uses(stores: Stores, candidates: Sequence[Candidate], wanted: UseQuery) -> dict[int, list[ModelUse]]:
+    """Return the models whose versions in use have the architectures, by those."""
     found: defaultdict[int, list[ModelUse]] = defaultdict(list)
-    ids = [each.architecture_id for each in candidates]
-    for use in stores.catalog.find_model_uses(ids, team=team, kind=kind):
-        if may(caller, Action.READ, Resource(use.team, use.model)):
-            found[use.architecture_id].append(use)
+    for use in stores.catalog.find_model_uses([each.architecture_id for each in candidates], wanted):
+        found[use.architecture_id].append(use)
     return found
 
 

@@ -19,11 +19,13 @@ from registry.errors import (
 )
 from registry.formats.reader import HEAD_BYTES
 from registry.names import check_name, check_path, check_team, fold_path
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit
 from storage.blobs.base import BlobWriter, new_location
 from storage.garbage import sweep_locations
 from storage.metadata.records import Replay
 from storage.stores import Stores
+from storage.tokens import recheck
 
 LEASE = timedelta(minutes=2)
 """How long a push that gives no sign of life keeps its intents and its key; `Draft.beat` renews them."""
@@ -179,16 +181,27 @@ class Draft:
         return received
 
     def beat(self) -> None:
-        """Renew the intents and the key: the push is alive.
+        """Renew the intents and the key: the push is alive, and its caller may still push.
 
         Raises:
             UnavailableError: it was given up meanwhile.
+            AuthenticationRequiredError, AccessError, NotFoundError: they may no more.
         """
+        self.recheck()
         locations = self._locations()
         if locations:
             self.stores.catalog.extend_write(locations, _lease_end())
         if self.key is not None and self.replay is None:
             self.stores.catalog.extend_push(self.caller.name, self.team, self.model, self.key, _lease_end())
+
+    def recheck(self) -> None:
+        """Look whether the caller may still push: rights may be taken away while bytes come.
+
+        Raises:
+            AuthenticationRequiredError, PermissionDeniedError, ModelNotFoundError: they may not.
+        """
+        self.caller = recheck(self.stores, self.caller)
+        admit(self.stores, self.caller, Action.PUSH, self.team, self.model)
 
     def beat_when_due(self) -> None:
         """Beat once a minute, however often this is called."""
@@ -236,7 +249,7 @@ def begin(stores: Stores, caller: Caller, team: str, model: str, key: str | None
     """
     check_team(team)
     check_name(model, "model name")
-    require(caller, Action.PUSH, Resource(team, model))
+    admit(stores, caller, Action.PUSH, team, model)
     replay = None
     if key is not None:
         replay = stores.catalog.begin_push(caller.name, team, model, key, _lease_end())

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit
 from storage.stores import Stores
 
 COLLECTOR_LEASE = "collector"
@@ -40,7 +41,7 @@ def collect(stores: Stores, caller: Caller, *, dry_run: bool = False) -> Collect
 
     One process at a time does it, by a lease row.
     """
-    require(caller, Action.ADMINISTER, Resource())
+    admit(stores, caller, Action.ADMINISTER)
     if dry_run:
         found = stores.catalog.count_garbage(_now())
         return Collection(

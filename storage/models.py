@@ -2,7 +2,8 @@
 
 from registry.names import check_name, check_team
 from registry.schema import ModelCreate, ModelInfo, ModelUpdate, Page
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit, sight_of
 from storage.metadata.records import ModelQuery
 from storage.stores import Stores
 
@@ -16,8 +17,8 @@ def create_model(stores: Stores, caller: Caller, team: str, name: str, create: M
     """
     check_team(team)
     check_name(name, "model name")
-    require(caller, Action.PUSH, Resource(team, name))
-    return stores.catalog.create_model(team, name, create, caller.name)
+    admit(stores, caller, Action.PUSH, team, name)
+    return stores.catalog.create_model(team, name, create, caller.actor)
 
 
 def get_model(stores: Stores, caller: Caller, team: str, name: str) -> ModelInfo:
@@ -26,7 +27,7 @@ def get_model(stores: Stores, caller: Caller, team: str, name: str) -> ModelInfo
     Raises:
         ModelNotFoundError: there is none; the detail says which name was perhaps meant.
     """
-    require(caller, Action.READ, Resource(team, name))
+    admit(stores, caller, Action.READ, team, name)
     return stores.catalog.get_model(team, name)
 
 
@@ -36,8 +37,7 @@ def list_models(stores: Stores, caller: Caller, query: ModelQuery, cursor: str |
     Raises:
         InvalidRequestError, InvalidCursorError: no such sort, limit or cursor.
     """
-    require(caller, Action.READ, Resource(query.team))
-    return stores.catalog.list_models(query, cursor, limit)
+    return stores.catalog.list_models(sight_of(caller), query, cursor, limit)
 
 
 def update_model(stores: Stores, caller: Caller, team: str, name: str, update: ModelUpdate) -> ModelInfo:
@@ -47,8 +47,8 @@ def update_model(stores: Stores, caller: Caller, team: str, name: str, update: M
         ModelNotFoundError: there is none.
         InvalidMetadataError: it would have too many tags.
     """
-    require(caller, Action.ANNOTATE, Resource(team, name))
-    return stores.catalog.update_model(team, name, update, caller.name)
+    admit(stores, caller, Action.ANNOTATE, team, name)
+    return stores.catalog.update_model(team, name, update, caller.actor)
 
 
 def delete_model(stores: Stores, caller: Caller, team: str, name: str) -> ModelInfo:
@@ -57,8 +57,8 @@ def delete_model(stores: Stores, caller: Caller, team: str, name: str) -> ModelI
     Raises:
         ModelNotFoundError: there is none.
     """
-    require(caller, Action.DELETE, Resource(team, name))
-    return stores.catalog.delete_model(team, name, caller.name)
+    admit(stores, caller, Action.DELETE, team, name)
+    return stores.catalog.delete_model(team, name, caller.actor)
 
 
 def restore_model(stores: Stores, caller: Caller, team: str, name: str) -> ModelInfo:
@@ -68,5 +68,5 @@ def restore_model(stores: Stores, caller: Caller, team: str, name: str) -> Model
         ModelNotFoundError: there never was one.
         NotDeletedError: it is live.
     """
-    require(caller, Action.DELETE, Resource(team, name))
-    return stores.catalog.restore_model(team, name, caller.name)
+    admit(stores, caller, Action.DELETE, team, name)
+    return stores.catalog.restore_model(team, name, caller.actor)

@@ -14,14 +14,17 @@ from registry.errors import (
 )
 from registry.names import Reference, check_alias, check_path
 from registry.schema import VersionCreate, VersionInfo
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit, admit_to_alias, reaches
 from storage.draft import Draft, Received
 from storage.metadata.records import NewVersion
 from storage.stores import Stores
 from storage.verify import Verified, verify
 
 
-def check_metadata(stores: Stores, caller: Caller, team: str, metadata: VersionCreate) -> tuple[str, str, int] | None:
+def check_metadata(
+    stores: Stores, caller: Caller, team: str, model: str, metadata: VersionCreate
+) -> tuple[str, str, int] | None:
     """Return team, model and number of the base, when what is said of a version can be so. Nothing is changed.
 
     Raises:
@@ -30,6 +33,7 @@ def check_metadata(stores: Stores, caller: Caller, team: str, metadata: VersionC
     """
     for alias in metadata.aliases:
         check_alias(alias)
+        admit_to_alias(stores, caller, team, model, alias)
     for path in (*metadata.artifacts, *([metadata.primary] if metadata.primary else [])):
         check_path(path)
     if metadata.base is None:
@@ -37,7 +41,7 @@ def check_metadata(stores: Stores, caller: Caller, team: str, metadata: VersionC
     reference = Reference.parse(metadata.base, team)
     if reference.path is not None or reference.team is None:
         raise InvalidReferenceError(f"The base {metadata.base!r} is a version, such as `{team}/{reference.model}:3`.")
-    require(caller, Action.READ, Resource(reference.team, reference.model))
+    admit(stores, caller, Action.READ, reference.team, reference.model)
     version = stores.catalog.get_version(reference.team, reference.model, reference.selector)
     return version.team, version.model, version.number
 
@@ -52,7 +56,7 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
         IdempotencyKeyReusedError: the key came before with other content or metadata.
         InvalidMetadataError, NotFoundError: what is said of the version cannot be so.
     """
-    require(draft.caller, Action.PUSH, Resource(draft.team, draft.model))
+    draft.recheck()
     if not draft.received:
         raise IncompleteUploadError(
             "No file came. A version has at least one; send it as a form field with a filename."
@@ -61,13 +65,25 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
     fingerprint = _fingerprint(metadata, draft.received)
     if draft.replay is not None:
         return _replay(draft, draft.replay.number, draft.replay.fingerprint, fingerprint)
-    base = check_metadata(draft.stores, draft.caller, draft.team, metadata)
-    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due)
+    base = check_metadata(draft.stores, draft.caller, draft.team, draft.model, metadata)
+    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due, _why_no_code(draft))
     _make_marks(draft.stores, verified)
     draft.beat()
     version = draft.stores.catalog.publish(_new_version(draft, metadata, verified, base, fingerprint))
     draft.finish()
     return version
+
+
+def _why_no_code(draft: Draft) -> str | None:
+    """Return why nothing may be pushed here that runs code when it is loaded; None where it may."""
+    if not draft.stores.allow_code:
+        return "this installation takes tensors only"
+    rules = draft.stores.catalog.find_team(draft.team)
+    if rules is None or reaches(draft.caller, draft.team, rules.code_pushed_by):
+        return None
+    if rules.code_pushed_by is None:
+        return f"{draft.team} takes tensors only"
+    return f"{draft.team} takes that from those with the role `{rules.code_pushed_by}` only"
 
 
 def _new_version(
@@ -76,7 +92,7 @@ def _new_version(
     return NewVersion(
         team=draft.team,
         model=draft.model,
-        created_by=draft.caller.name,
+        by=draft.caller.actor,
         metadata=metadata,
         artifacts=verified.artifacts,
         kind=verified.kind,

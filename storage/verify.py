@@ -52,7 +52,9 @@ class Verified:
     uses: tuple[NewArchitectureUse, ...]
 
 
-def verify(stores: Stores, received: Sequence[Received], primary: str | None, beat: Callable[[], None]) -> Verified:
+def verify(
+    stores: Stores, received: Sequence[Received], primary: str | None, beat: Callable[[], None], no_code: str | None
+) -> Verified:
     """Return what was received as the artifacts of a version.
 
     Args:
@@ -60,10 +62,11 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
         received: at least one.
         primary: the path of the artifact that is to be the state_dict.
         beat: called now and then, for whoever must say that this push is alive.
+        no_code: why nothing is taken that runs code when it is loaded; None where it is.
 
     Raises:
         MalformedArtifactError: weights that cannot be read strictly.
-        UnsafeArtifactError: loading one would do harm, or runs code and this installation takes none.
+        UnsafeArtifactError: loading one would do harm, or runs code and none is taken.
         NoWeightsError: `primary` holds no weights.
         BlobStoreUnavailableError: the store gives back other weights than it took.
     """
@@ -72,8 +75,8 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
     for each in received:
         beat()
         if each.path in distributed:
-            _refuse_harm(stores, each)
-        elif (inspection := _inspect(stores, each, is_only=len(received) == 1)) is not None:
+            _refuse_harm(stores, each, no_code)
+        elif (inspection := _inspect(stores, each, no_code, is_only=len(received) == 1)) is not None:
             inspections[each.path] = inspection
     groups = _find_groups(stores, received, inspections)
     artifacts: list[NewArtifact] = []
@@ -93,7 +96,7 @@ def verify(stores: Stores, received: Sequence[Received], primary: str | None, be
     )
 
 
-def _inspect(stores: Stores, received: Received, *, is_only: bool) -> Inspection | None:
+def _inspect(stores: Stores, received: Received, no_code: str | None, *, is_only: bool) -> Inspection | None:
     """Return what a weight file holds, None for a file that is no weights."""
     says_weights = has_weights_name(received.path) or looks_like_weights(received.head)
     if not (is_only or says_weights):
@@ -111,23 +114,22 @@ def _inspect(stores: Stores, received: Received, *, is_only: bool) -> Inspection
             path=received.path,
             **_why(inspection.foreign_globals, inspection.reasons),
         )
-    if inspection.trust == "code" and not stores.allow_code:
-        raise _takes_no_code(received.path, inspection.foreign_globals, inspection.reasons)
+    if inspection.trust == "code" and no_code is not None:
+        raise _takes_no_code(received.path, no_code, inspection.foreign_globals, inspection.reasons)
     return inspection
 
 
-def _refuse_harm(stores: Stores, received: Received) -> None:
+def _refuse_harm(stores: Stores, received: Received, no_code: str | None) -> None:
     """Refuse what is unsafe in a file of a distributed checkpoint, which is no weight file that could be read."""
     with suppress(MalformedArtifactError):
-        _inspect(stores, received, is_only=True)
-    if not stores.allow_code:
-        raise _takes_no_code(received.path, [], [_DISTRIBUTED_REASON])
+        _inspect(stores, received, no_code, is_only=True)
+    if no_code is not None:
+        raise _takes_no_code(received.path, no_code, [], [_DISTRIBUTED_REASON])
 
 
-def _takes_no_code(path: str, names: list[str], reasons: list[str]) -> UnsafeArtifactError:
+def _takes_no_code(path: str, why: str, names: list[str], reasons: list[str]) -> UnsafeArtifactError:
     return UnsafeArtifactError(
-        f"{path} runs code when it is loaded, and this installation takes tensors only. Push its state_dict instead, "
-        "best as safetensors.",
+        f"{path} runs code when it is loaded, and {why}. Push its state_dict instead, best as safetensors.",
         path=path,
         **_why(names, reasons),
     )

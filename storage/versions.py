@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from registry.schema import AnnotationsUpdate, Page, VersionInfo
-from storage.access import Action, Caller, Resource, require
+from storage.access import Action, Caller
+from storage.admission import admit
 from storage.metadata.records import Purged
 from storage.stores import Stores
 
@@ -26,7 +27,7 @@ def list_versions(
         ModelNotFoundError: there is no such model.
         InvalidRequestError, InvalidCursorError: no such sort, limit or cursor.
     """
-    require(caller, Action.READ, Resource(team, model))
+    admit(stores, caller, Action.READ, team, model)
     return stores.catalog.list_versions(
         team, model, sort=sort, cursor=cursor, limit=limit, include_deleted=include_deleted, tags=tags
     )
@@ -48,9 +49,9 @@ def annotate(  # noqa: PLR0917 - a version is named by three words
         PreconditionFailedError: somebody changed them since.
         InvalidMetadataError: there would be too many.
     """
-    require(caller, Action.ANNOTATE, Resource(team, model))
+    admit(stores, caller, Action.ANNOTATE, team, model)
     number = _number(stores, team, model, selector)
-    return stores.catalog.annotate(team, model, number, update, expected_revision, caller.name)
+    return stores.catalog.annotate(team, model, number, update, expected_revision, caller.actor)
 
 
 def delete_version(stores: Stores, caller: Caller, team: str, model: str, selector: str) -> VersionInfo:
@@ -60,8 +61,8 @@ def delete_version(stores: Stores, caller: Caller, team: str, model: str, select
         ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: there is no such live version.
         VersionInUseError: an alias points at it.
     """
-    require(caller, Action.DELETE, Resource(team, model))
-    return stores.catalog.delete_version(team, model, _number(stores, team, model, selector), caller.name)
+    admit(stores, caller, Action.DELETE, team, model)
+    return stores.catalog.delete_version(team, model, _number(stores, team, model, selector), caller.actor)
 
 
 def restore_version(stores: Stores, caller: Caller, team: str, model: str, number: int) -> VersionInfo:
@@ -71,8 +72,8 @@ def restore_version(stores: Stores, caller: Caller, team: str, model: str, numbe
         ModelNotFoundError, VersionNotFoundError: there never was one.
         NotDeletedError: it is live, or purged.
     """
-    require(caller, Action.DELETE, Resource(team, model))
-    return stores.catalog.restore_version(team, model, number, caller.name)
+    admit(stores, caller, Action.DELETE, team, model)
+    return stores.catalog.restore_version(team, model, number, caller.actor)
 
 
 def purge_version(  # noqa: PLR0917 - a version is named by three words
@@ -84,8 +85,8 @@ def purge_version(  # noqa: PLR0917 - a version is named by three words
         ModelNotFoundError, VersionNotFoundError: there never was one.
         NotDeletedError: it is live, or purged already.
     """
-    require(caller, Action.PURGE, Resource(team, model))
-    return stores.catalog.purge_version(team, model, number, caller.name, reason)
+    admit(stores, caller, Action.PURGE, team, model)
+    return stores.catalog.purge_version(team, model, number, caller.actor, reason)
 
 
 def _number(stores: Stores, team: str, model: str, selector: str) -> int:

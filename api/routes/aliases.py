@@ -6,22 +6,24 @@ from fastapi import APIRouter, Query, Response
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep
+from api.needs import needs
 from api.responses import problems
 from registry.schema import AliasInfo, AliasMove, AliasUpdate, Page
 from storage import aliases
+from storage.access import Action
 
 router = APIRouter(tags=["aliases"], route_class=BoundedRoute)
 _ALIASES = "/models/{team}/{model}/aliases"
 _ALIAS = _ALIASES + "/{alias}"
 
 
-@router.get(_ALIASES, operation_id="list_aliases")
+@router.get(_ALIASES, operation_id="list_aliases", **needs(Action.READ))
 def list_aliases(stores: StoresDep, caller: CallerDep, team: str, model: str) -> Page[AliasInfo]:
     """List a model's aliases by name."""
     return Page[AliasInfo](items=aliases.list_aliases(stores, caller, team, model))
 
 
-@router.get(_ALIAS, operation_id="get_alias")
+@router.get(_ALIAS, operation_id="get_alias", **needs(Action.READ))
 def get_alias(stores: StoresDep, caller: CallerDep, response: Response, team: str, model: str, alias: str) -> AliasInfo:
     """Return where an alias points; the ETag is its revision."""
     found = aliases.get_alias(stores, caller, team, model, alias)
@@ -29,7 +31,7 @@ def get_alias(stores: StoresDep, caller: CallerDep, response: Response, team: st
     return found
 
 
-@router.put(_ALIAS, operation_id="move_alias", responses=problems(412, 428))
+@router.put(_ALIAS, operation_id="move_alias", responses=problems(412, 428), **needs(Action.MOVE_ALIAS))
 def move_alias(
     stores: StoresDep,
     caller: CallerDep,
@@ -48,7 +50,9 @@ def move_alias(
     return moved
 
 
-@router.delete(_ALIAS, status_code=204, operation_id="remove_alias", responses=problems(412, 428))
+@router.delete(
+    _ALIAS, status_code=204, operation_id="remove_alias", responses=problems(412, 428), **needs(Action.MOVE_ALIAS)
+)
 def remove_alias(
     stores: StoresDep,
     caller: CallerDep,
@@ -62,7 +66,7 @@ def remove_alias(
     aliases.remove_alias(stores, caller, team, model, alias, expected=expected, reason=reason)
 
 
-@router.get(_ALIAS + "/history", operation_id="list_alias_moves")
+@router.get(_ALIAS + "/history", operation_id="list_alias_moves", **needs(Action.READ))
 def list_alias_moves(
     stores: StoresDep,
     caller: CallerDep,

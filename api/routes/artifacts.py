@@ -8,10 +8,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from api.deps import CallerDep, ServiceDep
+from api.needs import needs
 from api.ranges import read_ahead, select, start
 from api.responses import problems
+from storage.access import Action
 from storage.metadata.records import StoredArtifact
-from storage.read import get_artifact, iter_range
+from storage.read import get_artifact, iter_range, iter_while_admitted, open_artifact
 
 router = APIRouter(tags=["artifacts"])
 _PATH = "/models/{team}/{model}/versions/{version}/artifacts/{path:path}"
@@ -24,13 +26,17 @@ _ANSWERS = {206: {"description": "The range that was asked for", **_BYTES}, 304:
     operation_id="download_artifact",
     response_class=StreamingResponse,
     responses={200: _BYTES, **_ANSWERS, **problems(416)},
+    **needs(Action.READ),
 )
-@router.head(_PATH, operation_id="head_artifact", response_class=Response, responses={304: _ANSWERS[304]})
+@router.head(
+    _PATH, operation_id="head_artifact", response_class=Response, responses={304: _ANSWERS[304]}, **needs(Action.READ)
+)
 async def download_artifact(
     request: Request, service: ServiceDep, caller: CallerDep, team: str, model: str, version: str, path: str
 ) -> Response:
     """Return the bytes of an artifact; honours `Range`, `If-Range` and `If-None-Match`."""
-    artifact = await run_in_threadpool(get_artifact, service.stores, caller, team, model, version, path)
+    find = get_artifact if request.method == "HEAD" else open_artifact
+    artifact = await run_in_threadpool(find, service.stores, caller, team, model, version, path)
     headers = _headers(artifact, f"{team}/{model}:{artifact.version_number}")
     size_bytes = artifact.info.size_bytes
     chosen = select(request.method, request.headers, headers["ETag"], size_bytes)
@@ -42,6 +48,7 @@ async def download_artifact(
     if request.method == "HEAD":
         return Response(status_code=chosen.status, headers=headers, media_type="application/octet-stream")
     pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
+    pieces = iter_while_admitted(service.stores, caller, team, model, pieces)
     body = await start(read_ahead(pieces, service.downloads))
     return StreamingResponse(body, chosen.status, headers, media_type="application/octet-stream")
 

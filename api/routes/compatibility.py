@@ -7,7 +7,9 @@ from fastapi.responses import JSONResponse
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, StoresDep
+from api.needs import needs
 from registry.matches import CheckQuery, CompatibleMatches, CompatibleQuery
+from storage.access import Action
 from storage.architectures import read_architecture
 from storage.check import check_version
 from storage.compatible import find_compatible
@@ -29,6 +31,7 @@ _REPORT: dict[str, Any] = {"description": "The report", "content": {"application
     operation_id="check_version",
     response_class=JSONResponse,
     responses={200: _REPORT},
+    **needs(Action.READ),
 )
 def check(
     stores: StoresDep, caller: CallerDep, team: str, model: str, version: Selector, query: CheckQuery
@@ -40,7 +43,7 @@ def check(
     return JSONResponse(report.to_json())
 
 
-@router.post("/compatible", operation_id="find_compatible")
+@router.post("/compatible", operation_id="find_compatible", **needs(Action.READ))
 def compatible(stores: StoresDep, caller: CallerDep, query: CompatibleQuery) -> CompatibleMatches:
     """Find the versions that would load into an architecture or a submodule of it, the best first."""
     target = read_architecture(query.architecture)

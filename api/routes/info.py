@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from api.deps import CallerDep, ServiceDep
+from api.needs import needs
 from api.version import VERSION
 from registry.schema import ServiceInfo
 from storage.read import get_registry_id
@@ -11,7 +12,7 @@ router = APIRouter(tags=["service"])
 CAPABILITIES = ["one-shot-upload", "ranges", "aliases", "annotations", "manifests", "idempotency-keys"]
 
 
-@router.get("/api/v1", operation_id="get_service_info")
+@router.get("/api/v1", operation_id="get_service_info", **needs(None))
 def get_service_info(service: ServiceDep, caller: CallerDep) -> ServiceInfo:
     """Return the service's version, capabilities and limits."""
     return ServiceInfo(

@@ -6,16 +6,18 @@ from fastapi import APIRouter, Query, Response
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, Limit, StoresDep, TagsDep
+from api.needs import needs
 from api.responses import problems
 from registry.schema import ModelCreate, ModelInfo, ModelUpdate, Page
 from storage import models
+from storage.access import Action
 from storage.metadata.records import ModelQuery
 
 router = APIRouter(tags=["models"], route_class=BoundedRoute)
 Text = Annotated[str | None, Query(max_length=500)]
 
 
-@router.get("/models", operation_id="list_models")
+@router.get("/models", operation_id="list_models", **needs(Action.READ))
 def list_models(
     stores: StoresDep,
     caller: CallerDep,
@@ -32,7 +34,13 @@ def list_models(
     return models.list_models(stores, caller, query, cursor, limit)
 
 
-@router.put("/models/{team}/{model}", status_code=201, operation_id="create_model", responses=problems(409))
+@router.put(
+    "/models/{team}/{model}",
+    status_code=201,
+    operation_id="create_model",
+    responses=problems(409),
+    **needs(Action.PUSH),
+)
 def create_model(
     stores: StoresDep, caller: CallerDep, response: Response, team: str, model: str, create: ModelCreate | None = None
 ) -> ModelInfo:
@@ -42,25 +50,27 @@ def create_model(
     return created
 
 
-@router.get("/models/{team}/{model}", operation_id="get_model")
+@router.get("/models/{team}/{model}", operation_id="get_model", **needs(Action.READ))
 def get_model(stores: StoresDep, caller: CallerDep, team: str, model: str) -> ModelInfo:
     """Return a model."""
     return models.get_model(stores, caller, team, model)
 
 
-@router.patch("/models/{team}/{model}", operation_id="update_model")
+@router.patch("/models/{team}/{model}", operation_id="update_model", **needs(Action.ANNOTATE))
 def update_model(stores: StoresDep, caller: CallerDep, team: str, model: str, update: ModelUpdate) -> ModelInfo:
     """Change a model's description and tags; what is left out stays."""
     return models.update_model(stores, caller, team, model, update)
 
 
-@router.delete("/models/{team}/{model}", operation_id="delete_model")
+@router.delete("/models/{team}/{model}", operation_id="delete_model", **needs(Action.DELETE))
 def delete_model(stores: StoresDep, caller: CallerDep, team: str, model: str) -> ModelInfo:
     """Hide a model with all its versions; `restore` brings it back."""
     return models.delete_model(stores, caller, team, model)
 
 
-@router.post("/models/{team}/{model}/restore", operation_id="restore_model", responses=problems(409))
+@router.post(
+    "/models/{team}/{model}/restore", operation_id="restore_model", responses=problems(409), **needs(Action.DELETE)
+)
 def restore_model(stores: StoresDep, caller: CallerDep, team: str, model: str) -> ModelInfo:
     """Show a deleted model again."""
     return models.restore_model(stores, caller, team, model)

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from api.deps import CallerDep, ServiceDep
 from api.metadata import read_fields, read_repr_digest
 from api.multipart import receive_form
+from api.needs import needs
 from api.receive import check_announced_size, receive_body, receiving
 from api.responses import FILE_PUSH, FORM_PUSH, problems
 from registry.names import check_path
 from registry.schema import VersionInfo
+from storage.access import Action
 
 router = APIRouter(tags=["push"])
 IdempotencyKey = Annotated[str | None, Header(description="makes a repeated push return the first one's version")]
@@ -22,7 +24,7 @@ _FAILURES = problems(409, 507)
     status_code=201,
     operation_id="upload_file",
     responses=_FAILURES,
-    openapi_extra=FILE_PUSH,
+    **needs(Action.PUSH, **FILE_PUSH),
 )
 async def upload_file(
     request: Request,
@@ -54,7 +56,7 @@ async def upload_file(
     status_code=201,
     operation_id="push_version",
     responses=_FAILURES,
-    openapi_extra=FORM_PUSH,
+    **needs(Action.PUSH, **FORM_PUSH),
 )
 async def push_version(
     request: Request,

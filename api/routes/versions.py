@@ -7,10 +7,12 @@ from pydantic import BaseModel, Field
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep, TagsDep
+from api.needs import needs
 from api.responses import problems
 from registry.errors import PreconditionFailedError
 from registry.schema import AnnotationsUpdate, Page, VersionInfo, VersionManifest, WireModel
 from storage import read, versions
+from storage.access import Action
 
 router = APIRouter(tags=["versions"], route_class=BoundedRoute)
 _VERSIONS = "/models/{team}/{model}/versions"
@@ -33,7 +35,7 @@ class PurgeInfo(BaseModel):
     still_held_bytes: int
 
 
-@router.get(_VERSIONS, operation_id="list_versions")
+@router.get(_VERSIONS, operation_id="list_versions", **needs(Action.READ))
 def list_versions(
     stores: StoresDep,
     caller: CallerDep,
@@ -51,7 +53,7 @@ def list_versions(
     )
 
 
-@router.get(_VERSION, operation_id="get_version")
+@router.get(_VERSION, operation_id="get_version", **needs(Action.READ))
 def get_version(
     stores: StoresDep,
     caller: CallerDep,
@@ -67,7 +69,7 @@ def get_version(
     return found
 
 
-@router.patch(_VERSION, operation_id="annotate_version", responses=problems(412, 428))
+@router.patch(_VERSION, operation_id="annotate_version", responses=problems(412, 428), **needs(Action.ANNOTATE))
 def annotate_version(
     stores: StoresDep,
     caller: CallerDep,
@@ -87,19 +89,19 @@ def annotate_version(
     return changed
 
 
-@router.delete(_VERSION, operation_id="delete_version", responses=problems(409))
+@router.delete(_VERSION, operation_id="delete_version", responses=problems(409), **needs(Action.DELETE))
 def delete_version(stores: StoresDep, caller: CallerDep, team: str, model: str, version: Selector) -> VersionInfo:
     """Hide a version and keep its bytes; `restore` brings it back."""
     return versions.delete_version(stores, caller, team, model, version)
 
 
-@router.post(_NUMBER + "/restore", operation_id="restore_version", responses=problems(409))
+@router.post(_NUMBER + "/restore", operation_id="restore_version", responses=problems(409), **needs(Action.DELETE))
 def restore_version(stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number) -> VersionInfo:
     """Show a deleted version again."""
     return versions.restore_version(stores, caller, team, model, number)
 
 
-@router.post(_NUMBER + "/purge", operation_id="purge_version", responses=problems(409))
+@router.post(_NUMBER + "/purge", operation_id="purge_version", responses=problems(409), **needs(Action.PURGE))
 def purge_version(
     stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number, purge: PurgeCreate
 ) -> PurgeInfo:
@@ -108,7 +110,7 @@ def purge_version(
     return PurgeInfo(freed_bytes=purged.freed_bytes, still_held_bytes=purged.still_held_bytes)
 
 
-@router.get(_VERSION + "/manifest", operation_id="get_manifest")
+@router.get(_VERSION + "/manifest", operation_id="get_manifest", **needs(Action.READ))
 def get_manifest(
     stores: StoresDep,
     caller: CallerDep,

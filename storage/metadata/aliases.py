@@ -7,8 +7,10 @@ from sqlalchemy.orm import Session
 
 from registry.errors import PreconditionFailedError
 from registry.schema import AliasInfo, AliasMove, Page
+from storage.metadata.audit import record
 from storage.metadata.lookup import alias_not_found, get_model, get_version_number, lock_model
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.records import Actor
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.shapes import alias_info, alias_move
 from storage.metadata.tables import AliasMoveRow, AliasRow, ModelRow
@@ -31,7 +33,7 @@ class Aliases(Transactional):
         version: int,
         *,
         expected: Expected,
-        by: str,
+        by: Actor,
         reason: str = "",
     ) -> AliasInfo:
         """Point an alias at a live version if it is still what the caller expects.
@@ -56,7 +58,7 @@ class Aliases(Transactional):
         alias: str,
         *,
         expected: Expected = "any",
-        by: str,
+        by: Actor,
         reason: str = "",
     ) -> None:
         """Remove an alias if it is still what the caller expects.
@@ -124,7 +126,9 @@ def find_alias(session: Session, model: ModelRow, alias: str) -> AliasRow | None
     return session.get(AliasRow, (model.id, alias), populate_existing=True)
 
 
-def point_alias(session: Session, model: ModelRow, alias: str, number: int | None, *, by: str, reason: str) -> AliasRow:
+def point_alias(
+    session: Session, model: ModelRow, alias: str, number: int | None, *, by: Actor, reason: str
+) -> AliasRow:
     """Point an alias at a version, or nowhere, and record the move. The caller holds the lock of the model's row."""
     now = utc_now()
     row = find_alias(session, model, alias)
@@ -135,7 +139,7 @@ def point_alias(session: Session, model: ModelRow, alias: str, number: int | Non
     row.number = number
     row.revision += 1
     row.updated_at = now
-    row.updated_by = by
+    row.updated_by = by.name
     session.flush()
     session.execute(
         insert(AliasMoveRow).values(
@@ -145,10 +149,12 @@ def point_alias(session: Session, model: ModelRow, alias: str, number: int | Non
             from_number=before,
             to_number=number,
             moved_at=now,
-            moved_by=by,
+            moved_by=by.name,
             reason=reason,
         )
     )
+    moved = {"alias": alias, "from": before, "to": number, "reason": reason}
+    record(session, by, "alias.move", team=model.team, model=model.name, version=number, **moved)
     return row
 
 

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from registry.errors import InvalidMetadataError, PreconditionFailedError
 from registry.schema import MAX_METRICS, MAX_TAGS, AnnotationsUpdate, VersionInfo
+from storage.metadata.audit import record
 from storage.metadata.lookup import find_latest, get_model, get_version_number, lock_model
-from storage.metadata.records import AnnotationChange
+from storage.metadata.records import Actor, AnnotationChange
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.shapes import version_info
 from storage.metadata.tables import (
@@ -37,7 +38,7 @@ class AnnotationRecords(Transactional):
         number: int,
         update: AnnotationsUpdate,
         expected_revision: int | None,
-        by: str,
+        by: Actor,
     ) -> VersionInfo:
         """Change annotations if they are still what the caller expects (None: whatever they are).
 
@@ -66,8 +67,9 @@ class AnnotationRecords(Transactional):
             annotations.deprecated = update.deprecated
         annotations.revision += 1
         annotations.updated_at = row.updated_at = now
-        annotations.updated_by = by
+        annotations.updated_by = by.name
         record_change(session, annotations, changes)
+        record(session, by, "version.annotate", team=team, model=model, version=number, revision=annotations.revision)
         row.latest = find_latest(session, row)
         return version_info(session, row, version)
 

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from registry.matches import CompatibleVersion
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
-from storage.metadata.records import NewArchitecture, NewVersion
+from storage.metadata.lookup import visible
+from storage.metadata.records import NewArchitecture, NewVersion, UseQuery
 from storage.metadata.session import Transactional, insert_for, reads
 from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
 
@@ -96,24 +97,20 @@ class Architectures(Transactional):
         return [Sharing(*each) for each in session.execute(query)]
 
     @reads
-    def find_used(
-        self, session: Session, architecture_ids: Collection[int], *, team: str | None, kind: str | None
-    ) -> set[int]:
+    def find_used(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> set[int]:
         """Return which of the architectures any version in use has: for each, the first such version ends the look."""
-        use = _in_use(select(ArchitectureUseRow.version_id), team, kind)
+        use = _in_use(select(ArchitectureUseRow.version_id), wanted)
         any_use = use.where(ArchitectureUseRow.architecture_id == ArchitectureRow.id).correlate(ArchitectureRow)
         query = select(ArchitectureRow.id).where(ArchitectureRow.id.in_(architecture_ids), any_use.exists())
         return set(session.scalars(query))
 
     @reads
-    def find_model_uses(
-        self, session: Session, architecture_ids: Collection[int], *, team: str | None, kind: str | None
-    ) -> list[ModelUse]:
+    def find_model_uses(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> list[ModelUse]:
         """Return the models with versions in use that have one of the architectures: reads all those versions."""
         columns = (ArchitectureUseRow.architecture_id, ModelRow.team, ModelRow.name)
         counts = (func.count(VersionRow.id.distinct()), func.max(VersionRow.id))
         query = (
-            _in_use(select(*columns, *counts), team, kind)
+            _in_use(select(*columns, *counts), wanted)
             .where(ArchitectureUseRow.architecture_id.in_(architecture_ids))
             .group_by(*columns, ModelRow.id)
         )
@@ -165,18 +162,18 @@ class Architectures(Transactional):
         return {row.digest: row.document for row in session.execute(query)}
 
 
-def _in_use(query: Select[*ColumnsT], team: str | None, kind: str | None) -> Select[*ColumnsT]:
-    """Return a query over uses that is left with the versions in use, of one team or kind where one is given."""
+def _in_use(query: Select[*ColumnsT], wanted: UseQuery) -> Select[*ColumnsT]:
+    """Return a query over uses that is left with the versions in use that are wanted."""
     query = (
         query.join_from(ArchitectureUseRow, ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
         .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
         .join(AnnotationsRow, AnnotationsRow.version_id == VersionRow.id)
         .where(ModelRow.deleted_at.is_(None), VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
-        .where(AnnotationsRow.deprecated.is_(None))
+        .where(AnnotationsRow.deprecated.is_(None), *visible(wanted.sight))
     )
-    if team is not None:
-        query = query.where(ModelRow.team == team)
-    return query if kind is None else query.where(VersionRow.kind == kind)
+    if wanted.team is not None:
+        query = query.where(ModelRow.team == wanted.team)
+    return query if wanted.kind is None else query.where(VersionRow.kind == wanted.kind)
 
 
 def record_uses(session: Session, new: NewVersion, model: ModelRow, version: VersionRow) -> None:

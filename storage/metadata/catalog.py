@@ -9,6 +9,7 @@ from storage.metadata.aliases import Aliases
 from storage.metadata.annotations import AnnotationRecords
 from storage.metadata.architectures import Architectures
 from storage.metadata.artifacts import Artifacts
+from storage.metadata.audit import AuditRecords
 from storage.metadata.dump import Dumps
 from storage.metadata.garbage import Garbage
 from storage.metadata.migrate import find_revision, head_revision
@@ -17,11 +18,27 @@ from storage.metadata.publishing import Publishing
 from storage.metadata.pushes import Pushes
 from storage.metadata.session import Database, reads
 from storage.metadata.tables import RegistryRow
+from storage.metadata.teams import Teams
+from storage.metadata.tokens import Tokens
+from storage.metadata.users import Users
 from storage.metadata.versions import Versions
 
 
 class Catalog(
-    Models, Versions, AnnotationRecords, Aliases, Pushes, Publishing, Artifacts, Architectures, Garbage, Dumps
+    Models,
+    Versions,
+    AnnotationRecords,
+    Aliases,
+    Pushes,
+    Publishing,
+    Artifacts,
+    Architectures,
+    Garbage,
+    Dumps,
+    Teams,
+    Users,
+    Tokens,
+    AuditRecords,
 ):
     """What the registry knows. Every method may be called from several threads at once.
 

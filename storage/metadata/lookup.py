@@ -4,11 +4,12 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from sqlalchemy import Select, select
+from sqlalchemy import ColumnElement, Select, select, tuple_
 from sqlalchemy.orm import Session
 
 from registry.digest import is_digest
 from registry.errors import AliasNotFoundError, ModelNotFoundError, VersionNotFoundError
+from storage.metadata.records import Sight
 from storage.metadata.tables import AliasRow, AnnotationsRow, ArtifactRow, ModelRow, VersionRow
 
 MAX_SUGGESTIONS = 20
@@ -19,6 +20,18 @@ _NUMBER = re.compile(r"v?([0-9]{1,18})")
 def find_model(session: Session, team: str, name: str) -> ModelRow | None:
     """Return the row of a model, live or deleted."""
     return session.scalars(select(ModelRow).where(ModelRow.team == team, ModelRow.name == name)).one_or_none()
+
+
+def visible(sight: Sight) -> list[ColumnElement[bool]]:
+    """Return the conditions of the models that somebody may read."""
+    conditions: list[ColumnElement[bool]] = []
+    if not sight.everything:
+        conditions.append(ModelRow.team.in_(sight.teams) | (ModelRow.visibility == "everyone"))
+    if sight.targets:
+        models = [tuple(each.split("/", 1)) for each in sight.targets if "/" in each]
+        teams = [each for each in sight.targets if "/" not in each]
+        conditions.append(ModelRow.team.in_(teams) | tuple_(ModelRow.team, ModelRow.name).in_(models))
+    return conditions
 
 
 def get_model(session: Session, team: str, name: str) -> ModelRow:

@@ -9,13 +9,16 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.errors import InvalidMetadataError, InvalidRequestError, ModelExistsError, NotDeletedError
 from registry.schema import MAX_TAGS, ModelCreate, ModelInfo, ModelUpdate, Page
+from registry.teams import Visibility
 from storage.metadata.aliases import point_alias
-from storage.metadata.lookup import get_model, lock_model
+from storage.metadata.audit import record
+from storage.metadata.lookup import find_model, get_model, lock_model, visible
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
-from storage.metadata.records import ModelQuery
+from storage.metadata.records import Actor, ModelQuery, Sight
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.shapes import model_infos
 from storage.metadata.tables import INDEXED_CHARACTERS, AliasRow, ModelRow, ModelTagRow, VersionRow
+from storage.metadata.teams import ensure_team
 
 _SORTS: dict[str, tuple[tuple[InstrumentedAttribute[Any], ...], tuple[type[Any], ...]]] = {
     "name": ((ModelRow.team, ModelRow.name), (str, str)),
@@ -28,7 +31,7 @@ class Models(Transactional):
     """The part of the catalog that knows models."""
 
     @writes
-    def create_model(self, session: Session, team: str, name: str, create: ModelCreate, by: str) -> ModelInfo:
+    def create_model(self, session: Session, team: str, name: str, create: ModelCreate, by: Actor) -> ModelInfo:
         """Create a model, or begin a deleted one anew: its numbers continue, its old versions are deleted ones.
 
         Raises:
@@ -42,6 +45,7 @@ class Models(Transactional):
             raise ModelExistsError(f"{team}/{name} exists already; push to it, or choose another name.")
         model.description = create.description
         _replace_tags(session, model, create.tags)
+        record(session, by, "model.create", team=team, model=name)
         return model_infos(session, [model])[0]
 
     @reads
@@ -53,15 +57,20 @@ class Models(Transactional):
         """
         return model_infos(session, [get_model(session, team, name)])[0]
 
+    @reads
+    def find_visibility(self, session: Session, team: str, name: str) -> Visibility | None:
+        """Return who may read a model, live or deleted; None where there is no such model."""
+        model = find_model(session, team, name)
+        return None if model is None else model.visibility
+
     @writes
-    def update_model(self, session: Session, team: str, name: str, update: ModelUpdate, by: str) -> ModelInfo:
+    def update_model(self, session: Session, team: str, name: str, update: ModelUpdate, by: Actor) -> ModelInfo:
         """Change the description and tags of a model: what is left out stays, a tag set to null goes.
 
         Raises:
             ModelNotFoundError: there is no such live model.
             InvalidMetadataError: it would have too many tags.
         """
-        del by  # the audit issue records who; until then a model's description has no history
         model = lock_model(session, team, name)
         [before] = model_infos(session, [model])
         tags = {key: value for key, value in {**before.tags, **update.tags}.items() if value is not None}
@@ -69,12 +78,16 @@ class Models(Transactional):
             raise InvalidMetadataError(f"A model has at most {MAX_TAGS} tags; this would make {len(tags)}.")
         if update.description is not None:
             model.description = update.description
+        if update.visibility is not None:
+            model.visibility = update.visibility
         _replace_tags(session, model, tags)
         model.updated_at = utc_now()
+        changes = update.model_dump(exclude_unset=True)
+        record(session, by, "model.update", team=team, model=name, changes=changes)
         return model_infos(session, [model])[0]
 
     @writes
-    def delete_model(self, session: Session, team: str, name: str, by: str) -> ModelInfo:
+    def delete_model(self, session: Session, team: str, name: str, by: Actor) -> ModelInfo:
         """Hide a model with all its versions and aliases; `restore_model` brings everything back.
 
         Raises:
@@ -82,30 +95,31 @@ class Models(Transactional):
         """
         model = lock_model(session, team, name)
         model.deleted_at = model.updated_at = utc_now()
-        model.deleted_by = by
+        model.deleted_by = by.name
+        record(session, by, "model.delete", team=team, model=name)
         return model_infos(session, [model])[0]
 
     @writes
-    def restore_model(self, session: Session, team: str, name: str, by: str) -> ModelInfo:
+    def restore_model(self, session: Session, team: str, name: str, by: Actor) -> ModelInfo:
         """Show a deleted model again, as it was.
 
         Raises:
             ModelNotFoundError: there never was one.
             NotDeletedError: it is live.
         """
-        del by  # as for `update_model`
         model = lock_model(session, team, name, deleted=True)
         if model.deleted_at is None:
             raise NotDeletedError(f"{team}/{name} is not deleted.")
         model.deleted_at = model.deleted_by = None
         model.updated_at = utc_now()
+        record(session, by, "model.restore", team=team, model=name)
         return model_infos(session, [model])[0]
 
     @reads
     def list_models(
-        self, session: Session, query: ModelQuery, cursor: str | None = None, limit: int = 100
+        self, session: Session, sight: Sight, query: ModelQuery, cursor: str | None = None, limit: int = 100
     ) -> Page[ModelInfo]:
-        """Return a page of live models.
+        """Return a page of the live models that somebody may read.
 
         Raises:
             InvalidRequestError: no such sort, or a bad limit.
@@ -115,7 +129,7 @@ class Models(Transactional):
         columns, kinds = _get_sort(query.sort)
         after = None if cursor is None else decode_cursor(cursor, query.sort, kinds)
         descending = query.sort.startswith("-")
-        chosen = seek(_filter(query), columns, descending=descending, after=after, limit=limit)
+        chosen = seek(_filter(query).where(*visible(sight)), columns, descending=descending, after=after, limit=limit)
         rows = session.scalars(chosen).all()
         following = None
         if len(rows) > limit:
@@ -123,8 +137,9 @@ class Models(Transactional):
         return Page[ModelInfo](items=model_infos(session, rows[:limit]), cursor=following)
 
 
-def ensure_model(session: Session, team: str, name: str, by: str) -> bool:
+def ensure_model(session: Session, team: str, name: str, by: Actor) -> bool:
     """Insert the row of a model unless there is one, live or deleted; return whether it was inserted."""
+    ensure_team(session, team, by)
     now = utc_now()
     statement = insert_for(session, ModelRow).values(
         team=team,
@@ -134,13 +149,13 @@ def ensure_model(session: Session, team: str, name: str, by: str) -> bool:
         version_counter=0,
         version_count=0,
         created_at=now,
-        created_by=by,
+        created_by=by.name,
         updated_at=now,
     )
     return session.scalar(statement.on_conflict_do_nothing().returning(ModelRow.id)) is not None
 
 
-def revive_model(session: Session, model: ModelRow, by: str) -> None:
+def revive_model(session: Session, model: ModelRow, by: Actor) -> None:
     """Begin a deleted model anew: all its versions are deleted ones and its aliases are gone; the numbers continue.
 
     The caller holds the lock of the row.
@@ -153,7 +168,8 @@ def revive_model(session: Session, model: ModelRow, by: str) -> None:
         point_alias(session, model, alias.name, None, by=by, reason="the model was deleted and created again")
     model.deleted_at = model.deleted_by = None
     model.created_at = model.updated_at = now
-    model.created_by = by
+    model.created_by = by.name
+    model.visibility = "team"
     model.description = ""
     _replace_tags(session, model, {})
     model.version_count = 0

@@ -16,6 +16,7 @@ from registry.schema import VersionInfo
 from storage.metadata.aliases import point_alias
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
+from storage.metadata.audit import record
 from storage.metadata.garbage import doom_locations
 from storage.metadata.lookup import get_model, get_version_number
 from storage.metadata.models import ensure_model, revive_model
@@ -34,6 +35,7 @@ from storage.metadata.tables import (
     StorageRow,
     VersionRow,
 )
+from storage.metadata.tokens import require_live
 
 _BATCH = 1000
 
@@ -62,6 +64,7 @@ class Publishing(Transactional):
     @writes
     def _publish(self, session: Session, new: NewVersion, manifests: Mapping[str, bytes]) -> VersionInfo:
         now = utc_now()
+        require_live(session, new.by.token)
         locations = [artifact.location for artifact in new.artifacts]
         take_writes(session, locations)
         replayed = _find_replay(session, new)
@@ -76,8 +79,10 @@ class Publishing(Transactional):
         _insert_artifacts(session, new.artifacts, version.id, objects)
         record_uses(session, new, model, version)
         for alias in new.metadata.aliases:
-            point_alias(session, model, alias, version.number, by=new.created_by, reason="pushed with the version")
+            point_alias(session, model, alias, version.number, by=new.by, reason="pushed with the version")
         _finish_key(session, new, version.number, now)
+        content = {"trust": new.trust, "size_bytes": version.size_bytes}
+        record(session, new.by, "version.push", team=new.team, model=new.model, version=version.number, **content)
         return version_info(session, model, version)
 
 
@@ -165,10 +170,10 @@ def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:
     )
     model = session.scalars(statement).one_or_none()
     if model is None:
-        ensure_model(session, new.team, new.model, new.created_by)
+        ensure_model(session, new.team, new.model, new.by)
         model = session.scalars(statement).one()
     if model.deleted_at is not None:
-        revive_model(session, model, new.created_by)
+        revive_model(session, model, new.by)
         model.version_count, model.latest = 1, model.version_counter
     return model
 
@@ -194,7 +199,7 @@ def _insert_version(
         weights_problem=new.weights_problem,
         notices=list(new.notices),
         created_at=now,
-        created_by=new.created_by,
+        created_by=new.by.name,
     )
     session.add(version)
     session.flush()
@@ -203,7 +208,7 @@ def _insert_version(
         description=metadata.description,
         revision=1,
         updated_at=now,
-        updated_by=new.created_by,
+        updated_by=new.by.name,
     )
     session.add(annotations)
     write_metrics(session, model, version.id, version.number, metadata.metrics)

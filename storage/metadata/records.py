@@ -4,9 +4,77 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.schema import ArtifactInfo, VersionCreate
+from registry.teams import Role, Scope
+
+
+class Actor(NamedTuple):
+    """Who did something, for the record: their name, how their token begins, where from, in which request."""
+
+    name: str
+    token: str | None = None
+    address: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Which models somebody may read.
+
+    Attributes:
+        everything: those of all teams.
+        teams: those of these teams; beside them the models that everyone may read.
+        targets: of those only these teams (`vision`) and models (`vision/resnet50`), where there are any.
+    """
+
+    everything: bool = False
+    teams: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UseQuery:
+    """Whose versions to look for: those that somebody may read, of one team and kind where they are given."""
+
+    sight: Sight
+    team: str | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownToken:
+    """What the rows say of a token and of who holds it.
+
+    Attributes:
+        digest: `sha256:…` of the whole token.
+        is_live: False where it was revoked or has expired, or its owner is disabled.
+        last_used_at: when its use was last noted, which is not done at each.
+    """
+
+    prefix: str
+    digest: str
+    is_live: bool
+    user: str
+    is_administrator: bool
+    roles: dict[str, Role]
+    scopes: frozenset[Scope]
+    targets: frozenset[str]
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Which entries of the audit to list; None means any. `since` is part of the time, `until` is not."""
+
+    team: str | None = None
+    actor: str | None = None
+    action: str | None = None
+    model: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +146,7 @@ class NewVersion:
 
     team: str
     model: str
-    created_by: str
+    by: Actor
     metadata: VersionCreate
     artifacts: tuple[NewArtifact, ...]
     kind: str

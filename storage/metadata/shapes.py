@@ -44,6 +44,7 @@ def model_infos(session: Session, models: Sequence[ModelRow]) -> list[ModelInfo]
             team=model.team,
             name=model.name,
             description=model.description,
+            visibility=model.visibility,
             tags=tags[model.id],
             latest=model.latest,
             version_count=model.version_count,

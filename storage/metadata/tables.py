@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, Text, UniqueCons
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.formats.inspection import Kind, Trust
+from registry.teams import Visibility
 from storage.metadata.columns import Base, Id, Name
 
 WeightsProblem: TypeAlias = Literal["no_weights", "ambiguous_weights"]
@@ -44,6 +45,7 @@ class ModelRow(Base):
     team: Mapped[Name]
     name: Mapped[Name]
     description: Mapped[str]
+    visibility: Mapped[Visibility] = mapped_column(Text(), default="team", server_default="team")
     search_text: Mapped[str]
     version_counter: Mapped[int] = mapped_column(default=0)
     version_count: Mapped[int] = mapped_column(default=0)

@@ -11,10 +11,11 @@ from registry.errors import InvalidRequestError, NotDeletedError, VersionInUseEr
 from registry.schema import Page, VersionInfo
 from storage.metadata.aliases import point_alias
 from storage.metadata.architectures import forget_uses
+from storage.metadata.audit import record
 from storage.metadata.garbage import DOOM_DELAY, doom_objects
 from storage.metadata.lookup import find_latest, get_model, get_version, get_version_number, lock_model
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
-from storage.metadata.records import Purged
+from storage.metadata.records import Actor, Purged
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.shapes import version_info, version_infos
 from storage.metadata.tables import (
@@ -83,7 +84,7 @@ class Versions(Transactional):
         return Page[VersionInfo](items=version_infos(session, row, versions), cursor=following)
 
     @writes
-    def delete_version(self, session: Session, team: str, model: str, number: int, by: str) -> VersionInfo:
+    def delete_version(self, session: Session, team: str, model: str, number: int, by: Actor) -> VersionInfo:
         """Hide a version; `restore_version` shows it again and its number is never given to another.
 
         Raises:
@@ -100,30 +101,31 @@ class Versions(Transactional):
                 aliases=aliases,
             )
         version.deleted_at = row.updated_at = utc_now()
-        version.deleted_by = by
+        version.deleted_by = by.name
         _recount(session, row, -1)
+        record(session, by, "version.delete", team=team, model=model, version=number)
         return version_info(session, row, version)
 
     @writes
-    def restore_version(self, session: Session, team: str, model: str, number: int, by: str) -> VersionInfo:
+    def restore_version(self, session: Session, team: str, model: str, number: int, by: Actor) -> VersionInfo:
         """Show a deleted version again.
 
         Raises:
             ModelNotFoundError, VersionNotFoundError: there never was such a version, or its model is deleted.
             NotDeletedError: it is live, or it was purged and is gone for good.
         """
-        del by  # the audit issue records who
         row = lock_model(session, team, model)
         version = get_version_number(session, row, number, include_deleted=True)
         _require_deleted(row, version)
         version.deleted_at = version.deleted_by = None
         row.updated_at = utc_now()
         _recount(session, row, +1)
+        record(session, by, "version.restore", team=team, model=model, version=number)
         return version_info(session, row, version)
 
     @writes
     def purge_version(  # noqa: PLR0917 - a version is named by three words
-        self, session: Session, team: str, model: str, number: int, by: str, reason: str
+        self, session: Session, team: str, model: str, number: int, by: Actor, reason: str
     ) -> Purged:
         """Remove the content of a deleted version for good. Its number stays taken, its annotations stay readable.
 
@@ -144,8 +146,10 @@ class Versions(Transactional):
             point_alias(session, row, alias, None, by=by, reason=f"version {number} was purged: {reason}")
         purged = _purge_content(session, version, now + DOOM_DELAY)
         version.purged_at = row.updated_at = now
-        version.purged_by, version.purge_reason = by, reason
+        version.purged_by, version.purge_reason = by.name, reason
         version.builder, version.wrappers, version.notices, version.weights = None, [], [], []
+        freed = {"freed_bytes": purged.freed_bytes, "still_held_bytes": purged.still_held_bytes}
+        record(session, by, "version.purge", team=team, model=model, version=number, reason=reason, **freed)
         return purged
 
 

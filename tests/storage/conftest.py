@@ -14,7 +14,7 @@ from storage.installation import migrate, open_stores
 from storage.publish import publish
 from storage.stores import Stores
 
-CALLER = Caller("tester")
+CALLER = Caller("tester", is_administrator=True)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from storage.access import Caller
 from storage.backup import backup, restore
 from storage.read import get_artifact, get_manifest, get_version, iter_range
 
-CALLER = Caller("tester")
+CALLER = Caller("tester", is_administrator=True)
 
 
 def read_all(stores, number):

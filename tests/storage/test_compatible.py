@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from actors import ADA
 from sqlalchemy import delete, event, func, select
 
 from registry.architecture import Architecture
@@ -26,7 +27,7 @@ from storage.metadata.architecture_backfill import fill_index
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
 from storage.publish import publish
 
-CALLER = Caller("tester")
+CALLER = Caller("tester", is_administrator=True)
 NET = {"conv.weight": (8, 3, 3, 3), "conv.bias": (8,), "norm.weight": (8,), "norm.bias": (8,), "fc.weight": (10, 8)}
 RNN = {"rnn.weight_ih_l0": (32, 4), "rnn.weight_hh_l0": (32, 8), "rnn.bias_ih_l0": (32,)}
 
@@ -110,20 +111,20 @@ def test_deleted_purged_and_deprecated_versions_are_never_found(stores):
     catalog = stores.catalog
     for _ in range(3):
         push_net(stores)
-    catalog.annotate("vision", "net", 3, AnnotationsUpdate(deprecated="worse"), None, "ada")
+    catalog.annotate("vision", "net", 3, AnnotationsUpdate(deprecated="worse"), None, ADA)
     assert references(stores, architecture(NET)) == ["vision/net:2"]
-    catalog.delete_version("vision", "net", 2, "ada")
+    catalog.delete_version("vision", "net", 2, ADA)
     assert references(stores, architecture(NET)) == ["vision/net:1"]
-    catalog.delete_model("vision", "net", "ada")
+    catalog.delete_model("vision", "net", ADA)
     assert references(stores, architecture(NET)) == []
-    catalog.restore_model("vision", "net", "ada")
+    catalog.restore_model("vision", "net", ADA)
     assert references(stores, architecture(NET)) == ["vision/net:1"]
     for number in (1, 3):
-        catalog.delete_version("vision", "net", number, "ada")
+        catalog.delete_version("vision", "net", number, ADA)
     for number in (1, 2):
-        catalog.purge_version("vision", "net", number, "ada", "room")
+        catalog.purge_version("vision", "net", number, ADA, "room")
     assert count(stores, ArchitectureRow) == 1
-    catalog.purge_version("vision", "net", 3, "ada", "room")
+    catalog.purge_version("vision", "net", 3, ADA, "room")
     assert [count(stores, row) for row in (ArchitectureRow, ArchitectureMarkRow, ArchitectureUseRow)] == [0, 0, 0]
 
 

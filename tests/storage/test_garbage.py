@@ -10,7 +10,7 @@ from storage.garbage import collect
 from storage.metadata.garbage import DOOM_DELAY
 from storage.versions import delete_version, purge_version
 
-CALLER = Caller("tester")
+CALLER = Caller("tester", is_administrator=True)
 
 
 def test_what_a_killed_push_left_is_collected_when_its_intent_ends(open_installation):

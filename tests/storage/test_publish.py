@@ -25,7 +25,7 @@ from storage.metadata.tables import WriteIntentRow
 from storage.publish import publish
 from storage.read import get_manifest
 
-CALLER = Caller("tester")
+CALLER = Caller("tester", is_administrator=True)
 
 
 class Harm:

@@ -18,7 +18,7 @@ from storage.metadata.tables import ArtifactRow
 from storage.publish import publish
 from storage.read import get_manifest, get_version
 
-CALLER = Caller("tester")
+CALLER = Caller("tester", is_administrator=True)
 MANY = 3000
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from actors import ADA
 from sqlalchemy import func, select
 
 from registry.digest import StreamDigests, blake3_digest, sha256_digest
@@ -60,7 +61,7 @@ def catalog(database_url):
 def prepare(catalog):
     """Return a function that begins the writes of a push and returns what it would publish."""
 
-    def prepare(full_name="vision/resnet50", files=None, *, by="ada", **details):
+    def prepare(full_name="vision/resnet50", files=None, *, by=ADA, **details):
         team, model = full_name.split("/")
         artifacts = tuple(
             new_artifact(catalog, team, path, data) for path, data in (files or {"model.pt": b"weights"}).items()

@@ -1,4 +1,5 @@
 import pytest
+from actors import ADA
 
 from registry.errors import (
     AmbiguousWeightsError,
@@ -31,7 +32,7 @@ def test_an_unknown_path_is_answered_with_those_that_exist(catalog, push):
 
 def test_a_deleted_version_serves_nothing(catalog, push):
     push()
-    catalog.delete_version(*MODEL, 1, "ada")
+    catalog.delete_version(*MODEL, 1, ADA)
     with pytest.raises(VersionNotFoundError):
         catalog.get_artifact(*MODEL, "1", "model.pt")
     with pytest.raises(VersionNotFoundError):

@@ -2,6 +2,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from actors import ADA
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
@@ -19,8 +20,8 @@ def now():
 
 
 def purge(catalog, number, model=MODEL):
-    catalog.delete_version(*model, number, "ada")
-    return catalog.purge_version(*model, number, "ada", "room")
+    catalog.delete_version(*model, number, ADA)
+    return catalog.purge_version(*model, number, ADA, "room")
 
 
 def pin(catalog, **row):
@@ -161,7 +162,7 @@ STEPS = st.one_of(
 @given(steps=st.lists(STEPS, max_size=10))
 def test_no_sequence_of_steps_loses_an_object_that_a_version_names(catalog, push, steps):
     first = push("vision/fresh").number
-    catalog.delete_model("vision", "fresh", "ada")
+    catalog.delete_model("vision", "fresh", ADA)
     push("vision/fresh")
     for step, *arguments in steps:
         try:
@@ -176,15 +177,15 @@ def take_step(catalog, push, first, step, *arguments):
         case "push", data, named:
             push("vision/fresh", files={"model.pt": data}, aliases=["prod"] if named else [])
         case "delete", number:
-            catalog.delete_version("vision", "fresh", first + number, "ada")
+            catalog.delete_version("vision", "fresh", first + number, ADA)
         case "restore", number:
-            catalog.restore_version("vision", "fresh", first + number, "ada")
+            catalog.restore_version("vision", "fresh", first + number, ADA)
         case "purge", number:
-            catalog.purge_version("vision", "fresh", first + number, "ada", "room")
+            catalog.purge_version("vision", "fresh", first + number, ADA, "room")
         case ("collect",):
             catalog.doom_unused_objects(now(), 10)
         case ("delete_model",):
-            catalog.delete_model("vision", "fresh", "ada")
+            catalog.delete_model("vision", "fresh", ADA)
             push("vision/fresh")
 
 

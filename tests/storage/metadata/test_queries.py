@@ -1,4 +1,5 @@
 import pytest
+from actors import ADA, EVERYTHING
 from sqlalchemy import event
 
 from storage.metadata.catalog import Catalog
@@ -26,7 +27,7 @@ def test_the_number_of_queries_does_not_grow_with_the_page(catalog, push, statem
         for _ in range(3):
             push(f"vision/{model}", metrics={"top1": 1.0, "loss": 2.0}, tags={"a": "1"}, aliases=[model])
     for limit in (1, 3):
-        assert len(statements(catalog.list_models, ModelQuery(), None, limit)) == 2
+        assert len(statements(catalog.list_models, EVERYTHING, ModelQuery(), None, limit)) == 2
         assert len(statements(catalog.list_versions, "vision", "a", limit=limit)) == 7
     assert len(statements(catalog.list_versions, "vision", "a", sort="metrics.top1", limit=3)) == 8
 
@@ -56,8 +57,8 @@ def test_publishing_reading_and_collecting_walk_no_whole_table(catalog, push, pr
     sent += statements(catalog.get_version, *MODEL, new.artifacts[0].info.sha256)
     sent += statements(catalog.get_artifact, *MODEL, "latest", "model.pt")
     sent += statements(catalog.get_manifests, *MODEL, "prod")
-    sent += statements(catalog.delete_version, *MODEL, 2, "ada")
-    sent += statements(catalog.purge_version, *MODEL, 2, "ada", "room")
+    sent += statements(catalog.delete_version, *MODEL, 2, ADA)
+    sent += statements(catalog.purge_version, *MODEL, 2, ADA, "room")
     assert len(sent) > 40
     # What an INSERT adds comes from a row of constants; that is no table.
     constants = {"SCAN CONSTANT ROW", "SCAN (subquery-1)"}

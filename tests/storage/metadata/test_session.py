@@ -3,6 +3,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from actors import ADA, EVERYTHING
 from sqlalchemy import event, make_url, select, text, update
 
 from registry.errors import CatalogUnavailableError, ConfigurationError, InternalError, StorageFullError
@@ -89,9 +90,9 @@ def test_another_process_that_writes_is_waited_for(sqlite_url):
     slow = threading.Thread(target=other.write, args=(write_slowly,))
     slow.start()
     writing.wait()
-    assert catalog.list_models(ModelQuery()).items == []
+    assert catalog.list_models(EVERYTHING, ModelQuery()).items == []
     threading.Timer(0.3, finish.set).start()
-    assert catalog.create_model("vision", "resnet50", ModelCreate(), "ada").name == "resnet50"
+    assert catalog.create_model("vision", "resnet50", ModelCreate(), ADA).name == "resnet50"
     slow.join()
     catalog.close()
     other.close()
@@ -105,10 +106,10 @@ def test_a_writer_that_never_ends_is_named(sqlite_url, monkeypatch):
     def write_meanwhile(session):
         session.connection()
         with pytest.raises(CatalogUnavailableError):
-            catalog.create_model("vision", "resnet50", ModelCreate(), "ada")
+            catalog.create_model("vision", "resnet50", ModelCreate(), ADA)
 
     other.write(write_meanwhile)
-    assert catalog.create_model("vision", "resnet50", ModelCreate(), "ada").name == "resnet50"
+    assert catalog.create_model("vision", "resnet50", ModelCreate(), ADA).name == "resnet50"
     catalog.close()
     other.close()
 
@@ -142,8 +143,8 @@ def test_a_full_disk_is_named_and_changes_nothing(sqlite_url):
         catalog.database.engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count=1")
     )
     with pytest.raises(StorageFullError):
-        catalog.create_model("vision", "resnet50", ModelCreate(description="x" * 20_000), "ada")
-    assert catalog.list_models(ModelQuery()).items == []
+        catalog.create_model("vision", "resnet50", ModelCreate(description="x" * 20_000), ADA)
+    assert catalog.list_models(EVERYTHING, ModelQuery()).items == []
     catalog.close()
 
 

@@ -1,4 +1,5 @@
 import pytest
+from actors import ADA, BOB
 
 from registry.errors import (
     AliasNotFoundError,
@@ -42,7 +43,7 @@ def test_a_digest_selects_the_highest_live_version_that_holds_it(catalog, push):
     digest = push().artifacts[0].sha256
     push()
     push()
-    catalog.delete_version(*MODEL, 3, "ada")
+    catalog.delete_version(*MODEL, 3, ADA)
     assert catalog.get_version(*MODEL, digest).number == 2
     with pytest.raises(VersionNotFoundError, match="digest"):
         catalog.get_version(*MODEL, "sha256:" + "0" * 64)
@@ -69,13 +70,13 @@ def test_an_unknown_alias_is_answered_with_those_that_exist(catalog, push):
 def test_latest_is_the_highest_live_undeprecated_unquarantined_number(catalog, push):
     for _ in range(4):
         push()
-    catalog.delete_version(*MODEL, 4, "ada")
+    catalog.delete_version(*MODEL, 4, ADA)
     assert catalog.get_model(*MODEL).latest == 3
-    catalog.annotate(*MODEL, 3, AnnotationsUpdate(deprecated="too old"), None, "ada")
+    catalog.annotate(*MODEL, 3, AnnotationsUpdate(deprecated="too old"), None, ADA)
     assert catalog.get_version(*MODEL, "latest").number == 2
-    catalog.annotate(*MODEL, 3, AnnotationsUpdate(deprecated=None), None, "ada")
+    catalog.annotate(*MODEL, 3, AnnotationsUpdate(deprecated=None), None, ADA)
     assert catalog.get_version(*MODEL, "latest").number == 3
-    catalog.restore_version(*MODEL, 4, "ada")
+    catalog.restore_version(*MODEL, 4, ADA)
     assert catalog.get_version(*MODEL, "latest").number == 4
 
 
@@ -89,13 +90,13 @@ def test_a_quarantined_version_is_never_the_latest(catalog, push):
         version.quarantined_at = version.created_at
 
     catalog.database.write(quarantine)
-    catalog.delete_version(*MODEL, 3, "ada")
+    catalog.delete_version(*MODEL, 3, ADA)
     assert catalog.get_version(*MODEL, "latest").number == 1
 
 
 def test_a_model_without_live_versions_has_no_latest(catalog, push):
     push()
-    deleted = catalog.delete_version(*MODEL, 1, "ada")
+    deleted = catalog.delete_version(*MODEL, 1, ADA)
     assert deleted.deleted_at is not None
     assert catalog.get_model(*MODEL).version_count == 0
     with pytest.raises(VersionNotFoundError, match="no live version"):
@@ -105,40 +106,40 @@ def test_a_model_without_live_versions_has_no_latest(catalog, push):
 def test_a_deleted_version_is_hidden_until_it_is_restored(catalog, push):
     before = push()
     push()
-    catalog.delete_version(*MODEL, 1, "bob")
+    catalog.delete_version(*MODEL, 1, BOB)
     with pytest.raises(VersionNotFoundError, match="deleted by bob and can be restored"):
         catalog.get_version(*MODEL, "1")
     assert catalog.get_version(*MODEL, "1", include_deleted=True).deleted_at is not None
     assert walk(catalog) == [2]
     assert walk(catalog, include_deleted=True) == [2, 1]
     with pytest.raises(VersionNotFoundError):
-        catalog.delete_version(*MODEL, 1, "bob")
-    assert catalog.restore_version(*MODEL, 1, "bob") == before
+        catalog.delete_version(*MODEL, 1, BOB)
+    assert catalog.restore_version(*MODEL, 1, BOB) == before
     assert catalog.get_model(*MODEL).version_count == 2
     with pytest.raises(NotDeletedError):
-        catalog.restore_version(*MODEL, 1, "bob")
+        catalog.restore_version(*MODEL, 1, BOB)
 
 
 def test_a_version_that_an_alias_points_at_is_not_deleted(catalog, push):
     push(aliases=["prod", "best"])
     push()
     with pytest.raises(VersionInUseError, match="`best`, `prod`"):
-        catalog.delete_version(*MODEL, 1, "ada")
-    catalog.move_alias(*MODEL, "prod", 2, expected="any", by="ada")
-    catalog.remove_alias(*MODEL, "best", by="ada")
-    catalog.delete_version(*MODEL, 1, "ada")
+        catalog.delete_version(*MODEL, 1, ADA)
+    catalog.move_alias(*MODEL, "prod", 2, expected="any", by=ADA)
+    catalog.remove_alias(*MODEL, "best", by=ADA)
+    catalog.delete_version(*MODEL, 1, ADA)
     assert walk(catalog) == [2]
 
 
 def test_a_number_is_never_used_again(catalog, push):
     push()
     push()
-    catalog.delete_version(*MODEL, 2, "ada")
+    catalog.delete_version(*MODEL, 2, ADA)
     assert push().number == 3
-    catalog.delete_version(*MODEL, 3, "ada")
-    catalog.purge_version(*MODEL, 3, "ada", "secret")
+    catalog.delete_version(*MODEL, 3, ADA)
+    catalog.purge_version(*MODEL, 3, ADA, "secret")
     assert push().number == 4
-    catalog.delete_model(*MODEL, "ada")
+    catalog.delete_model(*MODEL, ADA)
     assert push().number == 5
 
 
@@ -146,9 +147,9 @@ def test_purging_removes_content_and_keeps_the_number_and_who_did_it(catalog, pu
     push(files={"model.pt": b"unique weights", "README.md": b"shared"}, description="leaked", wrappers=["DDP"])
     push(files={"other.pt": b"others", "README.md": b"shared"})
     with pytest.raises(NotDeletedError):
-        catalog.purge_version(*MODEL, 1, "ada", "secret")
-    catalog.delete_version(*MODEL, 1, "ada")
-    purged = catalog.purge_version(*MODEL, 1, "bob", "it held secrets")
+        catalog.purge_version(*MODEL, 1, ADA, "secret")
+    catalog.delete_version(*MODEL, 1, ADA)
+    purged = catalog.purge_version(*MODEL, 1, BOB, "it held secrets")
     assert (purged.freed_bytes, purged.still_held_bytes) == (14, 6)
     gone = catalog.get_version(*MODEL, "1", include_deleted=True)
     assert (gone.artifacts, gone.weights, gone.wrappers) == ([], [], [])
@@ -156,9 +157,9 @@ def test_purging_removes_content_and_keeps_the_number_and_who_did_it(catalog, pu
     assert (rows(ArtifactRow), rows(ExtentRow), rows(ObjectRow), rows(ManifestRow)) == (2, 2, 2, 1)
     for _ in range(2):
         with pytest.raises(NotDeletedError, match="purged by bob: it held secrets"):
-            catalog.purge_version(*MODEL, 1, "bob", "again")
+            catalog.purge_version(*MODEL, 1, BOB, "again")
     with pytest.raises(NotDeletedError, match="gone for good"):
-        catalog.restore_version(*MODEL, 1, "ada")
+        catalog.restore_version(*MODEL, 1, ADA)
     with pytest.raises(VersionNotFoundError, match="purged by bob"):
         catalog.get_version(*MODEL, "1")
 
@@ -166,17 +167,17 @@ def test_purging_removes_content_and_keeps_the_number_and_who_did_it(catalog, pu
 def test_purging_forgets_the_storages_of_the_objects_it_frees(catalog, push, rows):
     push(files={"model.pt": b"01234567abcdefgh"})
     assert rows(StorageRow) == 2
-    catalog.delete_version(*MODEL, 1, "ada")
-    catalog.purge_version(*MODEL, 1, "ada", "room")
+    catalog.delete_version(*MODEL, 1, ADA)
+    catalog.purge_version(*MODEL, 1, ADA, "room")
     assert rows(StorageRow) == 0
 
 
 def test_purging_a_version_of_a_deleted_model_removes_what_pointed_at_it(catalog, push):
     push(aliases=["prod"])
     push()
-    catalog.delete_model(*MODEL, "ada")
-    catalog.purge_version(*MODEL, 1, "ada", "leaked")
-    catalog.restore_model(*MODEL, "ada")
+    catalog.delete_model(*MODEL, ADA)
+    catalog.purge_version(*MODEL, 1, ADA, "leaked")
+    catalog.restore_model(*MODEL, ADA)
     with pytest.raises(AliasNotFoundError):
         catalog.get_version(*MODEL, "prod")
     assert catalog.alias_history(*MODEL, "prod").items[0].to_version is None
@@ -185,10 +186,10 @@ def test_purging_a_version_of_a_deleted_model_removes_what_pointed_at_it(catalog
 def test_a_version_of_a_deleted_model_can_be_purged(catalog, push, rows):
     push()
     push(files={"model.pt": b"others"})
-    catalog.delete_model(*MODEL, "ada")
-    assert catalog.purge_version(*MODEL, 1, "ada", "room").freed_bytes == len(b"weights")
+    catalog.delete_model(*MODEL, ADA)
+    assert catalog.purge_version(*MODEL, 1, ADA, "room").freed_bytes == len(b"weights")
     assert rows(ObjectRow) == 1
-    restored = catalog.restore_model(*MODEL, "ada")
+    restored = catalog.restore_model(*MODEL, ADA)
     assert (restored.latest, restored.version_count) == (2, 1)
 
 
@@ -198,7 +199,7 @@ def test_deletes_and_pushes_at_once_leave_the_counts_right(catalog, push, prepar
     new = [prepare(files={"model.pt": b"%d" % n}) for n in range(4)]
 
     def act(n):
-        return catalog.publish(new[n - 8]) if n >= 8 else catalog.delete_version(*MODEL, n + 1, "ada")
+        return catalog.publish(new[n - 8]) if n >= 8 else catalog.delete_version(*MODEL, n + 1, ADA)
 
     assert [result for result in at_once(12, act) if isinstance(result, Exception)] == []
     model = catalog.get_model(*MODEL)
@@ -226,7 +227,7 @@ def test_versions_without_the_metric_come_last_in_both_directions(catalog, push,
 def test_the_best_version_is_one_that_is_live(catalog, push):
     for value in (0.5, 0.9):
         push(metrics={"top1": value})
-    catalog.delete_version(*MODEL, 2, "ada")
+    catalog.delete_version(*MODEL, 2, ADA)
     assert walk(catalog, sort="-metrics.top1") == [1]
 
 

@@ -1,0 +1,39 @@
+"""Users: the people and jobs that may have tokens."""
+
+from fastapi import APIRouter
+
+from api.bodies import BoundedRoute
+from api.deps import CallerDep, Cursor, Limit, StoresDep
+from api.needs import needs
+from api.responses import problems
+from registry.schema import Page
+from registry.teams import UserCreate, UserInfo, UserUpdate
+from storage import teams
+from storage.access import Action
+
+router = APIRouter(tags=["users"], route_class=BoundedRoute)
+_USER = "/users/{user}"
+
+
+@router.get("/users", operation_id="list_users", **needs(Action.ADMINISTER))
+def list_users(stores: StoresDep, caller: CallerDep, cursor: Cursor = None, limit: Limit = 100) -> Page[UserInfo]:
+    """List all users by name."""
+    return teams.list_users(stores, caller, cursor, limit)
+
+
+@router.put(_USER, status_code=201, operation_id="create_user", responses=problems(409), **needs(Action.ADMINISTER))
+def create_user(stores: StoresDep, caller: CallerDep, user: str, create: UserCreate | None = None) -> UserInfo:
+    """Make a user, who can do nothing before they have a role or are an administrator."""
+    return teams.create_user(stores, caller, user, administrator=(create or UserCreate()).administrator)
+
+
+@router.get(_USER, operation_id="get_user", **needs(Action.ADMINISTER))
+def get_user(stores: StoresDep, caller: CallerDep, user: str) -> UserInfo:
+    """Return a user."""
+    return teams.get_user(stores, caller, user)
+
+
+@router.patch(_USER, operation_id="update_user", responses=problems(409), **needs(Action.ADMINISTER))
+def update_user(stores: StoresDep, caller: CallerDep, user: str, update: UserUpdate) -> UserInfo:
+    """Make a user an administrator or not, shut them out or let them in again."""
+    return teams.update_user(stores, caller, user, update)

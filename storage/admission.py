@@ -1,0 +1,80 @@
+"""Letting callers in, or not: what they may not see is not there, what they may see and not do is refused."""
+
+from dataclasses import replace
+
+from registry.errors import ModelNotFoundError, PermissionDeniedError, TeamNotFoundError
+from registry.teams import Role, Scope
+from storage.access import ALL_SCOPES, RULES, Action, Caller, Resource, may
+from storage.metadata.records import Sight
+from storage.stores import Stores
+
+
+def admit(stores: Stores, caller: Caller, action: Action, team: str | None = None, model: str | None = None) -> None:
+    """Return when the caller may do this to a model, to a team, or to the installation.
+
+    Raises:
+        ModelNotFoundError, TeamNotFoundError: they may not even see it; or it is not there, in the same words.
+        PermissionDeniedError: they may see it, and may not do this.
+    """
+    resource = Resource(team, model)
+    if may(caller, action, resource):
+        return
+    if team is not None and model is not None:
+        resource = Resource(team, model, stores.catalog.find_visibility(team, model) or "team")
+        if may(caller, action, resource):
+            return
+    if team is None or _could_see(caller, resource):
+        raise _denied(caller, action, team)
+    if model is None:
+        raise TeamNotFoundError(f"There is no team {team}, or you are no member of it.")
+    raise ModelNotFoundError(f"There is no model {team}/{model}, or you may not see it.")
+
+
+def admit_to_alias(stores: Stores, caller: Caller, team: str, model: str, alias: str) -> None:
+    """Return when the caller may move an alias of a model; some aliases are for maintainers only.
+
+    Raises:
+        ModelNotFoundError, PermissionDeniedError: as for `admit`.
+    """
+    rules = stores.catalog.find_team(team)
+    protected = rules is not None and alias in rules.protected_aliases
+    admit(stores, caller, Action.MOVE_PROTECTED_ALIAS if protected else Action.MOVE_ALIAS, team, model)
+
+
+def reaches(caller: Caller, team: str, least: Role | None) -> bool:
+    """Return whether the caller's role in a team is at least this; None is for nobody."""
+    if least is None:
+        return False
+    role = Role.ADMIN if caller.is_administrator else caller.roles.get(team)
+    return role is not None and role.reaches(least)
+
+
+def sight_of(caller: Caller) -> Sight:
+    """Return which models the caller may read.
+
+    Raises:
+        PermissionDeniedError: their token is not made for reading.
+    """
+    if Scope.READ not in caller.scopes:
+        raise _denied(caller, Action.READ, None)
+    return Sight(caller.is_administrator, frozenset(caller.roles), caller.targets)
+
+
+def _denied(caller: Caller, action: Action, team: str | None) -> PermissionDeniedError:
+    rule, words = RULES[action], action.value.replace("_", " ")
+    if rule.scope not in caller.scopes:
+        return PermissionDeniedError(
+            f"The token {caller.token or ''} has no scope `{rule.scope}`, which is needed to {words}. Use another, or "
+            f"make one: `weighbridge token create NAME --scope {rule.scope}`."
+        )
+    if team is None or rule.role is None:
+        return PermissionDeniedError(f"Only administrators of this installation may {words} here.")
+    return PermissionDeniedError(
+        f"{caller.name} may not {words} in {team}: that takes the role `{rule.role}` there, and a token that is good "
+        "for it. An admin of the team gives roles."
+    )
+
+
+def _could_see(caller: Caller, resource: Resource) -> bool:
+    """Return whether the caller knows that it exists: with another token of theirs they could see it."""
+    return may(replace(caller, scopes=ALL_SCOPES), Action.READ, resource)

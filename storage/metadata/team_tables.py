@@ -1,0 +1,94 @@
+"""The tables of teams, users, tokens and the record of what they did."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.teams import Role, UnsafePolicy
+from storage.metadata.columns import Base, Id, Name
+
+
+class TeamRow(Base):
+    """A team and its rules. It begins with its first model, or when somebody makes it."""
+
+    __tablename__ = "teams"
+
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    protected_aliases: Mapped[list[str]]
+    code_pushed_by: Mapped[Role | None] = mapped_column(Text())
+    code_opened_by: Mapped[Role] = mapped_column(Text())
+    unsafe: Mapped[UnsafePolicy] = mapped_column(Text())
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
+class UserRow(Base):
+    """A person or a job. Never deleted, so that a name in the record always means the same one."""
+
+    __tablename__ = "users"
+
+    id: Mapped[Id]
+    name: Mapped[Name] = mapped_column(unique=True)
+    is_administrator: Mapped[bool]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    disabled_at: Mapped[datetime | None]
+
+
+class MemberRow(Base):
+    """A user's role in a team."""
+
+    __tablename__ = "members"
+    __table_args__ = (Index(None, "user_id"),)
+
+    team: Mapped[Name] = mapped_column(ForeignKey("teams.name"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    role: Mapped[Role] = mapped_column(Text())
+    added_at: Mapped[datetime]
+    added_by: Mapped[str]
+
+
+class TokenRow(Base):
+    """A token: the digest of its secret, never the secret. A revoked one stays, for the record names its prefix."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (UniqueConstraint("prefix"), Index(None, "user_id", "id"))
+
+    id: Mapped[Id]
+    prefix: Mapped[str]
+    digest: Mapped[str]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    scopes: Mapped[list[str]]
+    targets: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    revoked_by: Mapped[str | None]
+
+
+class AuditRow(Base):
+    """One thing that somebody did. The database refuses to change or delete a row."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index(None, "team", "id"),
+        Index(None, "actor", "id"),
+        Index(None, "at", "id"),
+    )
+
+    id: Mapped[Id]
+    at: Mapped[datetime]
+    actor: Mapped[Name]
+    token: Mapped[str | None]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]
+    action: Mapped[str]
+    team: Mapped[Name | None]
+    model: Mapped[str | None]
+    version: Mapped[int | None]
+    detail: Mapped[dict[str, Any] | None]

@@ -1,0 +1,161 @@
+"""Tokens in the catalog: the digests of their secrets, whose they are, what they are good for."""
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from registry.errors import AuthenticationRequiredError, TokenNotFoundError
+from registry.schema import Page
+from registry.teams import Role, Scope, TokenCreate, TokenInfo
+from storage.metadata.audit import record
+from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.records import Actor, KnownToken
+from storage.metadata.session import Transactional, reads, utc_now, writes
+from storage.metadata.team_tables import MemberRow, TokenRow, UserRow
+from storage.metadata.users import get_user
+
+_NEWEST_FIRST = "-id"
+
+
+class Tokens(Transactional):
+    """The part of the catalog that knows tokens."""
+
+    @writes
+    def create_token(  # noqa: PLR0917 - a token is all of these
+        self,
+        session: Session,
+        user: str,
+        create: TokenCreate,
+        prefix: str,
+        digest: str,
+        expires_at: datetime | None,
+        by: Actor,
+    ) -> TokenInfo:
+        """Make a token, known by its prefix and the digest of its secret.
+
+        Raises:
+            UserNotFoundError: there is no such user.
+        """
+        row = TokenRow(
+            prefix=prefix,
+            digest=digest,
+            user_id=get_user(session, user).id,
+            name=create.name,
+            scopes=sorted(set(create.scopes)),
+            targets=sorted(set(create.targets)),
+            created_at=utc_now(),
+            created_by=by.name,
+            expires_at=expires_at,
+        )
+        session.add(row)
+        session.flush()
+        record(
+            session,
+            by,
+            "token.create",
+            user=user,
+            prefix=prefix,
+            name=create.name,
+            scopes=row.scopes,
+            targets=row.targets,
+        )
+        return _token_info(row, user)
+
+    @reads
+    def find_token(self, session: Session, prefix: str) -> KnownToken | None:
+        """Return what is known of the token that begins like this, live or not."""
+        query = select(TokenRow, UserRow).join(UserRow, UserRow.id == TokenRow.user_id)
+        found = session.execute(query.where(TokenRow.prefix == prefix)).one_or_none()
+        if found is None:
+            return None
+        token, user = found
+        members = select(MemberRow.team, MemberRow.role).where(MemberRow.user_id == user.id)
+        has_expired = token.expires_at is not None and token.expires_at <= utc_now()
+        return KnownToken(
+            prefix=prefix,
+            digest=token.digest,
+            is_live=token.revoked_at is None and user.disabled_at is None and not has_expired,
+            user=user.name,
+            is_administrator=user.is_administrator,
+            roles={team: Role(role) for team, role in session.execute(members)},
+            scopes=frozenset(map(Scope, token.scopes)),
+            targets=frozenset(token.targets),
+            expires_at=token.expires_at,
+            last_used_at=token.last_used_at,
+        )
+
+    @reads
+    def list_tokens(
+        self, session: Session, user: str | None, cursor: str | None = None, limit: int = 100
+    ) -> Page[TokenInfo]:
+        """Return a page of a user's tokens, or of all, the newest first.
+
+        Raises:
+            InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
+        """
+        check_limit(limit)
+        after = None if cursor is None else decode_cursor(cursor, _NEWEST_FIRST, (int,))
+        query = select(TokenRow, UserRow.name).join(UserRow, UserRow.id == TokenRow.user_id)
+        if user is not None:
+            query = query.where(UserRow.name == user)
+        rows = session.execute(seek(query, (TokenRow.id,), descending=True, after=after, limit=limit)).all()
+        following = encode_cursor(_NEWEST_FIRST, [rows[limit - 1][0].id]) if len(rows) > limit else None
+        return Page[TokenInfo](items=[_token_info(row, name) for row, name in rows[:limit]], cursor=following)
+
+    @writes
+    def revoke_token(self, session: Session, prefix: str, owner: str | None, by: Actor) -> TokenInfo:
+        """End a token at once; one that has ended stays as it is.
+
+        Args:
+            session: of this transaction.
+            prefix: how it begins.
+            owner: whose it must be; None for anybody's.
+            by: who ends it.
+
+        Raises:
+            TokenNotFoundError: there is none of that owner.
+        """
+        query = select(TokenRow, UserRow.name).join(UserRow, UserRow.id == TokenRow.user_id)
+        found = session.execute(query.where(TokenRow.prefix == prefix)).one_or_none()
+        if found is None or owner not in {None, found[1]}:
+            raise TokenNotFoundError(f"There is no token {prefix} of yours.")
+        row, user = found
+        if row.revoked_at is None:
+            row.revoked_at, row.revoked_by = utc_now(), by.name
+            record(session, by, "token.revoke", user=user, prefix=prefix)
+        return _token_info(row, user)
+
+    @writes
+    def note_token_used(self, session: Session, prefix: str) -> None:
+        """Keep when a token was used."""
+        session.execute(update(TokenRow).where(TokenRow.prefix == prefix).values(last_used_at=utc_now()))
+
+
+def require_live(session: Session, prefix: str | None) -> None:
+    """Return when the token, if any, is still good; for transactions that end work which took long.
+
+    Raises:
+        AuthenticationRequiredError: it was revoked meanwhile, or its owner was shut out.
+    """
+    if prefix is None:
+        return
+    query = select(TokenRow.id).join(UserRow, UserRow.id == TokenRow.user_id)
+    live = TokenRow.prefix == prefix, TokenRow.revoked_at.is_(None), UserRow.disabled_at.is_(None)
+    if session.scalar(query.where(*live)) is None:
+        raise AuthenticationRequiredError("The token was revoked while the push ran. Nothing was published.")
+
+
+def _token_info(row: TokenRow, user: str) -> TokenInfo:
+    return TokenInfo(
+        prefix=row.prefix,
+        name=row.name,
+        user=user,
+        scopes=[Scope(scope) for scope in row.scopes],
+        targets=row.targets,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        expires_at=row.expires_at,
+        last_used_at=row.last_used_at,
+        revoked_at=row.revoked_at,
+    )

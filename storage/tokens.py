@@ -1,0 +1,184 @@
+"""Tokens: who holds one, making them, ending them. The secret is told once; only its digest is kept."""
+
+import base64
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from registry.errors import AuthenticationRequiredError, PermissionDeniedError, WeighbridgeError
+from registry.names import check_name, check_team
+from registry.schema import Page
+from registry.teams import NewToken, TokenCreate, TokenInfo, WhoAmI
+from storage.access import Action, Caller, Resource, may
+from storage.admission import admit
+from storage.metadata.records import Actor, KnownToken
+from storage.stores import Stores
+
+USE_NOTED_EVERY = timedelta(minutes=10)
+_PREFIX_BYTES = 10
+_SECRET_BYTES = 32
+_TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[A-Za-z0-9_-]{43}")
+_UNKNOWN = (
+    "The service does not know this token, or it was revoked or has expired. Make another and `weighbridge login`."
+)
+
+log = logging.getLogger("weighbridge.tokens")
+
+
+def identify(stores: Stores, token: str, address: str | None = None, request_id: str | None = None) -> Caller:
+    """Return who holds a token.
+
+    Raises:
+        AuthenticationRequiredError: nobody; it is unknown, revoked or expired, or its owner was disabled.
+    """
+    match = _TOKEN.fullmatch(token)
+    known = stores.catalog.find_token(match[1]) if match else None
+    # Compared also where there is none, so that time does not tell which prefixes there are.
+    is_same = hmac.compare_digest(_digest(token), known.digest if known else _digest(""))
+    if known is None or not is_same or not known.is_live:
+        raise AuthenticationRequiredError(_UNKNOWN)
+    _note_use(stores, known)
+    return _caller(known, address, request_id)
+
+
+def recheck(stores: Stores, caller: Caller) -> Caller:
+    """Return the caller with the rights that they have by now; for work that takes long.
+
+    Raises:
+        AuthenticationRequiredError: their token was revoked meanwhile, or has expired.
+    """
+    if caller.token is None:
+        return caller
+    known = stores.catalog.find_token(caller.token)
+    if known is None or not known.is_live:
+        raise AuthenticationRequiredError(_UNKNOWN)
+    return _caller(known, caller.address, caller.request_id)
+
+
+def who_am_i(stores: Stores, caller: Caller) -> WhoAmI:
+    """Return who the service takes the caller for."""
+    known = stores.catalog.find_token(caller.token) if caller.token is not None else None
+    return WhoAmI(
+        name=caller.name,
+        administrator=caller.is_administrator,
+        roles=dict(sorted(caller.roles.items())),
+        scopes=sorted(caller.scopes),
+        targets=sorted(caller.targets),
+        token=caller.token,
+        expires_at=known.expires_at if known else None,
+    )
+
+
+def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToken:
+    """Make a token: the caller's own, or another user's where the caller is an administrator.
+
+    A token can do no more than the one that made it: neither in its scopes and targets, nor for longer.
+
+    Raises:
+        InvalidNameError: a target is no team or model.
+        PermissionDeniedError: it would be able to do more; or it is for somebody else.
+        UserNotFoundError: there is no such user.
+    """
+    user = create.user or caller.name
+    if user != caller.name:
+        admit(stores, caller, Action.ADMINISTER)
+    for target in create.targets:
+        _check_target(target)
+    expires_at = None if create.expires_in_days is None else _now() + timedelta(days=create.expires_in_days)
+    _check_no_more(stores, caller, create, expires_at)
+    return issue_token(stores, caller.actor, user, create, expires_at)
+
+
+def issue_token(stores: Stores, by: Actor, user: str, create: TokenCreate, expires_at: datetime | None) -> NewToken:
+    """Make a token for a user; who may do that was decided by whoever calls this.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+    """
+    prefix = "wb_" + base64.b32encode(secrets.token_bytes(_PREFIX_BYTES)).decode().lower()
+    token = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    info = stores.catalog.create_token(user, create, prefix, _digest(token), expires_at, by)
+    return NewToken(**info.model_dump(), token=token)
+
+
+def list_tokens(
+    stores: Stores, caller: Caller, user: str | None, cursor: str | None = None, limit: int = 100
+) -> Page[TokenInfo]:
+    """Return a page of the caller's tokens; of another user's, or of everybody's (`*`), for administrators.
+
+    Raises:
+        PermissionDeniedError: they are somebody else's.
+        InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
+    """
+    wanted = user or caller.name
+    if wanted != caller.name:
+        admit(stores, caller, Action.ADMINISTER)
+    return stores.catalog.list_tokens(None if wanted == "*" else wanted, cursor, limit)
+
+
+def revoke_token(stores: Stores, caller: Caller, prefix: str) -> TokenInfo:
+    """End one of the caller's tokens, or anybody's for administrators. It is refused from the next request on.
+
+    Raises:
+        TokenNotFoundError: there is none, or it is somebody else's.
+    """
+    owner = None if may(caller, Action.ADMINISTER, Resource()) else caller.name
+    return stores.catalog.revoke_token(prefix, owner, caller.actor)
+
+
+def _check_no_more(stores: Stores, caller: Caller, create: TokenCreate, expires_at: datetime | None) -> None:
+    beyond = sorted(set(create.scopes) - caller.scopes)
+    if beyond:
+        raise PermissionDeniedError(f"Your token has no scope {', '.join(beyond)}, so it cannot make one that has.")
+    covered = all(each in caller.targets or each.partition("/")[0] in caller.targets for each in create.targets)
+    if caller.targets and not (create.targets and covered):
+        raise PermissionDeniedError(
+            f"Your token is good for {', '.join(sorted(caller.targets))}, so it cannot make one for more. Name targets."
+        )
+    known = stores.catalog.find_token(caller.token) if caller.token is not None else None
+    ends = known.expires_at if known else None
+    if ends is not None and (expires_at is None or expires_at > ends):
+        raise PermissionDeniedError(
+            f"Your token ends on {ends:%Y-%m-%d}, so it cannot make one that lives longer. Ask for fewer days."
+        )
+
+
+def _check_target(target: str) -> None:
+    team, slash, model = target.partition("/")
+    check_team(team)
+    if slash:
+        check_name(model, "model name")
+
+
+def _caller(known: KnownToken, address: str | None, request_id: str | None) -> Caller:
+    return Caller(
+        name=known.user,
+        is_administrator=known.is_administrator,
+        roles=known.roles,
+        scopes=known.scopes,
+        targets=known.targets,
+        token=known.prefix,
+        address=address,
+        request_id=request_id,
+    )
+
+
+def _note_use(stores: Stores, known: KnownToken) -> None:
+    """Keep now and then that a token is in use; a request never fails for it."""
+    if known.last_used_at is not None and _now() - known.last_used_at < USE_NOTED_EVERY:
+        return
+    try:
+        stores.catalog.note_token_used(known.prefix)
+    except WeighbridgeError as error:
+        log.warning("The use of %s could not be noted: %s", known.prefix, error)
+
+
+def _digest(token: str) -> str:
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
