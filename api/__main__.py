@@ -13,10 +13,13 @@ from api.service import open_settings
 from api.serving import serve as serve_settings
 from api.settings import read_settings
 from registry.errors import WeighbridgeError
+from registry.teams import Scope, TokenCreate
 from storage.access import Caller
 from storage.garbage import collect
 from storage.installation import migrate as migrate_database
 from storage.stores import Stores
+from storage.teams import make_administrator
+from storage.tokens import create_token
 
 OPERATOR = Caller("operator", is_administrator=True)
 
@@ -95,6 +98,20 @@ def restore(folder: Path) -> None:
     with opened() as stores:
         copied = restore_backup(stores, OPERATOR, folder)
     click.echo(json.dumps(asdict(copied)))
+
+
+@main.command()
+@click.argument("user")
+@click.option("--administrator", is_flag=True, help="Make the user, or let them administer the installation.")
+@click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="How long it lives.")
+def token(user: str, *, administrator: bool, days: int) -> None:
+    """Print a token for USER that may do all that they may: for when nobody can log in any more."""
+    with opened() as stores:
+        if administrator:
+            make_administrator(stores, OPERATOR, user)
+        create = TokenCreate(name="made by the operator", user=user, scopes=list(Scope), expires_in_days=days)
+        made = create_token(stores, OPERATOR, create)
+    click.echo(made.token)
 
 
 @main.command()

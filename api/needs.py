@@ -6,6 +6,8 @@ from storage.access import RULES, Action
 
 NEEDS = "x-weighbridge-needs"
 """The member of an operation in the description: an action and its rule."""
+ANYBODY = "anybody"
+"""Instead of an action: every caller whom the service knows."""
 
 
 def needs(action: Action | None, **extra: Any) -> dict[str, Any]:
@@ -15,6 +17,6 @@ def needs(action: Action | None, **extra: Any) -> dict[str, Any]:
     members of the operation's description.
     """
     if action is None:
-        return {"openapi_extra": {NEEDS: {"action": None}, **extra}}
+        return {"openapi_extra": {NEEDS: {"action": ANYBODY}, **extra}}
     rule = RULES[action]
     return {"openapi_extra": {NEEDS: {"action": action.value, "role": rule.role, "scope": rule.scope}, **extra}}

@@ -6,6 +6,7 @@ import socket
 import time
 from types import FrameType
 
+import click
 import uvicorn
 from fastapi import FastAPI
 
@@ -14,6 +15,7 @@ from api.logs import configure_logging
 from api.service import Service
 from api.settings import Settings, as_variables, check_exposure, read_settings
 from registry.errors import ConfigurationError
+from storage.tokens import make_first_administrator
 
 KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
@@ -63,6 +65,7 @@ def serve(settings: Settings) -> None:
     check_exposure(settings)
     configure_logging(settings.log_level)
     service = Service.open(settings)
+    _announce_first_administrator(service)
     if settings.workers > 1:
         service.close()  # opened to say what is wrong once, not in every worker
         _serve_by_many(settings)
@@ -81,6 +84,18 @@ def serve(settings: Settings) -> None:
     log.info("Weighbridge listens on %s and is described at %s/docs", url, url, extra={"url": url})
     DrainingServer(config, app, settings.drain_seconds).run([listener])
     log.info("Weighbridge has stopped")
+
+
+def _announce_first_administrator(service: Service) -> None:
+    """Tell the first start's token to whoever starts the service; never to the log, which others read."""
+    if not service.settings.teams or service.settings.token is not None:
+        return
+    first = make_first_administrator(service.stores)
+    if first is not None:
+        click.echo(
+            f"The first token of this installation, for its administrator; it is told only now:\n\n    {first.token}\n",
+            err=True,
+        )
 
 
 def create_worker_app() -> FastAPI:

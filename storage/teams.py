@@ -1,6 +1,6 @@
 """Teams and users: who is in which team, as what, and what a team allows."""
 
-from registry.errors import ConflictError
+from registry.errors import ConflictError, UserExistsError
 from registry.names import check_name, check_team
 from registry.schema import Page
 from registry.teams import MemberInfo, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
@@ -102,6 +102,19 @@ def create_user(stores: Stores, caller: Caller, name: str, *, administrator: boo
     check_name(name, "user name")
     admit(stores, caller, Action.ADMINISTER)
     return stores.catalog.create_user(name, is_administrator=administrator, by=caller.actor)
+
+
+def make_administrator(stores: Stores, caller: Caller, name: str) -> UserInfo:
+    """Let a user administer the installation, made where there is none yet, let in again where they were shut out.
+
+    Raises:
+        InvalidNameError: no user may be called that.
+        PermissionDeniedError: the caller is no administrator.
+    """
+    try:
+        return create_user(stores, caller, name, administrator=True)
+    except UserExistsError:
+        return update_user(stores, caller, name, UserUpdate(administrator=True, disabled=False))
 
 
 def get_user(stores: Stores, caller: Caller, name: str) -> UserInfo:

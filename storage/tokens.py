@@ -8,16 +8,17 @@ import re
 import secrets
 from datetime import UTC, datetime, timedelta
 
-from registry.errors import AuthenticationRequiredError, PermissionDeniedError, WeighbridgeError
+from registry.errors import AuthenticationRequiredError, PermissionDeniedError, UserExistsError, WeighbridgeError
 from registry.names import check_name, check_team
 from registry.schema import Page
-from registry.teams import NewToken, TokenCreate, TokenInfo, WhoAmI
+from registry.teams import NewToken, Scope, TokenCreate, TokenInfo, WhoAmI
 from storage.access import Action, Caller, Resource, may
 from storage.admission import admit
 from storage.metadata.records import Actor, KnownToken
 from storage.stores import Stores
 
 USE_NOTED_EVERY = timedelta(minutes=10)
+FIRST_ADMINISTRATOR = "admin"
 _PREFIX_BYTES = 10
 _SECRET_BYTES = 32
 _TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[A-Za-z0-9_-]{43}")
@@ -75,7 +76,7 @@ def who_am_i(stores: Stores, caller: Caller) -> WhoAmI:
 def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToken:
     """Make a token: the caller's own, or another user's where the caller is an administrator.
 
-    A token can do no more than the one that made it: neither in its scopes and targets, nor for longer.
+    A token can do no more than the one that made it: not in its scopes and targets, and it ends when that one does.
 
     Raises:
         InvalidNameError: a target is no team or model.
@@ -87,9 +88,11 @@ def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToke
         admit(stores, caller, Action.ADMINISTER)
     for target in create.targets:
         _check_target(target)
-    expires_at = None if create.expires_in_days is None else _now() + timedelta(days=create.expires_in_days)
-    _check_no_more(stores, caller, create, expires_at)
-    return issue_token(stores, caller.actor, user, create, expires_at)
+    _check_no_more(caller, create)
+    known = stores.catalog.find_token(caller.token) if caller.token is not None else None
+    wished = None if create.expires_in_days is None else _now() + timedelta(days=create.expires_in_days)
+    ends = [moment for moment in (wished, known.expires_at if known else None) if moment is not None]
+    return issue_token(stores, caller.actor, user, create, min(ends, default=None))
 
 
 def issue_token(stores: Stores, by: Actor, user: str, create: TokenCreate, expires_at: datetime | None) -> NewToken:
@@ -102,6 +105,19 @@ def issue_token(stores: Stores, by: Actor, user: str, create: TokenCreate, expir
     token = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     info = stores.catalog.create_token(user, create, prefix, _digest(token), expires_at, by)
     return NewToken(**info.model_dump(), token=token)
+
+
+def make_first_administrator(stores: Stores) -> NewToken | None:
+    """Make the user `admin` with a token, in an installation that nobody administers yet; else return None."""
+    if stores.catalog.has_administrator():
+        return None
+    by = Actor("installation")
+    try:
+        stores.catalog.create_user(FIRST_ADMINISTRATOR, is_administrator=True, by=by)
+    except UserExistsError:
+        return None  # another process started at the same time, or somebody shut them out
+    everything = TokenCreate(name="the first token", scopes=list(Scope), expires_in_days=None)
+    return issue_token(stores, by, FIRST_ADMINISTRATOR, everything, None)
 
 
 def list_tokens(
@@ -129,7 +145,7 @@ def revoke_token(stores: Stores, caller: Caller, prefix: str) -> TokenInfo:
     return stores.catalog.revoke_token(prefix, owner, caller.actor)
 
 
-def _check_no_more(stores: Stores, caller: Caller, create: TokenCreate, expires_at: datetime | None) -> None:
+def _check_no_more(caller: Caller, create: TokenCreate) -> None:
     beyond = sorted(set(create.scopes) - caller.scopes)
     if beyond:
         raise PermissionDeniedError(f"Your token has no scope {', '.join(beyond)}, so it cannot make one that has.")
@@ -137,12 +153,6 @@ def _check_no_more(stores: Stores, caller: Caller, create: TokenCreate, expires_
     if caller.targets and not (create.targets and covered):
         raise PermissionDeniedError(
             f"Your token is good for {', '.join(sorted(caller.targets))}, so it cannot make one for more. Name targets."
-        )
-    known = stores.catalog.find_token(caller.token) if caller.token is not None else None
-    ends = known.expires_at if known else None
-    if ends is not None and (expires_at is None or expires_at > ends):
-        raise PermissionDeniedError(
-            f"Your token ends on {ends:%Y-%m-%d}, so it cannot make one that lives longer. Ask for fewer days."
         )
 
 

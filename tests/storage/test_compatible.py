@@ -8,10 +8,10 @@ from actors import ADA
 from sqlalchemy import delete, event, func, select
 
 from registry.architecture import Architecture
-from registry.errors import InvalidMetadataError, TooLargeError
-from registry.schema import AnnotationsUpdate, VersionCreate
+from registry.errors import InvalidMetadataError, PermissionDeniedError, TooLargeError
+from registry.schema import AnnotationsUpdate, ModelUpdate, VersionCreate
+from registry.teams import Role, Scope
 from registry.tensor_spec import TensorSpec
-from storage import access, compatible
 from storage.access import Caller
 from storage.architectures import (
     MAX_TENSORS,
@@ -25,6 +25,7 @@ from storage.compatible import find_compatible
 from storage.draft import begin
 from storage.metadata.architecture_backfill import fill_index
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
+from storage.models import update_model
 from storage.publish import publish
 
 CALLER = Caller("tester", is_administrator=True)
@@ -128,22 +129,30 @@ def test_deleted_purged_and_deprecated_versions_are_never_found(stores):
     assert [count(stores, row) for row in (ArchitectureRow, ArchitectureMarkRow, ArchitectureUseRow)] == [0, 0, 0]
 
 
-def test_a_model_that_the_caller_may_not_read_never_appears(stores, monkeypatch):
-    push_net(stores)
-    push_net(stores, "secret", {**NET, "fc.weight": (12, 8)})
+@pytest.mark.parametrize(
+    ("caller", "seen"),
+    [
+        (Caller("member", roles={"vision": Role.READER}), {"vision/open:1", "vision/secret:1", "vision/other:1"}),
+        (Caller("outsider", roles={"audio": Role.ADMIN}), {"vision/open:1"}),
+        (Caller("job", is_administrator=True, targets=frozenset({"vision/secret"})), {"vision/secret:1"}),
+        (Caller("job", roles={"vision": Role.READER}, targets=frozenset({"audio"})), set()),
+    ],
+)
+def test_a_model_that_the_caller_may_not_read_never_appears(stores, caller, seen):
+    push_net(stores, "open")
     push_net(stores, "secret")
-    real = access.may
-    asked = []
+    push_net(stores, "other", {**NET, "fc.weight": (12, 8)})
+    update_model(stores, CALLER, "vision", "open", ModelUpdate(visibility="everyone"))
 
-    def may(caller, action, resource):
-        asked.append((action, resource.team, resource.model))
-        return real(caller, action, resource) and resource.model != "secret"
+    found = find_compatible(stores, caller, architecture(NET))
 
-    monkeypatch.setattr(compatible, "may", may)  # one rule lets everybody in for now: this is the one to come
-    found = find_compatible(stores, CALLER, architecture(NET))
-    assert [version.reference for match in found for version in match.versions] == ["vision/net:1"]
-    assert [match.version_count for match in found] == [1]
-    assert ("read", "vision", "secret") in asked
+    assert {version.reference for match in found for version in match.versions} == seen
+    assert sum(match.version_count for match in found) == len(seen)
+
+
+def test_a_token_that_is_not_for_reading_finds_nothing(stores):
+    with pytest.raises(PermissionDeniedError, match="read"):
+        find_compatible(stores, Caller("job", is_administrator=True, scopes=frozenset({Scope.PUSH})), architecture(NET))
 
 
 def test_team_and_kind_narrow_the_search(stores):

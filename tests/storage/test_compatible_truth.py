@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from actors import ADA
 
 from registry.architecture import Architecture
 from registry.compat.compare import compare
@@ -110,7 +111,7 @@ def publish(stores, number, architecture):
     uses = (NewArchitectureUse(describe(architecture)),)
     stores.catalog.publish(
         NewVersion(
-            "vision", f"net{number}", "ada", VersionCreate(), (NewArtifact(info, location),), "state_dict", "tensors",
+            "vision", f"net{number}", ADA, VersionCreate(), (NewArtifact(info, location),), "state_dict", "tensors",
             ("model.pt",), None, digest, uses=uses,
         )
     )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Every route as every role: what the API's description says a route needs is what it asks for."""
+
+import itertools
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import PREFIX, create_app
+from api.needs import ANYBODY, NEEDS
+from api.settings import Settings
+from registry.teams import Role, Scope
+from storage.access import Action
+
+READER = {"read", "see_team"}
+WRITER = READER | {"push", "annotate", "move_alias"}
+MAINTAINER = WRITER | {"move_protected_alias", "delete"}
+TEAM_ADMIN = MAINTAINER | {"purge", "manage_team", "read_audit"}
+EVERYTHING = TEAM_ADMIN | {"administer"}
+# Written down a second time, so that a rule that changes is seen here.
+MAY = {
+    "administrator": EVERYTHING,
+    "admin": TEAM_ADMIN,
+    "maintainer": MAINTAINER,
+    "writer": WRITER,
+    "reader": READER,
+    "outsider": set(),
+    "only read": {"read", "see_team"},
+    "only push": {"push", "annotate"},
+    "only promote": {"move_alias", "move_protected_alias"},
+    "only admin": {"delete", "purge", "manage_team", "read_audit", "administer"},
+}
+BODIES = {
+    "annotate_version": {"description": "x"},
+    "check_version": {"architecture": {"tensors": []}},
+    "find_compatible": {"architecture": {"tensors": []}},
+    "move_alias": {"version": 1},
+    "purge_version": {"reason": "x"},
+    "set_member": {"role": "reader"},
+}
+TOKEN = "the administrator's token of this test"
+
+
+DESCRIPTION = create_app(Settings(teams=True)).openapi()
+OPERATIONS = {
+    operation["operationId"]: (method, path, operation)
+    for path, methods in DESCRIPTION["paths"].items()
+    for method, operation in methods.items()
+    if path.startswith(PREFIX)
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A service that needs tokens."""
+    app = create_app(Settings(data=tmp_path_factory.mktemp("rights"), teams=True, token=TOKEN))
+    with TestClient(app, base_url="http://models.example.com") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def administrator():
+    return {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def callers(guarded, administrator):
+    """The headers of somebody of each role in the team `vision`, and of administrators' tokens of one scope each."""
+
+    def ask(method, path, body):
+        answer = guarded.request(method, f"{PREFIX}/{path}", json=body, headers=administrator)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def bearer(user, scopes):
+        token = ask("POST", "tokens", {"name": "test", "user": user, "scopes": scopes})["token"]
+        return {"Authorization": f"Bearer {token}"}
+
+    ask("PUT", "teams/vision", {})
+    for role in Role:
+        ask("PUT", f"users/{role}", {})
+        ask("PUT", f"teams/vision/members/{role}", {"role": role})
+    ask("PUT", "users/outsider", {})
+    ask("PUT", "users/root", {"administrator": True})
+    people = {user: bearer(user, list(Scope)) for user in (*Role, "outsider")}
+    return {"administrator": bearer("root", list(Scope)), **people} | {
+        f"only {scope}": bearer("root", [scope]) for scope in Scope
+    }
+
+
+@pytest.fixture(scope="module")
+def call(guarded, administrator, weights):
+    """Return a function that asks an operation, about a model of the call's own, and says what came of it."""
+    numbers = itertools.count()
+
+    def call(operation_id, headers):
+        method, path, _ = OPERATIONS[operation_id]
+        names = {"team": "vision", "model": f"net{next(numbers)}", "version": "1", "number": "1", "alias": "best"}
+        names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_unknown"}
+        if "{model}" in path:
+            upload = f"{PREFIX}/models/vision/{names['model']}/upload/model.pt"
+            assert guarded.put(upload, content=weights, headers=administrator).status_code == 201
+        content = {"json": BODIES.get(operation_id, {})}
+        if operation_id == "create_token":
+            content = {
+                "json": {"name": "x", "scopes": guarded.get(f"{PREFIX}/whoami", headers=headers).json().get("scopes")}
+            }
+        if operation_id == "upload_file":
+            content = {"content": weights}
+        if operation_id == "push_version":
+            content = {"files": {"file": ("model.pt", weights)}}
+        params = {"team": "vision"} if "audit" in operation_id else {}
+        condition = {"If-None-Match": "*"} if operation_id == "move_alias" else {"If-Match": "*"}
+        answer = guarded.request(
+            method, path.format(**names), headers={**headers, **condition}, params=params, **content
+        )
+        assert answer.status_code < 500
+        assert str(answer.status_code) in OPERATIONS[operation_id][2]["responses"]
+        return outcome(answer)
+
+    return call
+
+
+def outcome(answer):
+    code = answer.json().get("code") if answer.status_code >= 400 and answer.content else "model_not_found"
+    if answer.is_success:
+        return "allowed"
+    if answer.status_code in {401, 403}:
+        return {401: "who are you", 403: "refused"}[answer.status_code]
+    return "hidden" if code in {"model_not_found", "team_not_found"} else "allowed"
+
+
+def expected(caller, operation_id):
+    _, path, operation = OPERATIONS[operation_id]
+    action = operation[NEEDS]["action"]
+    is_list_of_what_one_may_read = action == "read" and "{team}" not in path
+    if action == ANYBODY or action in MAY[caller] or (is_list_of_what_one_may_read and caller == "outsider"):
+        return "allowed"
+    return "hidden" if caller == "outsider" and action != "administer" else "refused"
+
+
+def test_every_route_says_what_it_needs():
+    silent = [name for name, (_, _, operation) in OPERATIONS.items() if NEEDS not in operation]
+
+    assert silent == []
+    assert len(OPERATIONS) > 35
+
+
+def test_every_action_is_needed_somewhere_and_every_rule_is_known_here():
+    assert {action.value for action in Action} == EVERYTHING
+    assert set().union(*(MAY[f"only {scope}"] for scope in Scope)) == EVERYTHING
+
+
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+@pytest.mark.parametrize("caller", MAY)
+def test_every_route_lets_in_who_may_and_nobody_else(call, callers, caller, operation_id):
+    assert call(operation_id, callers[caller]) == expected(caller, operation_id)
+
+
+@pytest.mark.parametrize("operation_id", OPERATIONS)
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wb_aaaaaaaaaaaaaaaa_" + "a" * 43}])
+def test_no_route_answers_without_a_token_that_the_service_knows(call, headers, operation_id):
+    assert call(operation_id, headers) == "who are you"
