@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -72,6 +73,7 @@ def open_settings(settings: Settings) -> Stores:
         pool_size=settings.database_pool,
         limits=limits_of(settings),
         allow_code=settings.allow_code,
+        grace=timedelta(days=settings.grace_days),
     )
 
 

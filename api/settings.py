@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         110, description="How long running requests may take to finish after SIGTERM."
     )
     collect_seconds: Annotated[int, Field(ge=1)] = Field(300, description="How often garbage is collected.")
+    grace_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        30, description="How long a deleted version can be restored before its content is purged; in days."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged at least.")
 
     @property

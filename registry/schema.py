@@ -180,6 +180,7 @@ class VersionInfo(AnswerModel):
     created_by: str
     deleted_at: datetime | None = None
     purged_at: datetime | None = None
+    quarantined_at: datetime | None = None
     notices: list[str] = []
 
     @property

@@ -163,6 +163,22 @@ class WhoAmI(AnswerModel):
     expires_at: datetime | None = None
 
 
+class OverrideUpdate(WireModel):
+    """Why bytes that would do harm may be downloaded all the same."""
+
+    reason: Annotated[Text, Field(min_length=1, max_length=2_000)]
+
+
+class OverrideInfo(AnswerModel):
+    """Bytes in quarantine, by their digest, that admins of a team may download, and why."""
+
+    team: str
+    sha256: str
+    reason: str
+    created_at: datetime
+    created_by: str
+
+
 class AuditEntry(AnswerModel):
     """One thing that somebody did.
 

@@ -49,6 +49,11 @@ def reaches(caller: Caller, team: str, least: Role | None) -> bool:
     return role is not None and role.reaches(least)
 
 
+def sees_quarantine(caller: Caller, team: str) -> bool:
+    """Return whether the caller is shown what is in quarantine in a team."""
+    return may(caller, Action.MANAGE_TEAM, Resource(team))
+
+
 def sight_of(caller: Caller) -> Sight:
     """Return which models the caller may read.
 

@@ -3,9 +3,11 @@
 import logging
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from registry.errors import ConflictError, NotFoundError
 from storage.access import Action, Caller
 from storage.admission import admit
 from storage.stores import Stores
@@ -23,6 +25,7 @@ class Collection:
 
     Attributes:
         ran: False when another process is collecting.
+        purged_versions: deleted versions whose grace period is over.
         expired_writes: uploads that never finished.
         unused_objects: objects that no version refers to any more; their bytes go after a delay.
         removed_locations: locations whose bytes went, or would go.
@@ -30,6 +33,7 @@ class Collection:
     """
 
     ran: bool = True
+    purged_versions: int = 0
     expired_writes: int = 0
     unused_objects: int = 0
     removed_locations: int = 0
@@ -54,13 +58,14 @@ def collect(stores: Stores, caller: Caller, *, dry_run: bool = False) -> Collect
     if not stores.catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
         return Collection(ran=False)
     try:
-        return _collect(stores, holder)
+        return _collect(stores, caller, holder)
     finally:
         stores.catalog.release_lease(COLLECTOR_LEASE, holder)
 
 
-def _collect(stores: Stores, holder: str) -> Collection:
+def _collect(stores: Stores, caller: Caller, holder: str) -> Collection:
     catalog = stores.catalog
+    purged = _purge_expired(stores, caller, holder)
     expired = unused = removed = forgotten = 0
     while batch := catalog.doom_expired_writes(_now(), _BATCH):
         expired += batch
@@ -74,8 +79,25 @@ def _collect(stores: Stores, holder: str) -> Collection:
         if not catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
             break
     return Collection(
-        expired_writes=expired, unused_objects=unused, removed_locations=removed, forgotten_keys=forgotten
+        purged_versions=purged,
+        expired_writes=expired,
+        unused_objects=unused,
+        removed_locations=removed,
+        forgotten_keys=forgotten,
     )
+
+
+def _purge_expired(stores: Stores, caller: Caller, holder: str) -> int:
+    """Purge what was deleted longer ago than the grace period; return how many versions."""
+    purged, reason = 0, f"deleted for more than {stores.grace.days} days"
+    while batch := stores.catalog.list_expired_versions(_now() - stores.grace, _BATCH):
+        for team, model, number in batch:
+            with suppress(NotFoundError, ConflictError):  # somebody restored or purged it meanwhile
+                stores.catalog.purge_version(team, model, number, caller.actor, reason)
+                purged += 1
+        if not stores.catalog.acquire_lease(COLLECTOR_LEASE, holder, _now() + LEASE):
+            break
+    return purged
 
 
 def sweep_locations(stores: Stores, locations: Sequence[str], *, cancel: bool) -> None:

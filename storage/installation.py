@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -37,6 +38,7 @@ def open_stores(
     pool_size: int = 10,
     limits: Limits = DEFAULT_LIMITS,
     allow_code: bool = True,
+    grace: timedelta = timedelta(days=30),
 ) -> Stores:
     """Return the stores of an installation, ready for use.
 
@@ -59,7 +61,7 @@ def open_stores(
     except BaseException:
         catalog.close()
         raise
-    return Stores(catalog, blobs, Scanner(), limits, allow_code)
+    return Stores(catalog, blobs, Scanner(), limits, allow_code, grace)
 
 
 def migrate(catalog_url: str) -> bool:

@@ -15,8 +15,9 @@ from registry.errors import (
 from registry.names import Reference, check_alias, check_path
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Action, Caller
-from storage.admission import admit, admit_to_alias, reaches
+from storage.admission import admit, admit_to_alias
 from storage.draft import Draft, Received
+from storage.judge import find_rules
 from storage.metadata.records import NewVersion
 from storage.stores import Stores
 from storage.verify import Verified, verify
@@ -66,24 +67,12 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
     if draft.replay is not None:
         return _replay(draft, draft.replay.number, draft.replay.fingerprint, fingerprint)
     base = check_metadata(draft.stores, draft.caller, draft.team, draft.model, metadata)
-    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due, _why_no_code(draft))
+    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due, find_rules(draft))
     _make_marks(draft.stores, verified)
     draft.beat()
     version = draft.stores.catalog.publish(_new_version(draft, metadata, verified, base, fingerprint))
     draft.finish()
     return version
-
-
-def _why_no_code(draft: Draft) -> str | None:
-    """Return why nothing may be pushed here that runs code when it is loaded; None where it may."""
-    if not draft.stores.allow_code:
-        return "this installation takes tensors only"
-    rules = draft.stores.catalog.find_team(draft.team)
-    if rules is None or reaches(draft.caller, draft.team, rules.code_pushed_by):
-        return None
-    if rules.code_pushed_by is None:
-        return f"{draft.team} takes tensors only"
-    return f"{draft.team} takes that from those with the role `{rules.code_pushed_by}` only"
 
 
 def _new_version(
@@ -153,7 +142,9 @@ def _replay(draft: Draft, number: int, before: str, now: str) -> VersionInfo:
             f"This Idempotency-Key led to {draft.team}/{draft.model}:{number}, with other content or metadata. Use a "
             "fresh key for another push."
         )
-    return draft.stores.catalog.get_version(draft.team, draft.model, str(number), include_deleted=True)
+    return draft.stores.catalog.get_version(
+        draft.team, draft.model, str(number), include_deleted=True, include_quarantined=True
+    )
 
 
 def _same_content(draft: Draft) -> list[str]:

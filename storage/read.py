@@ -7,7 +7,7 @@ from registry.errors import PermissionDeniedError
 from registry.schema import ArtifactManifest, VersionInfo, VersionManifest
 from registry.teams import Role
 from storage.access import Action, Caller
-from storage.admission import admit, reaches
+from storage.admission import admit, reaches, sees_quarantine
 from storage.blobs.base import BlobStore
 from storage.metadata.records import Extent, StoredArtifact
 from storage.stores import Stores
@@ -26,7 +26,8 @@ def get_artifact(  # noqa: PLR0917 - an artifact is named by four words
         ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, ArtifactNotFoundError: it is not there.
     """
     admit(stores, caller, Action.READ, team, model)
-    return stores.catalog.get_artifact(team, model, selector, path)
+    shown = sees_quarantine(caller, team)
+    return stores.catalog.get_artifact(team, model, selector, path, include_quarantined=shown)
 
 
 def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
@@ -39,6 +40,8 @@ def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
         PermissionDeniedError: it runs code, and the team lets others open that.
     """
     artifact = get_artifact(stores, caller, team, model, selector, path)
+    if artifact.info.trust == "unsafe":
+        _open_unsafe(stores, caller, team, model, artifact)
     if artifact.info.trust == "code":
         rules = stores.catalog.find_team(team)
         least = rules.code_opened_by if rules is not None else Role.READER
@@ -49,6 +52,16 @@ def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
         number, sha256 = artifact.version_number, artifact.info.sha256
         stores.catalog.note(caller.actor, "code.open", team=team, model=model, version=number, path=path, sha256=sha256)
     return artifact
+
+
+def _open_unsafe(stores: Stores, caller: Caller, team: str, model: str, artifact: StoredArtifact) -> None:
+    sha256, number = artifact.info.sha256, artifact.version_number
+    if not stores.catalog.has_override(team, sha256):
+        raise PermissionDeniedError(
+            f"{artifact.info.path} would do harm when it is loaded and is kept in quarantine. To download it all the "
+            f"same, an admin of {team} records why: `weighbridge quarantine override {team} {sha256} --reason …`."
+        )
+    stores.catalog.note(caller.actor, "unsafe.open", team=team, model=model, version=number, sha256=sha256)
 
 
 def iter_while_admitted(
@@ -93,7 +106,8 @@ def get_version(
         ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: nothing is meant.
     """
     admit(stores, caller, Action.READ, team, model)
-    return stores.catalog.get_version(team, model, selector, include_deleted=include_deleted)
+    shown = sees_quarantine(caller, team)
+    return stores.catalog.get_version(team, model, selector, include_deleted=include_deleted, include_quarantined=shown)
 
 
 def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length: int) -> Iterator[bytes]:

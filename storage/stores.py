@@ -1,6 +1,7 @@
 """The parts that every use case works on, bound together once at start."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from registry.schema import Limits
 from storage.blobs.base import BlobStore
@@ -17,6 +18,7 @@ class Stores:
     Attributes:
         limits: what a push or a page may hold at most.
         allow_code: whether artifacts of trust `code` are taken.
+        grace: how long deleted versions can be restored before the collector purges them.
     """
 
     catalog: Catalog
@@ -24,6 +26,7 @@ class Stores:
     scanner: Scanner
     limits: Limits = DEFAULT_LIMITS
     allow_code: bool = True
+    grace: timedelta = timedelta(days=30)
 
     def close(self) -> None:
         """Let go of connections and worker processes."""

@@ -3,7 +3,7 @@
 from registry.errors import ConflictError, UserExistsError
 from registry.names import check_name, check_team
 from registry.schema import Page
-from registry.teams import MemberInfo, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
+from registry.teams import MemberInfo, OverrideInfo, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
 from storage.access import Action, Caller
 from storage.admission import admit
 from storage.stores import Stores
@@ -89,6 +89,37 @@ def remove_member(stores: Stores, caller: Caller, team: str, user: str) -> None:
     """
     admit(stores, caller, Action.MANAGE_TEAM, team)
     stores.catalog.remove_member(team, user, caller.actor)
+
+
+def list_overrides(stores: Stores, caller: Caller, team: str) -> list[OverrideInfo]:
+    """Return what admins of a team may download although it would do harm, the newest first, at most 1,000.
+
+    Raises:
+        TeamNotFoundError, PermissionDeniedError: the caller may not see it, or is no admin of it.
+    """
+    admit(stores, caller, Action.MANAGE_TEAM, team)
+    return stores.catalog.list_overrides(team)
+
+
+def set_override(stores: Stores, caller: Caller, team: str, sha256: str, reason: str) -> OverrideInfo:
+    """Let admins of a team download bytes that would do harm; what they are stays in quarantine for all others.
+
+    Raises:
+        TeamNotFoundError, PermissionDeniedError: the caller may not see it, or is no admin of it.
+    """
+    admit(stores, caller, Action.MANAGE_TEAM, team)
+    return stores.catalog.set_override(team, sha256, reason, caller.actor)
+
+
+def remove_override(stores: Stores, caller: Caller, team: str, sha256: str) -> None:
+    """Take an override back.
+
+    Raises:
+        TeamNotFoundError, PermissionDeniedError: the caller may not see it, or is no admin of it.
+        NotFoundError: there is none.
+    """
+    admit(stores, caller, Action.MANAGE_TEAM, team)
+    stores.catalog.remove_override(team, sha256, caller.actor)
 
 
 def create_user(stores: Stores, caller: Caller, name: str, *, administrator: bool = False) -> UserInfo:

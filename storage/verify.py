@@ -5,9 +5,7 @@ Nothing here touches the catalog: verification takes as long as the bytes need, 
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from registry.digest import StreamDigests
 from registry.errors import (
@@ -16,26 +14,22 @@ from registry.errors import (
     MalformedArtifactError,
     NoWeightsError,
     UnsafeArtifactError,
-    WeighbridgeError,
 )
 from registry.formats.inspection import Inspection, Kind, TensorRecord, Trust
 from registry.formats.limits import DEFAULT_LIMITS
-from registry.formats.mentions import list_globals, list_reasons, name_some
-from registry.formats.reader import looks_like_weights
 from registry.formats.sharded import check_index, is_distributed_checkpoint, parse_index
 from registry.manifest import build_manifest, encode_manifest, iter_digested_ranges
 from registry.schema import ArtifactInfo
-from registry.weights import Group, choose_weights, has_weights_name, is_index_name
+from registry.weights import Group, choose_weights, is_index_name
 from storage.architectures import find_uses
 from storage.draft import Received
+from storage.judge import DISTRIBUTED_REASON, Judged, PushRules, judge, name_file, tell_why
 from storage.metadata.records import NewArchitectureUse, NewArtifact, NewStorage
-from storage.sources import BlobSource
 from storage.stores import Stores
 
 MIN_REUSABLE_BYTES = 2048
 """Smaller storages are sent again rather than looked up (DESIGN section 4)."""
 DISTRIBUTED_FORMAT = "dcp"
-_DISTRIBUTED_REASON = "A distributed checkpoint is opened by unpickling; what is in it is not read yet."
 _WORST_FIRST: tuple[Trust, ...] = ("unsafe", "code", "tensors")
 
 
@@ -53,7 +47,7 @@ class Verified:
 
 
 def verify(
-    stores: Stores, received: Sequence[Received], primary: str | None, beat: Callable[[], None], no_code: str | None
+    stores: Stores, received: Sequence[Received], primary: str | None, beat: Callable[[], None], rules: PushRules
 ) -> Verified:
     """Return what was received as the artifacts of a version.
 
@@ -62,7 +56,7 @@ def verify(
         received: at least one.
         primary: the path of the artifact that is to be the state_dict.
         beat: called now and then, for whoever must say that this push is alive.
-        no_code: why nothing is taken that runs code when it is loaded; None where it is.
+        rules: what is taken.
 
     Raises:
         MalformedArtifactError: weights that cannot be read strictly.
@@ -71,18 +65,16 @@ def verify(
         BlobStoreUnavailableError: the store gives back other weights than it took.
     """
     distributed = _distributed_paths([each.path for each in received])
-    inspections: dict[str, Inspection] = {}
-    for each in received:
-        beat()
-        if each.path in distributed:
-            _refuse_harm(stores, each, no_code)
-        elif (inspection := _inspect(stores, each, no_code, is_only=len(received) == 1)) is not None:
-            inspections[each.path] = inspection
-    groups = _find_groups(stores, received, inspections)
+    judged = judge(stores, received, distributed, rules, beat)
+    groups = _find_groups(stores, received, judged.inspections)
     artifacts: list[NewArtifact] = []
     for each in received:
         beat()
-        artifacts.append(_digest(stores, each, inspections.get(each.path), beat, is_dcp=each.path in distributed))
+        if each.path in judged.harmful:
+            artifacts.append(_keep_harmful(each, judged.harmful[each.path]))
+        else:
+            inspection = judged.inspections.get(each.path)
+            artifacts.append(_digest(stores, each, inspection, beat, is_dcp=each.path in distributed))
     infos = [artifact.info for artifact in artifacts]
     weights, problem = _choose(infos, groups, primary)
     return Verified(
@@ -91,60 +83,9 @@ def verify(
         trust=next(trust for trust in _WORST_FIRST if any(info.trust == trust for info in infos)),
         weights=weights,
         weights_problem=problem,
-        notices=tuple(_notices(inspections)),
-        uses=tuple(find_uses(inspections, weights)),
+        notices=tuple(_notices(judged)),
+        uses=() if judged.harmful else tuple(find_uses(judged.inspections, weights)),
     )
-
-
-def _inspect(stores: Stores, received: Received, no_code: str | None, *, is_only: bool) -> Inspection | None:
-    """Return what a weight file holds, None for a file that is no weights."""
-    says_weights = has_weights_name(received.path) or looks_like_weights(received.head)
-    if not (is_only or says_weights):
-        return None
-    try:
-        inspection = stores.scanner.scan(BlobSource(stores.blobs, received.location, received.size_bytes))
-    except (MalformedArtifactError, UnsafeArtifactError) as error:
-        if not says_weights:
-            error.detail += " A file that is no weights is taken together with the weights that it belongs to."
-        raise _named(error, received.path) from error
-    if inspection.trust == "unsafe":
-        raise UnsafeArtifactError(
-            f"{received.path}: loading this file would do harm, so nothing was stored. It refers to "
-            f"{name_some(inspection.foreign_globals) or 'what no weights need'}. Do not open it anywhere.",
-            path=received.path,
-            **_why(inspection.foreign_globals, inspection.reasons),
-        )
-    if inspection.trust == "code" and no_code is not None:
-        raise _takes_no_code(received.path, no_code, inspection.foreign_globals, inspection.reasons)
-    return inspection
-
-
-def _refuse_harm(stores: Stores, received: Received, no_code: str | None) -> None:
-    """Refuse what is unsafe in a file of a distributed checkpoint, which is no weight file that could be read."""
-    with suppress(MalformedArtifactError):
-        _inspect(stores, received, no_code, is_only=True)
-    if no_code is not None:
-        raise _takes_no_code(received.path, no_code, [], [_DISTRIBUTED_REASON])
-
-
-def _takes_no_code(path: str, why: str, names: list[str], reasons: list[str]) -> UnsafeArtifactError:
-    return UnsafeArtifactError(
-        f"{path} runs code when it is loaded, and {why}. Push its state_dict instead, best as safetensors.",
-        path=path,
-        **_why(names, reasons),
-    )
-
-
-def _why(names: Sequence[str], reasons: Sequence[str]) -> dict[str, Any]:
-    """Return what is told of a file: bounded, for a file may refer to as much as it likes."""
-    return {"globals": list_globals(names), "global_count": len(names), "reasons": list_reasons(reasons)}
-
-
-def _named(error: WeighbridgeError, path: str) -> WeighbridgeError:
-    told = {"path": path, **error.extra}
-    if "globals" in told:
-        told |= _why(told["globals"], told.get("reasons", []))
-    return type(error)(f"{path}: {error.detail} Nothing was stored.", **told)
 
 
 def _digest(
@@ -158,7 +99,7 @@ def _digest(
         "blake3": received.blake3,
     }
     if inspection is None:
-        known = {"format": DISTRIBUTED_FORMAT, "trust": "code", "reasons": [_DISTRIBUTED_REASON]} if is_dcp else {}
+        known = {"format": DISTRIBUTED_FORMAT, "trust": "code", "reasons": [DISTRIBUTED_REASON]} if is_dcp else {}
         return NewArtifact(ArtifactInfo.model_validate({**common, **known}), received.location)
     digests = StreamDigests(list(iter_digested_ranges(inspection)), received.size_bytes, sha256=False)
     for piece in stores.blobs.stream(received.location):
@@ -176,13 +117,28 @@ def _digest(
             "format": inspection.format,
             "kind": inspection.kind,
             "trust": inspection.trust,
-            **_why(inspection.foreign_globals, inspection.reasons),
+            **tell_why(inspection.foreign_globals, inspection.reasons),
             "manifest": digest,
             "tensor_count": len(inspection.tensors),
             "parameter_count": count_parameters(inspection.tensors),
         }
     )
     return NewArtifact(info, received.location, tuple(_storages(inspection, digests)), manifest)
+
+
+def _keep_harmful(received: Received, error: UnsafeArtifactError) -> NewArtifact:
+    """Return an artifact that is kept as it is: nothing of it is ever reused."""
+    info = ArtifactInfo(
+        path=received.path,
+        size_bytes=received.size_bytes,
+        sha256=received.sha256,
+        blake3=received.blake3,
+        trust="unsafe",
+        reasons=error.extra.get("reasons") or [error.detail],
+        globals=error.extra.get("globals", []),
+        global_count=error.extra.get("global_count", 0),
+    )
+    return NewArtifact(info, received.location)
 
 
 def count_parameters(tensors: Sequence[TensorRecord]) -> int:
@@ -218,7 +174,7 @@ def _find_groups(stores: Stores, received: Sequence[Received], inspections: Mapp
             index = parse_index(_read_index(stores, each))
             check_index(index, beside)
         except MalformedArtifactError as error:
-            raise _named(error, each.path) from error
+            raise name_file(error, each.path) from error
         groups.append(Group(each.path, tuple(folder + shard for shard in index.shards)))
     return groups
 
@@ -260,8 +216,10 @@ def _version_kind(infos: Sequence[ArtifactInfo], weights: Sequence[str]) -> Kind
     return chosen[0].kind if chosen else "opaque"
 
 
-def _notices(inspections: Mapping[str, Inspection]) -> Iterator[str]:
-    for path, inspection in inspections.items():
+def _notices(judged: Judged) -> Iterator[str]:
+    for path in judged.harmful:
+        yield f"{path} would do harm when it is loaded. The version is in quarantine: only admins of the team see it."
+    for path, inspection in judged.inspections.items():
         if inspection.unknown_records:
             shown = ", ".join(inspection.unknown_records[:5])
             yield f"{path} holds records that no reader knows ({shown}); they are kept as they are."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from registry.schema import AnnotationsUpdate, Page, VersionInfo
 from storage.access import Action, Caller
-from storage.admission import admit
+from storage.admission import admit, sees_quarantine
 from storage.metadata.records import Purged
 from storage.stores import Stores
 
@@ -29,7 +29,14 @@ def list_versions(
     """
     admit(stores, caller, Action.READ, team, model)
     return stores.catalog.list_versions(
-        team, model, sort=sort, cursor=cursor, limit=limit, include_deleted=include_deleted, tags=tags
+        team,
+        model,
+        sort=sort,
+        cursor=cursor,
+        limit=limit,
+        include_deleted=include_deleted,
+        tags=tags,
+        include_quarantined=sees_quarantine(caller, team),
     )
 
 
@@ -50,19 +57,23 @@ def annotate(  # noqa: PLR0917 - a version is named by three words
         InvalidMetadataError: there would be too many.
     """
     admit(stores, caller, Action.ANNOTATE, team, model)
-    number = _number(stores, team, model, selector)
+    number = _number(stores, caller, team, model, selector)
     return stores.catalog.annotate(team, model, number, update, expected_revision, caller.actor)
 
 
-def delete_version(stores: Stores, caller: Caller, team: str, model: str, selector: str) -> VersionInfo:
-    """Hide a version and keep its bytes.
+def delete_version(
+    stores: Stores, caller: Caller, team: str, model: str, selector: str, *, is_forced: bool = False
+) -> VersionInfo:
+    """Hide a version and keep its bytes until the installation's grace period ends.
 
     Raises:
         ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: there is no such live version.
-        VersionInUseError: an alias points at it.
+        VersionInUseError: an alias points at it; or versions are based on it and it is not forced.
     """
     admit(stores, caller, Action.DELETE, team, model)
-    return stores.catalog.delete_version(team, model, _number(stores, team, model, selector), caller.actor)
+    return stores.catalog.delete_version(
+        team, model, _number(stores, caller, team, model, selector), caller.actor, is_forced=is_forced
+    )
 
 
 def restore_version(stores: Stores, caller: Caller, team: str, model: str, number: int) -> VersionInfo:
@@ -77,17 +88,20 @@ def restore_version(stores: Stores, caller: Caller, team: str, model: str, numbe
 
 
 def purge_version(  # noqa: PLR0917 - a version is named by three words
-    stores: Stores, caller: Caller, team: str, model: str, number: int, reason: str
+    stores: Stores, caller: Caller, team: str, model: str, number: int, reason: str, *, is_live: bool = False
 ) -> Purged:
     """Remove the content of a deleted version for good; the collector deletes the bytes that nothing else holds.
 
+    With `is_live` also of a live one, whose aliases go: for weights that should never have been here.
+
     Raises:
         ModelNotFoundError, VersionNotFoundError: there never was one.
-        NotDeletedError: it is live, or purged already.
+        NotDeletedError: it is live and `is_live` is not given, or it was purged already.
     """
     admit(stores, caller, Action.PURGE, team, model)
-    return stores.catalog.purge_version(team, model, number, caller.actor, reason)
+    return stores.catalog.purge_version(team, model, number, caller.actor, reason, is_live=is_live)
 
 
-def _number(stores: Stores, team: str, model: str, selector: str) -> int:
-    return stores.catalog.get_version(team, model, selector).number
+def _number(stores: Stores, caller: Caller, team: str, model: str, selector: str) -> int:
+    shown = sees_quarantine(caller, team)
+    return stores.catalog.get_version(team, model, selector, include_quarantined=shown).number

@@ -1,19 +1,23 @@
 """Teams: their rules, and who has which role in them."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, Limit, StoresDep
 from api.needs import needs
 from api.responses import problems
 from registry.schema import Page
-from registry.teams import MemberInfo, MemberUpdate, TeamInfo, TeamUpdate
+from registry.teams import MemberInfo, MemberUpdate, OverrideInfo, OverrideUpdate, TeamInfo, TeamUpdate
 from storage import teams
 from storage.access import Action
 
 router = APIRouter(tags=["teams"], route_class=BoundedRoute)
 _TEAM = "/teams/{team}"
 _MEMBER = _TEAM + "/members/{user}"
+_OVERRIDE = _TEAM + "/overrides/{sha256}"
+Digest = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 @router.get("/teams", operation_id="list_teams", **needs(None))
@@ -58,3 +62,23 @@ def set_member(stores: StoresDep, caller: CallerDep, team: str, user: str, updat
 def remove_member(stores: StoresDep, caller: CallerDep, team: str, user: str) -> None:
     """Take a user's role in a team away."""
     teams.remove_member(stores, caller, team, user)
+
+
+@router.get(_TEAM + "/overrides", operation_id="list_overrides", **needs(Action.MANAGE_TEAM))
+def list_overrides(stores: StoresDep, caller: CallerDep, team: str) -> Page[OverrideInfo]:
+    """List the bytes in quarantine that admins of a team may download, the newest first."""
+    return Page[OverrideInfo](items=teams.list_overrides(stores, caller, team))
+
+
+@router.put(_OVERRIDE, operation_id="set_override", **needs(Action.MANAGE_TEAM))
+def set_override(
+    stores: StoresDep, caller: CallerDep, team: str, sha256: Digest, update: OverrideUpdate
+) -> OverrideInfo:
+    """Let admins of a team download bytes in quarantine, for a reason that is recorded."""
+    return teams.set_override(stores, caller, team, sha256, update.reason)
+
+
+@router.delete(_OVERRIDE, status_code=204, operation_id="remove_override", **needs(Action.MANAGE_TEAM))
+def remove_override(stores: StoresDep, caller: CallerDep, team: str, sha256: Digest) -> None:
+    """Take an override back."""
+    teams.remove_override(stores, caller, team, sha256)

@@ -1,5 +1,6 @@
 """Versions: look up, list, annotate, delete, restore, purge; their tensor manifests."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
@@ -26,13 +27,15 @@ class PurgeCreate(WireModel):
     """Why a version's content goes for good."""
 
     reason: Annotated[str, Field(min_length=1, max_length=2_000)]
+    now: Annotated[bool, Field(description="also when it is live; its aliases go")] = False
 
 
 class PurgeInfo(BaseModel):
-    """What a purge freed, and what other versions still hold, in bytes."""
+    """What a purge freed, and what other versions still hold, in bytes; the first of those versions."""
 
     freed_bytes: int
     still_held_bytes: int
+    held_by: list[str]
 
 
 @router.get(_VERSIONS, operation_id="list_versions", **needs(Action.READ))
@@ -90,9 +93,16 @@ def annotate_version(
 
 
 @router.delete(_VERSION, operation_id="delete_version", responses=problems(409), **needs(Action.DELETE))
-def delete_version(stores: StoresDep, caller: CallerDep, team: str, model: str, version: Selector) -> VersionInfo:
-    """Hide a version and keep its bytes; `restore` brings it back."""
-    return versions.delete_version(stores, caller, team, model, version)
+def delete_version(
+    stores: StoresDep,
+    caller: CallerDep,
+    team: str,
+    model: str,
+    version: Selector,
+    force: Annotated[bool, Query(description="also when others name it as their base")] = False,  # noqa: FBT002 - a query parameter
+) -> VersionInfo:
+    """Hide a version and keep its bytes for the grace period; `restore` brings it back."""
+    return versions.delete_version(stores, caller, team, model, version, is_forced=force)
 
 
 @router.post(_NUMBER + "/restore", operation_id="restore_version", responses=problems(409), **needs(Action.DELETE))
@@ -106,8 +116,8 @@ def purge_version(
     stores: StoresDep, caller: CallerDep, team: str, model: str, number: Number, purge: PurgeCreate
 ) -> PurgeInfo:
     """Remove the content of a deleted version for good; its number stays taken."""
-    purged = versions.purge_version(stores, caller, team, model, number, purge.reason)
-    return PurgeInfo(freed_bytes=purged.freed_bytes, still_held_bytes=purged.still_held_bytes)
+    purged = versions.purge_version(stores, caller, team, model, number, purge.reason, is_live=purge.now)
+    return PurgeInfo.model_validate(asdict(purged))
 
 
 @router.get(_VERSION + "/manifest", operation_id="get_manifest", **needs(Action.READ))

@@ -1,6 +1,7 @@
 """What comes back over HTTP: a body still to be read, or a reason why there is none."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +21,7 @@ from registry.errors import (
 
 PIECE_BYTES = 1 << 20
 MAX_PROBLEM_BYTES = 1 << 20
+_UNAUTHORIZED = 401
 _FIRST_SERVER_ERROR = 500
 _BY_STATUS: dict[int, type[WeighbridgeError]] = {
     401: AuthenticationRequiredError,
@@ -100,8 +102,23 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def failure_of(incoming: Incoming, url: str) -> WeighbridgeError:
-    """Return the error of a problem document, or what the status alone says where something else answered."""
+def failure_of(incoming: Incoming, url: str, token: str | None = None) -> WeighbridgeError:
+    """Return the error of a problem document, or what the status alone says where something else answered.
+
+    Where nobody was let in, it says how to get in.
+    """
+    failure = _told_failure(incoming, url)
+    if incoming.status != _UNAUTHORIZED:
+        return failure
+    way_in = f"For this service: `weighbridge login {url}`."
+    if token is not None and token == os.environ.get("WEIGHBRIDGE_TOKEN"):
+        way_in = f"The token is that of WEIGHBRIDGE_TOKEN: set another, or unset it and `weighbridge login {url}`."
+    told = type(failure)(f"{failure.detail} {way_in}", **failure.extra)
+    told.request_id = failure.request_id
+    return told
+
+
+def _told_failure(incoming: Incoming, url: str) -> WeighbridgeError:
     try:
         data = incoming.read(MAX_PROBLEM_BYTES)
     except ServerUnreachableError:

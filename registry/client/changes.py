@@ -11,7 +11,8 @@ from registry.client.resolve import model_route, version_route
 from registry.client.results import Model, Version
 from registry.errors import AliasNotFoundError, InvalidMetadataError, InvalidReferenceError
 from registry.names import Reference, check_alias
-from registry.schema import AliasInfo, AliasUpdate, AnnotationsUpdate
+from registry.schema import AliasInfo, AliasUpdate, AnnotationsUpdate, ModelUpdate
+from registry.teams import Visibility
 
 
 def annotate(
@@ -85,6 +86,19 @@ def remove_alias(connection: Connection, ref: str, name: str) -> None:
     path = model_route(connection.resolver.model(ref), "aliases", name)
     current = transport.get(AliasInfo, path)
     transport.send("DELETE", path, headers={"If-Match": f'"{current.revision}"'})
+
+
+def set_visibility(connection: Connection, ref: str, visibility: Visibility) -> Model:
+    """Say who may read a model: its team, or everyone who has a token.
+
+    Raises:
+        InvalidMetadataError: it is neither `team` nor `everyone`.
+    """
+    try:
+        update = ModelUpdate(visibility=visibility)
+    except ValidationError as error:
+        raise InvalidMetadataError(say_invalid(error)) from error
+    return connection.resolver.online().call(Model, "PATCH", model_route(connection.resolver.model(ref)), body=update)
 
 
 def delete(connection: Connection, ref: str) -> None:

@@ -8,12 +8,13 @@ from registry.client.connection import Connection
 from registry.client.curating import Curating
 from registry.client.discovery import Discovering
 from registry.client.fitting import Fitting
+from registry.client.governing import Governing
 from registry.client.moving import Moving
 
 PathLike = str | os.PathLike[str]
 
 
-class Client(Moving, Fitting, Discovering, Curating):
+class Client(Moving, Fitting, Discovering, Curating, Governing):
     """A registry's models, versions and weights. Making one talks to nobody; it is safe to share between threads.
 
     A *reference* names a model and perhaps a version: `vision/resnet50`, `vision/resnet50:3`, `vision/resnet50@prod`,

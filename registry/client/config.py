@@ -52,13 +52,17 @@ class ClientSettings:
             InvalidNameError: the team's name is none.
         """
         saved = SavedLogins.load()
-        chosen = check_url(url or os.environ.get("WEIGHBRIDGE_URL") or saved.default_url or DEFAULT_URL)
+        named = os.environ.get("WEIGHBRIDGE_URL")
+        chosen = check_url(url or named or saved.default_url or DEFAULT_URL)
+        # A token in the environment beside a URL is for that service, not for another that a call names.
+        is_its_own = not (url and named) or check_url(named) == chosen
+        from_environment = os.environ.get("WEIGHBRIDGE_TOKEN") if is_its_own else None
         team = team or os.environ.get("WEIGHBRIDGE_TEAM") or None
         if offline is None:
             offline = os.environ.get("WEIGHBRIDGE_OFFLINE", "").strip().lower() in _TRUE
         return cls(
             url=chosen,
-            token=token or os.environ.get("WEIGHBRIDGE_TOKEN") or saved.tokens.get(chosen),
+            token=token or from_environment or saved.tokens.get(chosen),
             team=check_team(team) if team else None,
             cache_folder=Path(cache_folder).expanduser() if cache_folder else default_cache_folder(),
             offline=offline,
@@ -138,3 +142,9 @@ class SavedLogins:
         """Return these logins with one more, which becomes the default; None forgets the token."""
         tokens = {known: kept for known, kept in self.tokens.items() if known != url}
         return SavedLogins(url, tokens | ({url: token} if token else {}))
+
+    def without_login(self, url: str) -> "SavedLogins":
+        """Return these logins without one; where it was the default, the one before it is."""
+        tokens = {known: kept for known, kept in self.tokens.items() if known != url}
+        default = self.default_url if self.default_url != url else next(reversed(tokens), None)
+        return SavedLogins(default, tokens)

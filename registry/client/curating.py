@@ -7,6 +7,7 @@ from registry.client import changes, listing
 from registry.client.connected import Connected
 from registry.client.results import Listing, Model, Version
 from registry.schema import AliasInfo, AliasMove
+from registry.teams import Visibility
 
 
 class Curating(Connected):
@@ -90,6 +91,10 @@ class Curating(Connected):
     def remove_alias(self, ref: str, name: str) -> None:
         """Remove an alias of a model; its history stays."""
         changes.remove_alias(self.connection, ref, name)
+
+    def set_visibility(self, ref: str, visibility: Visibility) -> Model:
+        """Let only the model's team read it (`team`), or everyone who has a token (`everyone`)."""
+        return changes.set_visibility(self.connection, ref, visibility)
 
     def delete(self, ref: str) -> None:
         """Delete a version, or the whole model when the reference names no version; `restore` takes it back.

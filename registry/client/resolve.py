@@ -6,6 +6,7 @@ from registry.client.transport import Transport, route
 from registry.errors import InvalidReferenceError, OfflineError
 from registry.names import Reference
 from registry.schema import ArtifactManifest, ServiceInfo, VersionInfo, VersionManifest
+from registry.teams import WhoAmI
 
 
 class Resolver:
@@ -56,7 +57,7 @@ class Resolver:
         if reference.team is not None:
             return reference
         try:
-            self._team = self.service().default_team
+            self._team = self._default_team()
         except OfflineError:
             self._team = None
         if self._team is None:
@@ -78,6 +79,19 @@ class Resolver:
                 f"{text!r} names a version or a file; here goes a model: `{reference.team}/{reference.model}`."
             )
         return reference
+
+    def _default_team(self) -> str | None:
+        """Return the service's default team, else the only one that the caller's roles or token name."""
+        service = self.service()
+        if service.default_team is not None or self._offline:
+            return service.default_team
+        who = self._transport.get(WhoAmI, "whoami")
+        teams = {target.partition("/")[0] for target in who.targets} or set(who.roles)
+        if len(teams) != 1:
+            return None
+        (only,) = teams
+        self._seen.remember_service(service.model_copy(update={"default_team": only}))
+        return only
 
     def version(self, reference: Reference) -> Version:
         """Return the version that a complete reference means.

@@ -152,7 +152,7 @@ class Transport:
             else:
                 if incoming.status < _FIRST_ERROR:
                     return incoming
-                failure = failure_of(incoming, self.url)
+                failure = failure_of(incoming, self.url, self._token)
                 pause = retry_after_seconds(incoming.headers)
                 waiting = incoming.status in _BUSY or isinstance(failure, PublishInProgressError)
                 again = waiting and (repeatable or incoming.status == _TOO_MANY_REQUESTS)

@@ -19,7 +19,9 @@ class Artifacts(Transactional):
     """The part of the catalog that knows artifacts."""
 
     @reads
-    def get_artifact(self, session: Session, team: str, model: str, selector: str, path: str) -> StoredArtifact:
+    def get_artifact(
+        self, session: Session, team: str, model: str, selector: str, path: str, *, include_quarantined: bool = False
+    ) -> StoredArtifact:
         """Return an artifact and the extents that its bytes are in, in order.
 
         Raises:
@@ -27,7 +29,7 @@ class Artifacts(Transactional):
             ArtifactNotFoundError: the version has no artifact at that path; the detail lists those it has.
         """
         row = get_model(session, team, model)
-        version = get_version(session, row, selector)
+        version = get_version(session, row, selector, include_quarantined=include_quarantined)
         artifact = _get_artifact(session, row, version, path)
         query = (
             select(ObjectRow.location, ExtentRow.offset, ExtentRow.length)

@@ -14,8 +14,10 @@ from storage.metadata.dump import Dumps
 from storage.metadata.garbage import Garbage
 from storage.metadata.migrate import find_revision, head_revision
 from storage.metadata.models import Models
+from storage.metadata.overrides import Overrides
 from storage.metadata.publishing import Publishing
 from storage.metadata.pushes import Pushes
+from storage.metadata.removal import Removal
 from storage.metadata.session import Database, reads
 from storage.metadata.tables import RegistryRow
 from storage.metadata.teams import Teams
@@ -27,6 +29,7 @@ from storage.metadata.versions import Versions
 class Catalog(
     Models,
     Versions,
+    Removal,
     AnnotationRecords,
     Aliases,
     Pushes,
@@ -38,6 +41,7 @@ class Catalog(
     Teams,
     Users,
     Tokens,
+    Overrides,
     AuditRecords,
 ):
     """What the registry knows. Every method may be called from several threads at once.

@@ -80,7 +80,14 @@ def _live(session: Session, model: ModelRow | None, team: str, name: str) -> Mod
     )
 
 
-def get_version(session: Session, model: ModelRow, selector: str, *, include_deleted: bool = False) -> VersionRow:
+def get_version(
+    session: Session,
+    model: ModelRow,
+    selector: str,
+    *,
+    include_deleted: bool = False,
+    include_quarantined: bool = False,
+) -> VersionRow:
     """Return the row of the version that `3`, `v3`, `latest`, an alias or `sha256:…` means.
 
     Raises:
@@ -90,13 +97,15 @@ def get_version(session: Session, model: ModelRow, selector: str, *, include_del
     query = select(VersionRow).where(VersionRow.model_id == model.id)
     number = _NUMBER.fullmatch(selector)
     if number:
-        return get_version_number(session, model, int(number[1]), include_deleted=include_deleted)
+        included = {"include_deleted": include_deleted, "include_quarantined": include_quarantined}
+        return get_version_number(session, model, int(number[1]), **included)
     if selector == "latest":
         if model.latest is None:
             raise VersionNotFoundError(f"{_full(model)} has no live version that is not deprecated. Push one.")
         return session.scalars(query.where(VersionRow.number == model.latest)).one()
     if is_digest(selector):
-        return _get_by_digest(session, model, query, selector)
+        shown = query if include_quarantined else query.where(VersionRow.quarantined_at.is_(None))
+        return _get_by_digest(session, model, shown, selector)
     points = AliasRow.model_id == model.id, AliasRow.name == selector, AliasRow.number == VersionRow.number
     version = session.scalars(query.where(AliasRow.model_id == VersionRow.model_id, *points)).one_or_none()
     if version is None:
@@ -104,14 +113,23 @@ def get_version(session: Session, model: ModelRow, selector: str, *, include_del
     return version
 
 
-def get_version_number(session: Session, model: ModelRow, number: int, *, include_deleted: bool = False) -> VersionRow:
+def get_version_number(
+    session: Session,
+    model: ModelRow,
+    number: int,
+    *,
+    include_deleted: bool = False,
+    include_quarantined: bool = False,
+) -> VersionRow:
     """Return the row of a version by its number.
 
     Raises:
         VersionNotFoundError: there is none; the detail says whether it was deleted and which is the latest.
     """
     query = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number == number)
-    version = session.scalars(query).one_or_none()
+    version = session.scalars(
+        query if include_quarantined else query.where(VersionRow.quarantined_at.is_(None))
+    ).one_or_none()
     if version is not None and (include_deleted or version.deleted_at is None):
         return version
     latest = f"The latest is {model.latest}." if model.latest else "It has no live version."

@@ -78,7 +78,7 @@ class Publishing(Transactional):
         version = _insert_version(session, new, model, base_id, now)
         _insert_artifacts(session, new.artifacts, version.id, objects)
         record_uses(session, new, model, version)
-        for alias in new.metadata.aliases:
+        for alias in new.metadata.aliases if version.quarantined_at is None else ():
             point_alias(session, model, alias, version.number, by=new.by, reason="pushed with the version")
         _finish_key(session, new, version.number, now)
         content = {"trust": new.trust, "size_bytes": version.size_bytes}
@@ -97,7 +97,11 @@ def _find_replay(session: Session, new: NewVersion) -> VersionInfo | None:
     if row.fingerprint != new.fingerprint:
         raise IdempotencyKeyReusedError("This Idempotency-Key came before with other content. Use a fresh one.")
     model = get_model(session, new.team, new.model)
-    return version_info(session, model, get_version_number(session, model, row.number, include_deleted=True))
+    return version_info(session, model, _replayed(session, model, row.number))
+
+
+def _replayed(session: Session, model: ModelRow, number: int) -> VersionRow:
+    return get_version_number(session, model, number, include_deleted=True, include_quarantined=True)
 
 
 def _find_base(session: Session, new: NewVersion) -> int | None:
@@ -126,7 +130,8 @@ def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str,
         else:
             objects[sha256] = inserted
             used.add(artifact.location)
-            _insert_storages(session, new.team, artifact, inserted)
+            if new.trust != "unsafe":  # what is in quarantine is never a source of reuse
+                _insert_storages(session, new.team, artifact, inserted)
     doom_locations(session, [each.location for each in new.artifacts if each.location not in used], now)
     return objects
 
@@ -161,10 +166,11 @@ def _insert_manifests(session: Session, manifests: Mapping[str, bytes]) -> None:
 def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:
     """Return the model's row with the next number in its counter, locked until the transaction ends."""
     number = ModelRow.version_counter + 1
+    latest = number if new.trust != "unsafe" else ModelRow.latest
     statement = (
         update(ModelRow)
         .where(ModelRow.team == new.team, ModelRow.name == new.model)
-        .values(version_counter=number, version_count=ModelRow.version_count + 1, latest=number, updated_at=now)
+        .values(version_counter=number, version_count=ModelRow.version_count + 1, latest=latest, updated_at=now)
         .returning(ModelRow)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
@@ -174,7 +180,7 @@ def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:
         model = session.scalars(statement).one()
     if model.deleted_at is not None:
         revive_model(session, model, new.by)
-        model.version_count, model.latest = 1, model.version_counter
+        model.version_count, model.latest = 1, model.version_counter if new.trust != "unsafe" else None
     return model
 
 
@@ -200,6 +206,7 @@ def _insert_version(
         notices=list(new.notices),
         created_at=now,
         created_by=new.by.name,
+        quarantined_at=now if new.trust == "unsafe" else None,
     )
     session.add(version)
     session.flush()

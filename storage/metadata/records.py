@@ -179,10 +179,11 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge freed, and what stays because other versions hold it, in bytes."""
+    """What a purge freed, and what stays because other versions hold it, in bytes; the first of those, at most 20."""
 
     freed_bytes: int
     still_held_bytes: int
+    held_by: list[str]
 
 
 @dataclass(frozen=True, slots=True)

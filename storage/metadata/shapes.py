@@ -91,6 +91,7 @@ def version_infos(
             created_by=version.created_by,
             deleted_at=version.deleted_at,
             purged_at=version.purged_at,
+            quarantined_at=version.quarantined_at,
             notices=version.notices,
         )
         for version in versions

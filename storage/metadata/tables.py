@@ -16,6 +16,8 @@ WeightsProblem: TypeAlias = Literal["no_weights", "ambiguous_weights"]
 INDEXED_CHARACTERS = 100
 """How much of a tag's value is in `value_start`: PostgreSQL indexes at most 2,704 bytes of a row."""
 _LIVE = text("deleted_at IS NULL")
+_DELETED = text("deleted_at IS NOT NULL")
+_UNPURGED = text("deleted_at IS NOT NULL AND purged_at IS NULL")
 
 
 class RegistryRow(Base):
@@ -39,6 +41,7 @@ class ModelRow(Base):
         UniqueConstraint("team", "name"),
         Index(None, "updated_at", "id"),
         Index(None, "created_at", "id"),
+        Index("ix_models_deleted", "deleted_at", postgresql_where=_DELETED, sqlite_where=_DELETED),
     )
 
     id: Mapped[Id]
@@ -78,6 +81,7 @@ class VersionRow(Base):
         Index("ix_versions_live", "model_id", "number", postgresql_where=_LIVE, sqlite_where=_LIVE),
         Index(None, "model_id", "created_at", "number"),
         Index(None, "base_id"),
+        Index("ix_versions_unpurged", "deleted_at", postgresql_where=_UNPURGED, sqlite_where=_UNPURGED),
     )
 
     id: Mapped[Id]

@@ -71,6 +71,18 @@ class TokenRow(Base):
     revoked_by: Mapped[str | None]
 
 
+class OverrideRow(Base):
+    """Why bytes that would do harm may be downloaded by admins of a team all the same."""
+
+    __tablename__ = "overrides"
+
+    team: Mapped[Name] = mapped_column(ForeignKey("teams.name"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
 class AuditRow(Base):
     """One thing that somebody did. The database refuses to change or delete a row."""
 

@@ -36,6 +36,7 @@ BODIES = {
     "move_alias": {"version": 1},
     "purge_version": {"reason": "x"},
     "set_member": {"role": "reader"},
+    "set_override": {"reason": "x"},
 }
 TOKEN = "the administrator's token of this test"
 
@@ -96,6 +97,7 @@ def call(guarded, administrator, weights):
         method, path, _ = OPERATIONS[operation_id]
         names = {"team": "vision", "model": f"net{next(numbers)}", "version": "1", "number": "1", "alias": "best"}
         names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_unknown"}
+        names["sha256"] = "sha256:" + "0" * 64
         if "{model}" in path:
             upload = f"{PREFIX}/models/vision/{names['model']}/upload/model.pt"
             assert guarded.put(upload, content=weights, headers=administrator).status_code == 201

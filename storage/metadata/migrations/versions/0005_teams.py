@@ -13,9 +13,16 @@ TIME = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     op.add_column("models", sa.Column("visibility", sa.Text(), nullable=False, server_default="team"))
+    deleted = sa.text("deleted_at IS NOT NULL")
+    unpurged = sa.text("deleted_at IS NOT NULL AND purged_at IS NULL")
+    op.create_index("ix_models_deleted", "models", ["deleted_at"], postgresql_where=deleted, sqlite_where=deleted)
+    op.create_index(
+        "ix_versions_unpurged", "versions", ["deleted_at"], postgresql_where=unpurged, sqlite_where=unpurged
+    )
     _create_teams()
     _create_users()
     _create_tokens()
+    _create_overrides()
     _create_audit()
 
 
@@ -85,6 +92,19 @@ def _create_tokens() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_tokens_user_id"),
     )
     op.create_index("ix_tokens_user_id_id", "tokens", ["user_id", "id"])
+
+
+def _create_overrides() -> None:
+    op.create_table(
+        "overrides",
+        sa.Column("team", NAME, nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("team", "sha256", name="pk_overrides"),
+        sa.ForeignKeyConstraint(["team"], ["teams.name"], name="fk_overrides_team"),
+    )
 
 
 def _create_audit() -> None:

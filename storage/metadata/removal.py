@@ -1,0 +1,181 @@
+"""Removing versions in the catalog: hide them, show them again, drop their content for good."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.orm import Session
+
+from registry.errors import NotDeletedError, VersionInUseError
+from registry.schema import VersionInfo
+from storage.metadata.aliases import point_alias
+from storage.metadata.architectures import forget_uses
+from storage.metadata.audit import record
+from storage.metadata.garbage import DOOM_DELAY, doom_objects
+from storage.metadata.lookup import find_latest, get_version_number, lock_model
+from storage.metadata.records import Actor, Purged
+from storage.metadata.session import Transactional, reads, utc_now, writes
+from storage.metadata.shapes import version_info
+from storage.metadata.tables import AliasRow, ArtifactRow, ExtentRow, ManifestRow, ModelRow, ObjectRow, VersionRow
+
+_NAMED = 20
+"""Versions that a message or an answer names at most."""
+
+
+class Removal(Transactional):
+    """The part of the catalog that removes versions."""
+
+    @writes
+    def delete_version(
+        self, session: Session, team: str, model: str, number: int, by: Actor, *, is_forced: bool = False
+    ) -> VersionInfo:
+        """Hide a version; `restore_version` shows it again and its number is never given to another.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: there is no such live version.
+            VersionInUseError: an alias points at it; or others are based on it and it is not forced.
+        """
+        row = lock_model(session, team, model)
+        version = get_version_number(session, row, number, include_quarantined=True)
+        _require_unused(session, row, version, is_forced=is_forced)
+        version.deleted_at = row.updated_at = utc_now()
+        version.deleted_by = by.name
+        _recount(session, row, -1)
+        record(session, by, "version.delete", team=team, model=model, version=number, forced=is_forced)
+        return version_info(session, row, version)
+
+    @writes
+    def restore_version(self, session: Session, team: str, model: str, number: int, by: Actor) -> VersionInfo:
+        """Show a deleted version again.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: there never was such a version, or its model is deleted.
+            NotDeletedError: it is live, or it was purged and is gone for good.
+        """
+        row = lock_model(session, team, model)
+        version = get_version_number(session, row, number, include_deleted=True, include_quarantined=True)
+        _require_deleted(row, version)
+        version.deleted_at = version.deleted_by = None
+        row.updated_at = utc_now()
+        _recount(session, row, +1)
+        record(session, by, "version.restore", team=team, model=model, version=number)
+        return version_info(session, row, version)
+
+    @writes
+    def purge_version(  # noqa: PLR0917 - a version is named by three words
+        self, session: Session, team: str, model: str, number: int, by: Actor, reason: str, *, is_live: bool = False
+    ) -> Purged:
+        """Remove the content of a deleted version for good. Its number stays taken, its annotations stay readable.
+
+        A version of a deleted model counts as deleted; so does a live one with `is_live`, whoever names it as base.
+        An alias that points at it is removed.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: there never was such a version.
+            NotDeletedError: it is live and `is_live` is not given, or it was purged already.
+        """
+        row = lock_model(session, team, model, deleted=True)
+        version = get_version_number(session, row, number, include_deleted=True, include_quarantined=True)
+        now = utc_now()
+        if version.deleted_at is None and (is_live or row.deleted_at is not None):
+            version.deleted_at = row.deleted_at or now
+            version.deleted_by = row.deleted_by or by.name
+            for alias in _find_aliases(session, row, number):
+                point_alias(session, row, alias, None, by=by, reason=f"version {number} was purged: {reason}")
+            _recount(session, row, -1)
+        _require_deleted(row, version)
+        purged = _purge_content(session, version, now + DOOM_DELAY)
+        version.purged_at = row.updated_at = now
+        version.purged_by, version.purge_reason = by.name, reason
+        version.builder, version.wrappers, version.notices, version.weights = None, [], [], []
+        freed = {"freed_bytes": purged.freed_bytes, "still_held_bytes": purged.still_held_bytes}
+        record(session, by, "version.purge", team=team, model=model, version=number, reason=reason, **freed)
+        return purged
+
+    @reads
+    def list_expired_versions(self, session: Session, before: datetime, limit: int) -> list[tuple[str, str, int]]:
+        """Return team, model and number of versions that were deleted, alone or with their model, before a moment."""
+        names = select(ModelRow.team, ModelRow.name, VersionRow.number).join_from(
+            VersionRow, ModelRow, ModelRow.id == VersionRow.model_id
+        )
+        alone = names.where(VersionRow.purged_at.is_(None), VersionRow.deleted_at < before)
+        with_model = names.where(
+            VersionRow.purged_at.is_(None), VersionRow.deleted_at.is_(None), ModelRow.deleted_at < before
+        )
+        found = [*session.execute(alone.limit(limit)), *session.execute(with_model.limit(limit))]
+        return [(team, model, number) for team, model, number in found[:limit]]
+
+
+def _require_deleted(model: ModelRow, version: VersionRow) -> None:
+    full = f"{model.team}/{model.name}:{version.number}"
+    if version.purged_at is not None:
+        raise NotDeletedError(f"{full} was purged by {version.purged_by}: {version.purge_reason}. It is gone for good.")
+    if version.deleted_at is None:
+        raise NotDeletedError(f"{full} is not deleted.")
+
+
+def _recount(session: Session, model: ModelRow, change: int) -> None:
+    """Bring what the model's row keeps of its versions up to date. The caller holds its lock."""
+    session.flush()
+    model.version_count += change
+    model.latest = find_latest(session, model)
+
+
+def _require_unused(session: Session, model: ModelRow, version: VersionRow, *, is_forced: bool) -> None:
+    """Raise when an alias points at a version, or versions are based on it and it is not forced."""
+    full = f"{model.team}/{model.name}:{version.number}"
+    aliases = _find_aliases(session, model, version.number)
+    if aliases:
+        names = ", ".join(f"`{alias}`" for alias in aliases)
+        raise VersionInUseError(f"{full} is what {names} points at. Move or remove the alias first.", aliases=aliases)
+    based = (
+        select(ModelRow.team, ModelRow.name, VersionRow.number)
+        .join(ModelRow, ModelRow.id == VersionRow.model_id)
+        .where(VersionRow.base_id == version.id, VersionRow.deleted_at.is_(None), ModelRow.deleted_at.is_(None))
+    )
+    found = [] if is_forced else list(session.execute(based.limit(_NAMED)))
+    if found:
+        # Another team's versions are none of this caller's business, not even their names.
+        own = [f"{team}/{name}:{number}" for team, name, number in found if team == model.team]
+        named = ", ".join(own) or "versions of other teams"
+        raise VersionInUseError(
+            f"{full} is the base of {named}. They keep working without it; delete it all the same with `force=true` "
+            "(`--force`).",
+            bases=own,
+        )
+
+
+def _find_aliases(session: Session, model: ModelRow, number: int) -> list[str]:
+    points = AliasRow.model_id == model.id, AliasRow.number == number
+    return list(session.scalars(select(AliasRow.name).where(*points).order_by(AliasRow.name)))
+
+
+def _purge_content(session: Session, version: VersionRow, not_before: datetime) -> Purged:
+    """Delete the artifacts of a version, and what nothing else refers to: manifests and objects."""
+    artifacts = select(ArtifactRow.id).where(ArtifactRow.version_id == version.id)
+    manifests = select(ArtifactRow.manifest_digest).where(ArtifactRow.version_id == version.id)
+    digests: Sequence[str | None] = session.scalars(manifests.where(ArtifactRow.manifest_digest.is_not(None))).all()
+    objects = session.scalars(select(ExtentRow.object_id).where(ExtentRow.artifact_id.in_(artifacts)).distinct()).all()
+    forget_uses(session, version)
+    session.execute(delete(ExtentRow).where(ExtentRow.artifact_id.in_(artifacts)))
+    session.execute(delete(ArtifactRow).where(ArtifactRow.version_id == version.id))
+    used = exists().where(ArtifactRow.manifest_digest == ManifestRow.digest)
+    session.execute(delete(ManifestRow).where(ManifestRow.digest.in_(digests), ~used))
+    doomed = doom_objects(session, ObjectRow.id.in_(objects), not_before)
+    held = session.scalar(select(func.sum(ObjectRow.size_bytes)).where(ObjectRow.id.in_(objects)))
+    return Purged(doomed.size_bytes, int(held or 0), _find_holders(session, objects))
+
+
+def _find_holders(session: Session, objects: Sequence[int]) -> list[str]:
+    """Return the first versions that refer to objects, which are of one team."""
+    query = (
+        select(ModelRow.team, ModelRow.name, VersionRow.number)
+        .join(VersionRow, VersionRow.model_id == ModelRow.id)
+        .join(ArtifactRow, ArtifactRow.version_id == VersionRow.id)
+        .join(ExtentRow, ExtentRow.artifact_id == ArtifactRow.id)
+        .where(ExtentRow.object_id.in_(objects))
+        .distinct()
+        .order_by(ModelRow.name, VersionRow.number)
+        .limit(_NAMED)
+    )
+    return [f"{team}/{name}:{number}" for team, name, number in session.execute(query)]
