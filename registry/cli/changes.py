@@ -1,10 +1,11 @@
-"""`weighbridge annotate`, `alias`, `delete` and `restore`: what may change after a push."""
+"""`weighbridge annotate`, `alias`, `visibility`, `delete` and `restore`: what may change after a push."""
 
 import click
 
 from registry.cli.options import client_options, confirm, parse_metrics, parse_pairs
 from registry.cli.tables import print_alias_moves, print_aliases, print_json, print_version
 from registry.client.client import Client
+from registry.teams import Visibility
 
 
 @click.command()
@@ -124,6 +125,19 @@ def remove_alias(*, client: Client, ref: str, name: str, as_json: bool) -> None:
         print_json({"removed": name})
         return
     click.echo(f"Removed the alias {name}.", err=True)
+
+
+@click.command()
+@click.argument("ref", metavar="MODEL")
+@click.argument("readers", metavar="[team|everyone]", type=click.Choice(["team", "everyone"]), required=False)
+@client_options
+def visibility(*, client: Client, ref: str, readers: Visibility | None, as_json: bool) -> None:
+    """Show or say who may read a model: its team, or everyone who has a token."""
+    model = client.model(ref) if readers is None else client.set_visibility(ref, readers)
+    if as_json:
+        print_json(model)
+        return
+    click.echo(model.visibility)
 
 
 @click.command()

@@ -76,6 +76,7 @@ def show(*, client: Client, ref: str, source_only: bool, as_json: bool) -> None:
         return
     facts = {"model": model.full_name, "about": model.description}
     facts["tagged"] = "  ".join(f"{name}={value}" for name, value in model.tags.items())
+    facts["read by"] = "" if model.visibility == "team" else "everyone who has a token"
     facts["latest"] = f"{model.latest or 'none'}, of {model.version_count}"
     print_facts(facts)
     print_version(version)

@@ -19,8 +19,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add `--url`, `--token`, `--team` and `--json`; the command gets a `client` and `as_json`."""
 
-    @click.option("--url", metavar="URL", help="The service [env: WEIGHBRIDGE_URL].")
-    @click.option("--token", metavar="TOKEN", help="Your token [env: WEIGHBRIDGE_TOKEN].")
+    @_way_options
     @click.option("--team", metavar="TEAM", help="Of bare names [env: WEIGHBRIDGE_TEAM].")
     @as_json_option
     @functools.wraps(command)
@@ -29,6 +28,24 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
             command(client=client, **rest)
 
     return run
+
+
+def service_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--url`, `--token` and `--json`, for commands without references; they get a `client` and `as_json`."""
+
+    @_way_options
+    @as_json_option
+    @functools.wraps(command)
+    def run(*, url: str | None, token: str | None, **rest: Any) -> None:
+        with spoken_warnings(), Client(url, token) as client:
+            command(client=client, **rest)
+
+    return run
+
+
+def _way_options(command: CommandT) -> CommandT:
+    command = click.option("--token", metavar="TOKEN", help="Your token [env: WEIGHBRIDGE_TOKEN].")(command)
+    return click.option("--url", metavar="URL", help="The service [env: WEIGHBRIDGE_URL].")(command)
 
 
 @contextmanager

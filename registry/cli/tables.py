@@ -69,18 +69,21 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
 
 
 def print_models(models: Sequence[ModelInfo]) -> None:
-    """Print models as a table."""
+    """Print models as a table; who reads them, where that is not the team alone for some."""
+    has_readers = any(each.visibility != "team" for each in models)
     rows = [
         (
             each.full_name,
             "-" if each.latest is None else str(each.latest),
             str(each.version_count),
-            _day(each.updated_at),
+            day(each.updated_at),
+            *((each.visibility,) if has_readers else ()),
             each.description,
         )
         for each in models
     ]
-    print_table(("MODEL", "LATEST", "VERSIONS", "UPDATED", "DESCRIPTION"), rows, right=("LATEST", "VERSIONS"))
+    head = ("MODEL", "LATEST", "VERSIONS", "UPDATED", *(("READ BY",) if has_readers else ()), "DESCRIPTION")
+    print_table(head, rows, right=("LATEST", "VERSIONS"))
 
 
 def print_versions(versions: Sequence[VersionInfo]) -> None:
@@ -98,7 +101,7 @@ def print_versions(versions: Sequence[VersionInfo]) -> None:
             each.trust,
             format_size(each.size_bytes),
             *(_number(each.annotations.metrics.get(name)) for name in metrics),
-            _day(each.created_at),
+            day(each.created_at),
             _notes(each),
         )
         for each in versions
@@ -205,7 +208,7 @@ def print_facts(facts: dict[str, str]) -> None:
 
 def print_aliases(aliases: Sequence[AliasInfo]) -> None:
     """Print aliases as a table."""
-    rows = [(each.name, str(each.version), _day(each.updated_at), each.updated_by) for each in aliases]
+    rows = [(each.name, str(each.version), day(each.updated_at), each.updated_by) for each in aliases]
     print_table(("ALIAS", "VERSION", "MOVED", "BY"), rows, right=("VERSION",))
 
 
@@ -237,5 +240,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def _day(moment: datetime) -> str:
+def day(moment: datetime | None, missing: str = "-") -> str:
+    """Return a moment's day in UTC."""
+    if moment is None:
+        return missing
     return f"{moment.astimezone(UTC):%Y-%m-%d}"

@@ -59,6 +59,7 @@ def model_html(model: ModelInfo) -> str:
         ("versions", model.version_count),
         ("tags", _pairs(model.tags)),
         ("description", model.description),
+        ("read by", None if model.visibility == "team" else "everyone who has a token"),
         ("updated", f"{model.updated_at:%Y-%m-%d %H:%M} UTC"),
     ]
     return _card(model.full_name, rows)

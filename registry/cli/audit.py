@@ -1,0 +1,111 @@
+"""`weighbridge audit`: who did what, where from, when."""
+
+import json
+from datetime import UTC, date, datetime, time, timedelta
+
+import click
+
+from registry.cli.options import service_options
+from registry.cli.tables import print_json, print_table
+from registry.client.client import Client
+from registry.client.governing import audit_query
+from registry.teams import AuditEntry
+
+_LIMIT = 100
+
+
+def _from(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
+    """Return a moment; a day means its beginning."""
+    del ctx, param
+    return None if text is None else _moment(text, days_later=0)
+
+
+def _until(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
+    """Return a moment; a day means its end."""
+    del ctx, param
+    return None if text is None else _moment(text, days_later=1)
+
+
+def _moment(text: str, days_later: int) -> datetime:
+    """Return `2026-10-01`, some days later, or `2026-10-01T08:00`; in UTC unless it says otherwise."""
+    try:
+        if len(text) == len("2026-10-01"):
+            return datetime.combine(date.fromisoformat(text) + timedelta(days=days_later), time(), UTC)
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(f"{text!r} is no day (2026-10-01) and no moment (2026-10-01T08:00).") from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.option("--team", metavar="TEAM", help="What happened in this team, for its admins [default: everywhere].")
+@click.option("--actor", metavar="USER", help="What this user did.")
+@click.option("--action", metavar="WHAT", help="Things of this kind only, such as version.push.")
+@click.option("--model", metavar="MODEL", help="What was done to this model (without the team).")
+@click.option("--since", metavar="DAY", callback=_from, help="From this day or moment on (UTC).")
+@click.option("--until", metavar="DAY", callback=_until, help="Up to this day, or before this moment.")
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), help=f"At most so many [default: {_LIMIT}].")
+@click.option("--export", is_flag=True, help="All of it, as lines of JSON.")
+@service_options
+def audit(
+    *,
+    client: Client,
+    team: str | None,
+    actor: str | None,
+    action: str | None,
+    model: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    export: bool,
+    as_json: bool,
+) -> None:
+    """Show who did what, the newest first: admins in their team, administrators everywhere."""
+    team, model = _split(team, model)
+    if export:
+        if limit is not None:
+            raise click.UsageError("--export gives all of it: narrow it with --since and the like, not with --limit.")
+        query = audit_query(team=team, actor=actor, action=action, model=model, since=since, until=until)
+        for piece in client.export_audit(query):
+            click.echo(piece, nl=False)
+        return
+    found = client.audit(
+        team=team, actor=actor, action=action, model=model, since=since, until=until, limit=limit or _LIMIT
+    )
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("WHEN (UTC)", "WHO", "TOKEN", "FROM", "ACTION", "WHAT", "DETAIL"),
+        [_row(each) for each in found],
+    )
+    if len(found) == (limit or _LIMIT):
+        click.echo("There may be more: --limit, --since, or --export for all of it.", err=True)
+
+
+def _split(team: str | None, model: str | None) -> tuple[str | None, str | None]:
+    """Take `vision/resnet50` for a model, as everywhere else."""
+    if model is None or "/" not in model:
+        return team, model
+    of_team, _, name = model.partition("/")
+    if team not in {None, of_team}:
+        raise click.UsageError(f"--model {model} is not of --team {team}.")
+    return of_team, name
+
+
+def _row(entry: AuditEntry) -> tuple[str, ...]:
+    what = "/".join(filter(None, (entry.team, entry.model)))
+    detail = "  ".join(f"{name}={_plain(value)}" for name, value in entry.detail.items() if value not in (None, [], {}))
+    return (
+        f"{entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+        entry.actor,
+        entry.token or "-",
+        entry.address or "-",
+        entry.action,
+        (what if entry.version is None else f"{what}:{entry.version}") or "-",
+        detail,
+    )
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,150 @@
+"""`weighbridge team`: who is in which team, as what, and what a team allows."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import click
+
+from registry.cli.options import service_options
+from registry.cli.tables import day, print_facts, print_json, print_table
+from registry.client.client import Client
+from registry.teams import MemberInfo, Role, TeamInfo
+
+NOBODY = "nobody"
+
+
+@click.group()
+def team() -> None:
+    """Show and change teams, their members and their rules."""
+
+
+@team.command("list")
+@service_options
+def list_teams(*, client: Client, as_json: bool) -> None:
+    """List your teams; for administrators all of them."""
+    found = client.teams()
+    if as_json:
+        print_json(found)
+    elif found:
+        print_table(
+            ("TEAM", "YOUR ROLE", "PROTECTED", "CODE PUSHED BY", "CODE OPENED BY", "UNSAFE FILES"),
+            [(each.name, each.role or "-", *_rules(each).values()) for each in found],
+        )
+    else:
+        click.echo("You are in no team.", err=True)
+
+
+@team.command("show")
+@click.argument("name", metavar="TEAM")
+@service_options
+def show_team(*, client: Client, name: str, as_json: bool) -> None:
+    """Show a team's rules and its members."""
+    found, members = client.team(name), client.members(name)
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "members": [each.model_dump(mode="json") for each in members]})
+        return
+    _print_team(found, members)
+
+
+@team.command("create")
+@click.argument("name", metavar="TEAM")
+@service_options
+def create_team(*, client: Client, name: str, as_json: bool) -> None:
+    """Make a team (administrators)."""
+    made = client.create_team(name)
+    if as_json:
+        print_json(made)
+        return
+    click.echo(f"Made {name}. `weighbridge team add {name} USER --role ROLE` lets somebody in.", err=True)
+
+
+@team.command("set")
+@click.argument("name", metavar="TEAM")
+@click.option("--protect", metavar="ALIAS", multiple=True, help="Only maintainers may move this alias; may repeat.")
+@click.option("--unprotect", metavar="ALIAS", multiple=True, help="Writers may move it, too; may repeat.")
+@click.option(
+    "--code-pushed-by", type=click.Choice([*Role, NOBODY]), help="The least role that pushes files that run code."
+)
+@click.option("--code-opened-by", type=click.Choice([*Role]), help="The least role that downloads them.")
+@click.option("--unsafe", type=click.Choice(["refuse", "quarantine"]), help="What becomes of files that would do harm.")
+@service_options
+def set_team(
+    *,
+    client: Client,
+    name: str,
+    protect: tuple[str, ...],
+    unprotect: tuple[str, ...],
+    code_pushed_by: str | None,
+    code_opened_by: str | None,
+    unsafe: str | None,
+    as_json: bool,
+) -> None:
+    """Change a team's rules (its admins).
+
+    What is not named stays as it is.
+    """
+    changes: dict[str, Any] = {"code_pushed_by": code_pushed_by, "code_opened_by": code_opened_by, "unsafe": unsafe}
+    changes = {rule: value for rule, value in changes.items() if value is not None}
+    if protect or unprotect:
+        kept = set(client.team(name).protected_aliases) - set(unprotect)
+        changes["protected_aliases"] = sorted(kept | set(protect))
+    if not changes:
+        raise click.UsageError("Say what to change: --protect, --unprotect, --code-pushed-by …")
+    changed = client.update_team(name, **changes)
+    if as_json:
+        print_json(changed)
+        return
+    _print_team(changed, ())
+
+
+@team.command("add")
+@click.argument("name", metavar="TEAM")
+@click.argument("user")
+@click.option("--role", type=click.Choice([*Role]), required=True, help="What they may do there.")
+@service_options
+def add_member(*, client: Client, name: str, user: str, role: str, as_json: bool) -> None:
+    """Give a user a role in a team, whatever they had there before (its admins)."""
+    member = client.set_member(name, user, role)
+    if as_json:
+        print_json(member)
+        return
+    click.echo(f"{member.user} is {member.role} in {member.team}.", err=True)
+
+
+@team.command("remove")
+@click.argument("name", metavar="TEAM")
+@click.argument("user")
+@service_options
+def remove_member(*, client: Client, name: str, user: str, as_json: bool) -> None:
+    """Take a user out of a team, from their next request on (its admins)."""
+    client.remove_member(name, user)
+    if as_json:
+        print_json({"team": name, "removed": user})
+        return
+    click.echo(f"{user} is no member of {name} any more.", err=True)
+
+
+def _rules(team: TeamInfo) -> dict[str, str]:
+    return {
+        "protected": ", ".join(team.protected_aliases) or "-",
+        "pushed by": team.code_pushed_by or NOBODY,
+        "opened by": team.code_opened_by,
+        "unsafe": team.unsafe,
+    }
+
+
+def _print_team(team: TeamInfo, members: Sequence[MemberInfo]) -> None:
+    rules = _rules(team)
+    facts = {
+        "team": team.name,
+        "your role": team.role or "",
+        "protected": rules["protected"],
+        "code": f"pushed by {rules['pushed by']}, opened by {rules['opened by']}",
+        "unsafe": rules["unsafe"],
+        "made": f"{day(team.created_at)} by {team.created_by}",
+    }
+    print_facts(facts)
+    if members:
+        click.echo()
+        rows = [(each.user, cast("str", each.role), day(each.added_at), each.added_by) for each in members]
+        print_table(("MEMBER", "ROLE", "SINCE", "BY"), rows)
