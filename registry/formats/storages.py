@@ -74,7 +74,7 @@ def _is_text(node: Node, text: str) -> bool:
 
 
 def _element_type(kind: Node) -> tuple[str, bool]:
-    pair = (kind.module, kind.name) if type(kind) is Global else ("", "")
+    pair = kind.pair if type(kind) is Global else ("", "")
     if pair == UNTYPED_STORAGE:
         return "uint8", True
     if pair not in STORAGE_PAIRS:
