@@ -101,19 +101,21 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
 def _bound_of_equal(source: Source, target: Target, where: Place, least: float) -> float:
     """Return what the score at a place is at most when the source has a module of its names and shapes, else 0."""
     bound = source.bound_of(where.parameter_count / target.elements, where.size, where.size)
-    return bound if bound and bound >= least and where.digest in source.modules else 0.0
+    return bound if bound and bound >= least and source.has_equal(where) else 0.0
 
 
 def _could_count(compared: Comparison, where: Place, total: int, least: float) -> bool:
     """Return whether the report could say what counts, and is as good as is asked for: most cannot."""
-    obstructed = any(each.adapter is None for each in compared.mismatched)
-    if compared.are_others or (where.into and obstructed):
+    if compared.are_others:
         return False
     part = _part(where, total)
+    score = round(part * compared.ceiling, DIGITS)
     enough = round(part * compared.coverage, DIGITS) >= MIN_SHARE or compared.used >= MIN_USED
-    if obstructed:
-        return enough and round(part * compared.ceiling * OBSTRUCTED, DIGITS) >= max(least, MIN_SHARE)
-    return enough and round(part * compared.ceiling, DIGITS) >= least
+    if not enough or score < least:
+        return False
+    obstructed = round(part * compared.ceiling * OBSTRUCTED, DIGITS)
+    could_be = not where.into and obstructed >= max(least, MIN_SHARE)
+    return could_be or not compared.is_obstructed
 
 
 def _has_other_shapes(source: Architecture, target: Architecture) -> bool:

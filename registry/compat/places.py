@@ -1,5 +1,6 @@
 """The two sides of a search for places: targets with their submodules, and sources and what bounds their fit."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
@@ -36,7 +37,6 @@ class Place:
     Attributes:
         into: its name; empty for the whole target.
         size: how many tensors it has.
-        digest: of its names and shapes.
         twins: the names of all modules that it stands for, its own too.
     """
 
@@ -45,11 +45,9 @@ class Place:
         target: Architecture,
         into: str,
         specs: Collection[TensorSpec],
-        digest: str,
         twins: tuple[str, ...] = (),
     ) -> None:
         self.into = into
-        self.digest = digest
         self.size = len(specs)
         self.twins = twins
         self._target = target
@@ -116,9 +114,25 @@ class Source:
         return count_features(self.architecture.tensors.values())
 
     @cached_property
-    def modules(self) -> frozenset[str]:
-        """The digests of its modules, over names below them and shapes."""
-        return frozenset(node.digest for node in self.architecture.iter_subtrees())
+    def _sorted_names(self) -> list[str]:
+        return sorted(self.architecture.tensors)
+
+    def has_equal(self, where: Place) -> bool:
+        """Return whether a module of it has the names and shapes of a place, and no more."""
+        wanted = where.architecture.tensors
+        first = next(iter(wanted))
+        modules = [name[: -len(first)] for name in self.architecture.tensors if name.endswith(first)]
+        return any(self._is_equal(module, wanted) for module in modules if not module or module[-1] == ".")
+
+    def _is_equal(self, module: str, wanted: Mapping[str, TensorSpec]) -> bool:
+        """Return whether a module, named with its dot, has the names and shapes of some tensors, and no more."""
+        names = self._sorted_names
+        end = bisect_left(names, f"{module[:-1]}/") if module else len(names)  # the character after the dot
+        if end - bisect_left(names, module) != len(wanted):
+            return False
+        tensors = self.architecture.tensors
+        known = ((tensors.get(f"{module}{name}"), spec.shape) for name, spec in wanted.items())
+        return all(have is not None and have.shape == shape for have, shape in known)
 
     def bound(self, where: Place, total: int) -> float:
         """Return what the score of this source at a place is at most; 0 when it cannot count there.
@@ -175,12 +189,12 @@ def _find_places(target: Architecture) -> list[Place]:
     for node in target.iter_subtrees():
         if node.prefix and node.tensor_count >= MIN_TENSORS:
             nodes.setdefault(node.digest, []).append(node)
-    found = [Place(target, "", target.tensors.values(), target.digest)]
+    found = [Place(target, "", target.tensors.values())]
     for first, *others in nodes.values():
         specs = _specs_below(first)
         if sum(not spec.name.endswith(COUNTER) for spec in specs) >= MIN_TENSORS:
             twins = tuple(node.prefix.removesuffix(".") for node in (first, *others))
-            found.append(Place(target, twins[0], specs, first.digest, twins))
+            found.append(Place(target, twins[0], specs, twins))
     if len(found) > MAX_PLACES:
         largest = sorted(found, key=lambda each: -each.parameter_count)[:MAX_PLACES]
         names = {each.into for each in largest}
