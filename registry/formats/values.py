@@ -64,7 +64,10 @@ def as_pairs(node: Node) -> list[Pair] | None:
     else:
         return None
     initial = _initial_pairs(sources[0]) if sources else ()
-    return None if initial is None else _last_wins([*initial, *node.pairs])
+    if initial is None:
+        return None
+    pairs = [*initial, *node.pairs]
+    return _last_wins(pairs) if len(pairs) > 1 else pairs
 
 
 def _initial_pairs(node: Node) -> list[Pair] | None:
