@@ -121,7 +121,7 @@ class TensorDecoder:
 
     def _integers(self, node: Node) -> tuple[int, ...]:
         """Return the integers of a tuple or `torch.Size`."""
-        if called_pair(node) == ("torch", "Size") and len(node.arguments) == 1:
+        if type(node) is Call and called_pair(node) == ("torch", "Size") and len(node.arguments) == 1:
             node = node.arguments[0]
         if type(node) is not TupleNode:
             refuse_tensor("its shape is no tuple")
