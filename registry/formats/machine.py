@@ -15,9 +15,8 @@ from registry.formats.limits import Limits
 from registry.formats.machine_state import BrokenPickleError, Empty, Machine, OutOfBytesError, PersistentLoad
 from registry.formats.mentions import name_some
 from registry.formats.nodes import Call, Global, Node
-from registry.formats.opcodes import BINGET, COSTS, HANDLERS, LONG_BINPUT, MARK, ONE_BYTE_OPERANDS, STOP
+from registry.formats.opcodes import BINGET, COSTS, HANDLERS, LONG_BINPUT, ONE_BYTE_OPERANDS, STOP
 from registry.formats.stack_opcodes import unpack_u32
-from registry.formats.tensor_opcodes import run_tensor
 
 _NAMED = 10
 """Classes and functions in a sentence."""
@@ -145,16 +144,15 @@ def _refuse(machine: Machine, reason: str) -> NoReturn:
     raise MalformedArtifactError(problem)
 
 
-def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901, PLR0912 - one loop, unrolled for speed
+def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901 - one loop, unrolled for speed
     """Run to STOP; return the value that the pickle yields and the position after it.
 
     The memo's binary opcodes are half of every pickle; they are done here, where they cost no call.
     """
     data, memo, costs, handlers = machine.data, machine.memo, COSTS, HANDLERS
     pos, allowance, code = machine.start, machine.limits.machine_bytes, STOP
-    count, most = 0, machine.limits.opcodes
     try:
-        while count < most:
+        for count in range(machine.limits.opcodes):
             if pos >= machine.barrier:
                 allowance -= machine.settle(pos)
                 if allowance < 0:
@@ -171,10 +169,6 @@ def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901, PLR0912 - one
             elif code == LONG_BINPUT and unpack_u32(data, pos)[0] == len(memo):
                 memo.append(machine.stack[-1])
                 pos += 4
-            elif code == MARK and (step := run_tensor(machine, pos, most - count - 1, allowance)):
-                pos = step.end
-                count += step.opcodes
-                allowance -= step.cost
             elif code == STOP:
                 return _finish(machine, pos)
             elif allowance < 0:
@@ -182,14 +176,13 @@ def _execute(machine: Machine) -> tuple[Node, int]:  # noqa: C901, PLR0912 - one
             else:
                 machine.count = count
                 pos = handlers[code](machine, pos)
-            count += 1
     except IndexError:
         if code in ONE_BYTE_OPERANDS and pos >= machine.size:
             raise OutOfBytesError from None
         raise
     except StructError:
         raise OutOfBytesError from None
-    raise BrokenPickleError(f"it has more than {most} opcodes")
+    raise BrokenPickleError(f"it has more than {machine.limits.opcodes} opcodes")
 
 
 def _finish(machine: Machine, end: int) -> tuple[Node, int]:

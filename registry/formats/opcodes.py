@@ -8,7 +8,6 @@ from registry.formats.machine_state import Handler, Machine
 from registry.formats.nodes import Node
 
 STOP = 0x2E
-MARK = 0x28
 BINGET = 0x68
 LONG_BINPUT = 0x72
 ONE_BYTE_OPERANDS = frozenset(b"KUChq\x80\x8a\x8c")
