@@ -1,6 +1,6 @@
 """The comparison: what loading one state_dict into one module would do, before anything is loaded."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from registry.architecture import Architecture
@@ -149,7 +149,9 @@ class Comparison:
             notices=[COMPARED],
         )
 
-    def _iter_unexpected(self, names: Iterable[str]) -> Iterator[Unexpected]:
+    def _iter_unexpected(self, names: Sequence[str]) -> Iterable[Unexpected]:
+        if not names:
+            return ()
         roots = [rule.strip for rule in self._renames.rules] or [""]
         return iter_unexpected(
             names, self._source.tensors, self._outline, head=self._head, guessed=self._head_guessed, roots=roots

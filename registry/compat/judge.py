@@ -93,14 +93,14 @@ def find_gaps(report: CompatibilityReport, target: Architecture, missing: Collec
 
 def has_gap(report: CompatibilityReport, target: Architecture) -> bool:
     """Return whether the target's trunk stays unfilled in places."""
-    missing = [name for name in report.missing if not name.endswith(COUNTER)]
-    if not missing:
+    if all(name.endswith(COUNTER) for name in report.missing):
         return False
     used = _used(report)
     if not used:
         return True
     outline = Outline(list(target.tensors), used, ordered=target.is_ordered)
-    return outline.has_gap([name for name in missing if name in target.tensors], _roots(report))
+    missing = [name for name in report.missing if name in target.tensors and not name.endswith(COUNTER)]
+    return outline.has_gap(missing, _roots(report))
 
 
 def _used(report: CompatibilityReport) -> set[str]:

@@ -146,14 +146,13 @@ def iter_unexpected(
     """
     heads = frozenset(head)
     inside = tuple(roots)
+    # Where nothing is used, nothing has a place beside or behind it.
+    place_of_all = "trunk" if outline.is_unused else None
     by_parent: dict[str, LeftoverClass] = {}
     for name in names:
         parent, _, leaf = name.rpartition(".")
-        place = _classify_kind(leaf, source.get(name), name) or by_parent.get(parent)
-        if place is None and outline.is_unused:
-            # Then nothing has a place beside or behind what is used.
-            place = "trunk"
-        elif place is None:
+        place = _classify_kind(leaf, source.get(name), name) or place_of_all or by_parent.get(parent)
+        if place is None:
             place = _classify_place(name, outline, heads, inside, guessed=guessed)
             if outline.unused_branch(name) != name:
                 by_parent[parent] = place

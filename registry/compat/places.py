@@ -147,6 +147,13 @@ class Source:
         reached = sum(min(count, have[each]) * numel for each, (count, numel) in wanted.items() if each in have)
         return self.bound_of(reached / total, where.size, where.size)
 
+    def could_reach(self, least: float, where: Place, total: int) -> bool:
+        """Return whether the score at a place can be so much; features are counted where sizes do not tell."""
+        bound = self.bound_of(0.0, where.size, where.size)
+        if not bound or bound < least:
+            bound = self.bound(where, total)
+        return 0 < bound >= least
+
     def bound_of(self, share: float, size: int, fit: int) -> float:
         """Return what the score is at most where a share of the target can be reached at most.
 
@@ -169,19 +176,19 @@ def count_features(tensors: Iterable[TensorSpec], *, prefix: str = "") -> tuple[
         tensors: of a source or a place.
         prefix: what the names had before they were cut.
     """
-    features: Counter[Feature] = Counter()
-    leaves: Counter[Feature] = Counter()
+    features: list[Feature] = []
+    leaves: list[Feature] = []
     for spec in tensors:
         parent, _, last = spec.name.rpartition(".")
         if last != COUNTER:
             # torch copies what 0.3 saved as [1] into a scalar.
             shape = () if spec.shape == (1,) else spec.shape
             last = _SAME_LEAF.get(last, last)
-            leaves[last, shape] += 1
+            leaves.append((last, shape))
             if last in _COMMON_LEAVES:
                 last = f"{(parent or prefix).rpartition('.')[2]}.{last}"
-            features[last, shape] += 1
-    return features, leaves
+            features.append((last, shape))
+    return Counter(features), Counter(leaves)
 
 
 def _find_places(target: Architecture) -> list[Place]:
