@@ -54,7 +54,7 @@ bench: .venv/.demo ## transfer speed and the server's memory, next to a plain co
 	@PYTHONPATH=examples $(BIN)/python bench/transfer.py $(BENCH_ARGS)
 
 bench-compatible: .venv/.dev ## how long finding what fits takes, with 100,000 versions on SQLite and PostgreSQL
-	@PYTHONPATH=. $(BIN)/python bench/compatible.py $(BENCH_ARGS)
+	@PYTHONPATH=.:tests:examples $(BIN)/python bench/compatible.py $(BENCH_ARGS)
 
 bench-reading: .venv/.dev ## how long looking into weight files takes, and how much memory
 	@PYTHONPATH=.:tests:examples $(BIN)/python bench/reading.py

@@ -7,6 +7,8 @@ import statistics
 import time
 from collections.abc import Iterable
 
+from speed import say_speed
+
 from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.errors import AmbiguousPrefixError
@@ -65,9 +67,7 @@ def measure(source: list[TensorSpec], target: list[TensorSpec]) -> tuple[str, fl
 
 def main() -> None:
     """Print a line a case, after what tells how fast this machine is."""
-    start = time.process_time()
-    sum(range(5_000_000))
-    print(f"Summing 5 million integers took {time.process_time() - start:.3f} s.")
+    say_speed()
     for tensors in (1_000, 10_000):
         for name, source, target in cases(tensors):
             verdict, milliseconds = measure(source, target)

@@ -7,6 +7,7 @@ Run: make bench-compatible, or PYTHONPATH=tests:examples python bench/compatible
 """
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -17,21 +18,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from anyio import CapacityLimiter
+from speed import say_speed
 from sqlalchemy import Connection, event, insert, text
 from starlette.testclient import TestClient
+from support import torchvision_operators
 
 from api.app import create_app
 from api.service import Service
 from api.settings import Settings
 from registry.architecture import Architecture
-from registry.torch.architecture import architecture_of
 from storage.architectures import describe, encode_architecture
 from storage.installation import migrate, open_stores
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
@@ -53,8 +52,8 @@ def main() -> None:
     architectures = vary(networks, options.architectures)
     targets = make_targets(networks, random.Random(1))  # noqa: S311 - the same questions each time, no secret
     tensors = statistics.median(len(each["architecture"]["tensors"]) for each in targets)
-    _, loop = timed(lambda: sum(range(5_000_000)))
-    print(f"{len(targets)} questions of {tensors:.0f} tensors (median). Summing 5 million integers took {loop:.3f} s.")
+    say_speed()
+    print(f"{len(targets)} questions of {tensors:.0f} tensors (median).")
     for title, open_database in (("SQLite", sqlite), ("PostgreSQL", postgresql)):
         if options.database in {None, title.lower()}:
             print(title)
@@ -85,25 +84,18 @@ def read_or_build(file: Path | None, count: int) -> list[Architecture]:
 
 def build(count: int) -> list[Architecture]:
     """Build networks of torchvision and timm without their weights, spread over the families."""
-    # The torchvision wheel for the CPU keeps its operators in a library that needs CUDA; declared, never run.
-    operators = torch.library.Library("torchvision", "FRAGMENT")
-    if torch.version.cuda is None:
-        operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torchvision_operators.declare()
     import timm
     import torchvision
+    from known_networks import build_network
 
-    names = [("torchvision", name) for name in torchvision.models.list_models(torchvision.models)]
-    names += [("timm", name) for name in timm.list_models()]
+    names = [f"torchvision:{name}" for name in torchvision.models.list_models(torchvision.models)]
+    names += [f"timm:{name}" for name in timm.list_models()]
     random.Random(0).shuffle(names)  # noqa: S311 - the same networks each time, no secret
     built: list[Architecture] = []
-    for library, name in names:
+    for name in names:
         try:
-            with torch.device("meta"):
-                find = torchvision.models.get_model_builder
-                make = find(name) if library == "torchvision" else partial(timm.create_model, name)
-                backbone = {"weights_backbone": None} if "weights_backbone" in signature(make).parameters else {}
-                built.append(architecture_of(make(**backbone)))
+            built.append(build_network(name))
         except (NotImplementedError, RuntimeError):  # it computes with values as it builds
             continue
         if len(built) == count:
@@ -176,6 +168,9 @@ def measure(
     print(
         f"  {versions:,} versions of {len(architectures):,} architectures, {marks:,} marks, written in {seconds:.0f} s"
     )
+    # The networks that the database was filled from are no part of a service: its collector need not walk them.
+    gc.collect()
+    gc.freeze()
     app = create_app(settings, Service(settings, stores, CapacityLimiter(4), CapacityLimiter(4)))
     sent: list[tuple[str, Any]] = []
     event.listen(stores.catalog.database.engine, "before_cursor_execute", lambda *seen: sent.append((seen[2], seen[3])))

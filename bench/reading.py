@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from speed import say_speed
+
 LARGE_TENSORS = 5_000
 SHARDS, SHARD_BYTES, SHARD_TENSORS = 15, 4_700_000_000, 60
 ROUNDS = 5
@@ -28,9 +30,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure([Path(each) for each in sys.argv[1:]])))
         return
-    start = time.process_time()
-    sum(range(5_000_000))
-    print(f"Summing 5 million integers took {time.process_time() - start:.3f} s.")
+    say_speed()
     with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as name:
         folder = Path(name)
         for title, files in (

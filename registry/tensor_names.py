@@ -10,7 +10,7 @@ WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wra
 """Name parts that torch's own wrappers insert: torch.compile, FSDP, activation checkpointing, DataParallel."""
 MAX_TWINS = 16
 _TRIED = 6
-"""Most names have so few parts; the others are halved, since a name may have thousands."""
+"""Most names share so few parts; what others share is found by halving, since a name may have thousands."""
 
 
 def unwrap(named: Mapping[str, ValueT]) -> Mapping[str, ValueT]:
@@ -43,12 +43,13 @@ def _without_wrappers(lines: str) -> str:
 
 def shared_head(one: str, other: str) -> str:
     """Return the common start of two dotted names, up to and with its last dot."""
-    end = one.rfind(".") + 1
+    end = 0
     for _ in range(_TRIED):
-        if other.startswith(one[:end]):
+        after = one.find(".", end) + 1
+        if not after or not other.startswith(one[end:after], end):
             return one[:end]
-        end = one.rfind(".", 0, end - 1) + 1
-    low, high = 0, min(end, len(other))
+        end = after
+    low, high = end, min(one.rfind(".") + 1, len(other))
     while low < high:
         middle = (low + high + 1) // 2
         if one[low:middle] == other[low:middle]:
@@ -56,6 +57,15 @@ def shared_head(one: str, other: str) -> str:
         else:
             high = middle - 1
     return one[: one.rfind(".", 0, low) + 1]
+
+
+def shared_with_any(one: str, others: Sequence[str]) -> str:
+    """Return the longest `shared_head` of a dotted name and any of others, which are sorted."""
+    at = bisect_left(others, one)
+    # Of sorted names, one of the two neighbours has most in common.
+    before = shared_head(one, others[at - 1]) if at else ""
+    behind = shared_head(one, others[at]) if at < len(others) else ""
+    return max(before, behind, key=len)
 
 
 class _Shaped(Protocol):
@@ -73,7 +83,7 @@ class Endings:
     def __init__(self, tensors: Mapping[str, _Shaped]) -> None:
         self._tensors = tensors
         self._backwards = sorted([f".{name}"[::-1] for name in tensors])
-        self._heads: dict[str, str] = {}
+        self._found: dict[str, tuple[str, Mapping[tuple[int, ...], Sequence[str]]]] = {}
         self._twins: dict[str, dict[tuple[int, ...], list[str]]] = {}
 
     def find_twins(self, name: str, shape: tuple[int, ...]) -> tuple[str, Sequence[str]]:
@@ -81,25 +91,22 @@ class Endings:
 
         Tails are cut at dots. Of the names with that tail, `MAX_TWINS` are looked at, and those of the shape returned.
         """
-        head = self._heads.get(name)
-        if head is None:
-            head = self._heads[name] = self._find_head(f".{name}"[::-1])
-        twins = self._twins.get(head)
-        if twins is None:
-            twins = self._twins[head] = self._list_twins(head)
-        return name[: len(name) + 1 - len(head)], twins.get(shape, ())
-
-    def _find_head(self, key: str) -> str:
-        at = bisect_left(self._backwards, key)
-        # Of sorted texts, one of the two neighbours has most in common.
-        return max((shared_head(key, each) for each in self._backwards[max(at - 1, 0) : at + 1]), key=len, default="")
+        found = self._found.get(name)
+        if found is None:
+            head = shared_with_any(f".{name}"[::-1], self._backwards)
+            twins = self._twins.get(head)
+            if twins is None:
+                twins = self._twins[head] = self._list_twins(head)
+            found = self._found[name] = name[: len(name) + 1 - len(head)], twins
+        return found[0], found[1].get(shape, ())
 
     def _list_twins(self, head: str) -> dict[tuple[int, ...], list[str]]:
         """Return what stands before a tail, which is written backwards, by shape."""
         found: dict[tuple[int, ...], list[str]] = {}
         start = bisect_left(self._backwards, head)
         for each in self._backwards[start : start + MAX_TWINS] if head else ():
-            if each.startswith(head):
-                name = each[-2::-1]
-                found.setdefault(self._tensors[name].shape, []).append(name[: len(name) + 1 - len(head)])
+            if not each.startswith(head):
+                break
+            name = each[-2::-1]
+            found.setdefault(self._tensors[name].shape, []).append(name[: len(name) + 1 - len(head)])
         return found

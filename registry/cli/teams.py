@@ -63,9 +63,11 @@ def create_team(*, client: Client, name: str, as_json: bool) -> None:
 @click.option("--protect", metavar="ALIAS", multiple=True, help="Only maintainers may move this alias; may repeat.")
 @click.option("--unprotect", metavar="ALIAS", multiple=True, help="Writers may move it, too; may repeat.")
 @click.option(
-    "--code-pushed-by", type=click.Choice([*Role, NOBODY]), help="The least role that pushes files that run code."
+    "--code-pushed-by",
+    type=click.Choice([*map(str, Role), NOBODY]),
+    help="The least role that pushes files that run code.",
 )
-@click.option("--code-opened-by", type=click.Choice([*Role]), help="The least role that downloads them.")
+@click.option("--code-opened-by", type=click.Choice([*map(str, Role)]), help="The least role that downloads them.")
 @click.option("--unsafe", type=click.Choice(["refuse", "quarantine"]), help="What becomes of files that would do harm.")
 @service_options
 def set_team(
@@ -100,7 +102,7 @@ def set_team(
 @team.command("add")
 @click.argument("name", metavar="TEAM")
 @click.argument("user")
-@click.option("--role", type=click.Choice([*Role]), required=True, help="What they may do there.")
+@click.option("--role", type=click.Choice([*map(str, Role)]), required=True, help="What they may do there.")
 @service_options
 def add_member(*, client: Client, name: str, user: str, role: str, as_json: bool) -> None:
     """Give a user a role in a team, whatever they had there before (its admins)."""

@@ -27,8 +27,8 @@ def token() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice([*Scope]),
-    default=[Scope.READ],
+    type=click.Choice([*map(str, Scope)]),
+    default=[str(Scope.READ)],
     show_default=True,
     help="What it may be used for; may repeat.",
 )

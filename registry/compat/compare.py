@@ -1,14 +1,14 @@
 """The comparison: what loading one state_dict into one module would do, before anything is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from registry.architecture import Architecture
 from registry.compat.adapters import find_adapter, find_first_convs
 from registry.compat.casts import classify_cast
 from registry.compat.heads import find_head, guess_head
-from registry.compat.judge import are_other_networks, coverage, judge
-from registry.compat.leftovers import Outline, classify_unexpected, lies_in
+from registry.compat.judge import are_other_networks, coverage, has_gap, judge
+from registry.compat.leftovers import Outline, iter_unexpected, lies_in
 from registry.compat.pairing import Pairing, pair_up
 from registry.compat.rename_map import Prefix, Rename, RenameMap, request_renames, same_order
 from registry.compat.renames import find_renames
@@ -105,14 +105,32 @@ class Comparison:
         """What the report's `score` is at most; entries that are left over make it less."""
         return self.coverage * (1 - (1 - self.used) / 2)
 
+    @property
+    def is_obstructed(self) -> bool:
+        """Whether a trunk is cut off, stays unfilled or is another: of the report's `reasons` those that most have."""
+        foreign = any(each.adapter is None for each in self.mismatched)
+        if foreign or has_gap(self._draft, self._target):
+            return True
+        return any(each.leftover == "trunk" for each in self._iter_unexpected(self._pairing.unexpected))
+
     def report(self) -> CompatibilityReport:
         """Return what the load would do."""
+        report = self._draft
+        _, unexpected = _compare_entries(self._source, self._target, self._renames)
+        report.unexpected = list(self._iter_unexpected([*self._pairing.unexpected, *unexpected]))
+        judge(report, self._source, self._target)
+        return report
+
+    @cached_property
+    def _draft(self) -> CompatibilityReport:
+        """The report without what is left over of the source, and not judged."""
         source, target, pairing = self._source, self._target, self._pairing
-        report = CompatibilityReport(
+        missing, _ = _compare_entries(source, target, self._renames)
+        return CompatibilityReport(
             verdict="exact",
             needs=[],
             reasons=[],
-            missing=[],
+            missing=[*pairing.missing, *missing],
             tied=list(pairing.tied_to),
             tied_to=pairing.tied_to,
             unexpected=[],
@@ -130,11 +148,21 @@ class Comparison:
             by_order=_offers_order(source, target, pairing),
             notices=[COMPARED],
         )
-        missing, unexpected = _compare_entries(source, target, self._renames)
-        report.missing = [*pairing.missing, *missing]
-        report.unexpected = _classify(source, pairing, [*pairing.unexpected, *unexpected], report)
-        judge(report, source, target)
-        return report
+
+    def _iter_unexpected(self, names: Sequence[str]) -> Iterable[Unexpected]:
+        if not names:
+            return ()
+        roots = [rule.strip for rule in self._renames.rules] or [""]
+        return iter_unexpected(
+            names, self._source.tensors, self._outline, head=self._head, guessed=self._head_guessed, roots=roots
+        )
+
+    @cached_property
+    def _outline(self) -> Outline:
+        """Of the source."""
+        pairing, source = self._pairing, self._source
+        used = {*pairing.matched.values(), *(have.name for have, _ in pairing.mismatched), *pairing.dropped}
+        return Outline(list(source.tensors), used, ordered=source.is_ordered)
 
 
 def _compare_entries(source: Architecture, target: Architecture, renames: RenameMap) -> tuple[list[str], list[str]]:
@@ -171,20 +199,6 @@ def _explain_mismatches(
             adapter = "head"
         mismatches.append(Mismatch(want.name, have.name, have.shape, want.shape, adapter))
     return mismatches, head, guessed
-
-
-def _classify(
-    source: Architecture, pairing: Pairing, unexpected: Sequence[str], report: CompatibilityReport
-) -> list[Unexpected]:
-    if not unexpected:
-        return []
-    used = {*pairing.matched.values(), *(have.name for have, _ in pairing.mismatched), *report.dropped}
-    outline = Outline(list(source.tensors), used, ordered=source.is_ordered)
-    roots = [rule.strip for rule in report.renames.rules] or [""]
-    classes = classify_unexpected(
-        unexpected, source.tensors, outline, head=report.head, guessed=report.head_guessed, roots=roots
-    )
-    return [Unexpected(name, classes[name]) for name in unexpected]
 
 
 def _find_casts(pairing: Pairing) -> list[Cast]:

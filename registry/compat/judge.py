@@ -24,12 +24,11 @@ def judge(report: CompatibilityReport, source: Architecture, target: Architectur
     """Fill in verdict, needs, reasons, coverage and score from what was found, in place of what was there."""
     foreign = [each for each in report.mismatched if each.adapter is None]
     missing = [name for name in report.missing if not name.endswith(COUNTER)]
-    gaps = _has_gap(report, target, missing)
     hooked = bool(report.hooked)
     other = are_other_networks(source, target, len(report.matched), report.mismatched, hooked=hooked)
     found = {
         "truncated_trunk": any(each.leftover == "trunk" for each in report.unexpected),
-        "unfilled_trunk": gaps,
+        "unfilled_trunk": has_gap(report, target),
         "other_trunk": bool(foreign) or other or _loses_statistics(report),
         "refused_cast": any(each.effect == "refused" for each in report.casts),
         "tied_conflict": bool(report.conflicts),
@@ -92,15 +91,16 @@ def find_gaps(report: CompatibilityReport, target: Architecture, missing: Collec
     return gaps
 
 
-def _has_gap(report: CompatibilityReport, target: Architecture, missing: Collection[str]) -> bool:
+def has_gap(report: CompatibilityReport, target: Architecture) -> bool:
     """Return whether the target's trunk stays unfilled in places."""
-    if not missing:
+    if all(name.endswith(COUNTER) for name in report.missing):
         return False
     used = _used(report)
     if not used:
         return True
     outline = Outline(list(target.tensors), used, ordered=target.is_ordered)
-    return outline.has_gap([name for name in missing if name in target.tensors], _roots(report))
+    missing = [name for name in report.missing if name in target.tensors and not name.endswith(COUNTER)]
+    return outline.has_gap(missing, _roots(report))
 
 
 def _used(report: CompatibilityReport) -> set[str]:

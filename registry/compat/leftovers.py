@@ -4,9 +4,10 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 
-from registry.compat.report import LeftoverClass
-from registry.tensor_names import shared_head
+from registry.compat.report import LeftoverClass, Unexpected
+from registry.tensor_names import shared_with_any
 from registry.tensor_spec import TensorSpec
 
 COUNTER = "num_batches_tracked"
@@ -36,28 +37,21 @@ class Outline:
     """
 
     def __init__(self, names: Sequence[str], used: AbstractSet[str], *, ordered: bool) -> None:
+        self._names = names
         self._used = used
         self._ordered = ordered
         self._sorted = sorted(used)
         self._families: dict[str, set[str]] = {}
         self._branches: dict[str, str] = {}
-        self._first: dict[str, int] = {}
-        self._last_used = -1
-        if ordered and used:
-            self._find_places(names)
 
-    def _find_places(self, names: Sequence[str]) -> None:
-        """Note where the last used tensor stands, and where each unused branch begins."""
-        used = self._used
-        self._last_used = next((at for at in range(len(names) - 1, -1, -1) if names[at] in used), -1)
-        met: set[str] = set()
-        for at, name in [(at, name) for at, name in enumerate(names) if name not in used]:
-            parent = name.rpartition(".")[0]
-            if parent not in met:
-                branch = self.unused_branch(name)
-                self._first.setdefault(branch, at)
-                if branch != name:
-                    met.add(parent)
+    @cached_property
+    def _around(self) -> tuple[list[str], list[str]]:
+        """The unused names before the last used one, and those behind it, sorted."""
+        names, used = self._names, self._used
+        last = next((at for at in range(len(names) - 1, -1, -1) if names[at] in used), None)
+        if last is None:
+            return [], []
+        return sorted(name for name in names[:last] if name not in used), sorted(names[last + 1 :])
 
     @property
     def is_unused(self) -> bool:
@@ -75,12 +69,9 @@ class Outline:
     def _find_branch(self, module: str) -> str:
         """Return the highest of a module and those above it of which nothing is used; empty where all are used."""
         prefix, above = f"{module}.", module.rpartition(".")[0]
-        at = bisect_left(self._sorted, prefix)
         if self._branches.get(above) == "":
-            is_used = at < len(self._sorted) and self._sorted[at].startswith(prefix)
-            return "" if is_used else module
-        # Of sorted names, one of the two neighbours has most in common.
-        used = max((len(shared_head(prefix, each)) for each in self._sorted[max(at - 1, 0) : at + 1]), default=0)
+            return "" if _has_below(self._sorted, prefix) else module
+        used = len(shared_with_any(prefix, self._sorted))
         if used > len(above):
             self._branches[above] = ""
         return prefix[: prefix.index(".", used)] if used < len(prefix) else ""
@@ -109,7 +100,8 @@ class Outline:
         """Return whether an unused branch begins after all that is used; by its name where order tells nothing."""
         if not self._ordered:
             return HEAD_NAME.search(branch) is not None
-        return self._first.get(branch, -1) > self._last_used >= 0
+        before, behind = self._around
+        return _has(behind, branch) and not _has(before, branch)
 
     def has_gap(self, names: Iterable[str], roots: tuple[str, ...]) -> bool:
         """Return whether an unused tensor lies within what is used: a gap in the trunk, nothing behind or beside it.
@@ -133,7 +125,7 @@ class Outline:
         return False
 
 
-def classify_unexpected(
+def iter_unexpected(
     names: Iterable[str],
     source: Mapping[str, TensorSpec],
     outline: Outline,
@@ -141,8 +133,8 @@ def classify_unexpected(
     head: Sequence[str],
     guessed: bool,
     roots: Sequence[str],
-) -> dict[str, LeftoverClass]:
-    """Return the class of each source tensor that the target has no place for.
+) -> Iterator[Unexpected]:
+    """Yield the source tensors that the target has no place for, each with its class.
 
     Args:
         names: the tensors left over, in source order.
@@ -154,21 +146,29 @@ def classify_unexpected(
     """
     heads = frozenset(head)
     inside = tuple(roots)
-    if outline.is_unused:
-        # Then nothing has a place beside or behind what is used.
-        return {name: _classify_kind(name.rpartition(".")[2], source.get(name), name) or "trunk" for name in names}
-    classes: dict[str, LeftoverClass] = {}
+    # Where nothing is used, nothing has a place beside or behind it.
+    place_of_all = "trunk" if outline.is_unused else None
     by_parent: dict[str, LeftoverClass] = {}
     for name in names:
         parent, _, leaf = name.rpartition(".")
-        kind = _classify_kind(leaf, source.get(name), name)
-        place = kind or by_parent.get(parent)
+        place = _classify_kind(leaf, source.get(name), name) or place_of_all or by_parent.get(parent)
         if place is None:
             place = _classify_place(name, outline, heads, inside, guessed=guessed)
             if outline.unused_branch(name) != name:
                 by_parent[parent] = place
-        classes[name] = place
-    return classes
+        yield Unexpected(name, place)
+
+
+def _has(names: Sequence[str], branch: str) -> bool:
+    """Return whether a module, or a tensor, is among sorted names."""
+    at = bisect_left(names, branch)
+    return (at < len(names) and names[at] == branch) or _has_below(names, f"{branch}.")
+
+
+def _has_below(names: Sequence[str], prefix: str) -> bool:
+    """Return whether any of sorted names begins with a prefix."""
+    at = bisect_left(names, prefix)
+    return at < len(names) and names[at].startswith(prefix)
 
 
 def lies_in(name: str, modules: AbstractSet[str]) -> bool:

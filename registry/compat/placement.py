@@ -80,12 +80,11 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
     for each in target.places:
         least = floor if best is None else best.score
         if inside is None:
-            bound = source.bound(each, target.elements)
+            could_be = source.could_reach(least, each, target.elements)
         else:
-            bound = inside.bound(each) if inside.most > least else 0.0
-            if look_for_equal and (not bound or bound < least):
-                bound = _bound_of_equal(source, target, each, least)
-        if not bound or bound < least:
+            could_be = inside.most > least and inside.could_reach(least, each)
+            could_be = could_be or (look_for_equal and _has_equal(source, target, each, least))
+        if not could_be:
             continue
         for compared, prefix in _compare(source.architecture, each.architecture):
             if not each.into:
@@ -98,22 +97,24 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
     return best if best is not None and best.score >= floor else None
 
 
-def _bound_of_equal(source: Source, target: Target, where: Place, least: float) -> float:
-    """Return what the score at a place is at most when the source has a module of its names and shapes, else 0."""
+def _has_equal(source: Source, target: Target, where: Place, least: float) -> bool:
+    """Return whether the source has a module of a place's names and shapes, and the score there can be so much."""
     bound = source.bound_of(where.parameter_count / target.elements, where.size, where.size)
-    return bound if bound and bound >= least and where.digest in source.modules else 0.0
+    return 0 < bound >= least and source.has_equal(where)
 
 
 def _could_count(compared: Comparison, where: Place, total: int, least: float) -> bool:
     """Return whether the report could say what counts, and is as good as is asked for: most cannot."""
-    obstructed = any(each.adapter is None for each in compared.mismatched)
-    if compared.are_others or (where.into and obstructed):
+    if compared.are_others:
         return False
     part = _part(where, total)
+    score = round(part * compared.ceiling, DIGITS)
     enough = round(part * compared.coverage, DIGITS) >= MIN_SHARE or compared.used >= MIN_USED
-    if obstructed:
-        return enough and round(part * compared.ceiling * OBSTRUCTED, DIGITS) >= max(least, MIN_SHARE)
-    return enough and round(part * compared.ceiling, DIGITS) >= least
+    if not enough or score < least:
+        return False
+    obstructed = round(part * compared.ceiling * OBSTRUCTED, DIGITS)
+    could_be = not where.into and obstructed >= max(least, MIN_SHARE)
+    return could_be or not compared.is_obstructed
 
 
 def _has_other_shapes(source: Architecture, target: Architecture) -> bool:
@@ -170,12 +171,11 @@ class _Inside:
         size = self._source.weight_count
         return self._source.bound_of(reached / self._target.elements, size, len(self._compared.matched))
 
-    def bound(self, where: Place) -> float:
-        """Return what the score of one submodule is at most; 0 when it cannot count."""
+    def could_reach(self, least: float, where: Place) -> bool:
+        """Return whether the score of one submodule can be so much, and count."""
         inside = max((self._partners.get(twin, _NOBODY) for twin in where.twins), key=lambda found: found.elements)
-        if inside.foreign:
-            return 0.0
-        return self._source.bound_of(inside.elements / self._target.elements, where.size, inside.fit)
+        bound = self._source.bound_of(inside.elements / self._target.elements, where.size, inside.fit)
+        return 0 < bound >= least and not inside.foreign
 
     @cached_property
     def _partners(self) -> dict[str, _Partners]:

@@ -1,5 +1,6 @@
 """The two sides of a search for places: targets with their submodules, and sources and what bounds their fit."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
@@ -36,7 +37,6 @@ class Place:
     Attributes:
         into: its name; empty for the whole target.
         size: how many tensors it has.
-        digest: of its names and shapes.
         twins: the names of all modules that it stands for, its own too.
     """
 
@@ -45,11 +45,9 @@ class Place:
         target: Architecture,
         into: str,
         specs: Collection[TensorSpec],
-        digest: str,
         twins: tuple[str, ...] = (),
     ) -> None:
         self.into = into
-        self.digest = digest
         self.size = len(specs)
         self.twins = twins
         self._target = target
@@ -116,9 +114,25 @@ class Source:
         return count_features(self.architecture.tensors.values())
 
     @cached_property
-    def modules(self) -> frozenset[str]:
-        """The digests of its modules, over names below them and shapes."""
-        return frozenset(node.digest for node in self.architecture.iter_subtrees())
+    def _sorted_names(self) -> list[str]:
+        return sorted(self.architecture.tensors)
+
+    def has_equal(self, where: Place) -> bool:
+        """Return whether a module of it has the names and shapes of a place, and no more."""
+        wanted = where.architecture.tensors
+        first = next(iter(wanted))
+        modules = [name[: -len(first)] for name in self.architecture.tensors if name.endswith(first)]
+        return any(self._is_equal(module, wanted) for module in modules if not module or module[-1] == ".")
+
+    def _is_equal(self, module: str, wanted: Mapping[str, TensorSpec]) -> bool:
+        """Return whether a module, named with its dot, has the names and shapes of some tensors, and no more."""
+        names = self._sorted_names
+        end = bisect_left(names, f"{module[:-1]}/") if module else len(names)  # the character after the dot
+        if end - bisect_left(names, module) != len(wanted):
+            return False
+        tensors = self.architecture.tensors
+        known = ((tensors.get(f"{module}{name}"), spec.shape) for name, spec in wanted.items())
+        return all(have is not None and have.shape == shape for have, shape in known)
 
     def bound(self, where: Place, total: int) -> float:
         """Return what the score of this source at a place is at most; 0 when it cannot count there.
@@ -132,6 +146,13 @@ class Source:
         wanted, have = (where.leaves, leaves) if small else (where.elements, features)
         reached = sum(min(count, have[each]) * numel for each, (count, numel) in wanted.items() if each in have)
         return self.bound_of(reached / total, where.size, where.size)
+
+    def could_reach(self, least: float, where: Place, total: int) -> bool:
+        """Return whether the score at a place can be so much; features are counted where sizes do not tell."""
+        bound = self.bound_of(0.0, where.size, where.size)
+        if not bound or bound < least:
+            bound = self.bound(where, total)
+        return 0 < bound >= least
 
     def bound_of(self, share: float, size: int, fit: int) -> float:
         """Return what the score is at most where a share of the target can be reached at most.
@@ -155,19 +176,19 @@ def count_features(tensors: Iterable[TensorSpec], *, prefix: str = "") -> tuple[
         tensors: of a source or a place.
         prefix: what the names had before they were cut.
     """
-    features: Counter[Feature] = Counter()
-    leaves: Counter[Feature] = Counter()
+    features: list[Feature] = []
+    leaves: list[Feature] = []
     for spec in tensors:
         parent, _, last = spec.name.rpartition(".")
         if last != COUNTER:
             # torch copies what 0.3 saved as [1] into a scalar.
             shape = () if spec.shape == (1,) else spec.shape
             last = _SAME_LEAF.get(last, last)
-            leaves[last, shape] += 1
+            leaves.append((last, shape))
             if last in _COMMON_LEAVES:
                 last = f"{(parent or prefix).rpartition('.')[2]}.{last}"
-            features[last, shape] += 1
-    return features, leaves
+            features.append((last, shape))
+    return Counter(features), Counter(leaves)
 
 
 def _find_places(target: Architecture) -> list[Place]:
@@ -175,12 +196,12 @@ def _find_places(target: Architecture) -> list[Place]:
     for node in target.iter_subtrees():
         if node.prefix and node.tensor_count >= MIN_TENSORS:
             nodes.setdefault(node.digest, []).append(node)
-    found = [Place(target, "", target.tensors.values(), target.digest)]
+    found = [Place(target, "", target.tensors.values())]
     for first, *others in nodes.values():
         specs = _specs_below(first)
         if sum(not spec.name.endswith(COUNTER) for spec in specs) >= MIN_TENSORS:
             twins = tuple(node.prefix.removesuffix(".") for node in (first, *others))
-            found.append(Place(target, twins[0], specs, first.digest, twins))
+            found.append(Place(target, twins[0], specs, twins))
     if len(found) > MAX_PLACES:
         largest = sorted(found, key=lambda each: -each.parameter_count)[:MAX_PLACES]
         names = {each.into for each in largest}

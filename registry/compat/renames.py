@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -49,23 +50,27 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
         AmbiguousPrefixError: two contradicting maps fill about as much, or two names fall together.
     """
     have, want = source.tensors, target.tensors
-    same, reachable = len(_same_names(have, want)), min(len(have), len(want))
+    kept = _same_names(have, want)
+    same, reachable = len(kept), min(len(have), len(want))
     if same == reachable:
         return _keep(source)
     bare_source, bare_target = source.bare, target.bare
-    if bare_source is have and bare_target is want and same > (1 - MARGIN) * reachable:
+    is_bare = bare_source is have and bare_target is want
+    if is_bare and same > (1 - MARGIN) * reachable:
         # Nothing could beat that by the margin.
         return _keep(source)
-    candidates = _find_candidates(bare_source, bare_target, target.endings)
+    if not is_bare:
+        kept = _same_names(bare_source, bare_target)
+    candidates = _find_candidates(bare_source, bare_target, target.endings, kept)
     chosen = _choose(candidates, bare_source, bare_target, as_stored=same)
     rules = [each.rule for each in chosen]
     paired = dict(chain.from_iterable(each.pairs.items() for each in reversed(chosen)))
     if len(paired) <= same:
         return _keep(source)
-    if bare_source is have and bare_target is want:
+    if is_bare:
         names = {name: paired.get(name) or _apply(rules, name, want) for name in have}
     else:
-        names = _wrapped_names(bare_source, bare_target, paired, rules)
+        names = _wrapped_names(source, target, paired, rules)
     for entry in source.entries:
         names[entry] = _apply(rules, entry if bare_source is have else unwrap_name(entry), {})
     refuse_collisions(names)
@@ -78,28 +83,27 @@ def _keep(source: Architecture) -> RenameMap:
 
 
 def _wrapped_names(
-    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], paired: Mapping[str, str], rules: Sequence[Rule]
+    source: Architecture, target: Architecture, paired: Mapping[str, str], rules: Sequence[Rule]
 ) -> dict[str, str]:
     """Return where names go, as they are stored, when they were compared without wrapper parts."""
+    stored = dict(zip(target.bare, target.tensors, strict=True))
     names: dict[str, str] = {}
-    for bare, spec in source.items():
-        renamed = paired.get(bare) or _apply(rules, bare, target)
-        known = target.get(renamed)
-        names[spec.name] = known.name if known is not None else spec.name if renamed == bare else renamed
+    for name, bare in zip(source.tensors, source.bare, strict=True):
+        renamed = paired.get(bare) or _apply(rules, bare, target.bare)
+        names[name] = stored.get(renamed, name if renamed == bare else renamed)
     return names
 
 
 def _find_candidates(
-    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], endings: Endings
+    source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec], endings: Endings, kept: dict[str, str]
 ) -> list[_Candidate]:
     """Return the rules with most votes and identity, best first; equal ones identity first, then the plainest."""
-    identity = Rule("", "")
+    identity = _Candidate(Rule("", ""), kept)
     votes = _vote(source, endings)
     worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
     elected = sorted(votes, key=lambda prefixes: (-votes[prefixes], prefixes))[:MAX_CANDIDATES]
     rules = [Rule(*prefixes) for prefixes in elected if votes[prefixes] >= worthy and any(prefixes)]
-    candidates = [_Candidate(rule, _pairs(rule, source, target)) for rule in [identity, *rules]]
-    return sorted(candidates, key=_order)
+    return sorted([identity, *(_Candidate(rule, _pairs(rule, source, target)) for rule in rules)], key=_order)
 
 
 def _order(candidate: _Candidate) -> tuple[int, int, str, str]:
@@ -109,8 +113,6 @@ def _order(candidate: _Candidate) -> tuple[int, int, str, str]:
 
 def _pairs(rule: Rule, source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> dict[str, str]:
     strip, add, cut = rule.strip, rule.add, len(rule.strip)
-    if not strip and not add:
-        return _same_names(source, target)
     concerned = [name for name in source if name.startswith(strip)] if strip else list(source)
     renamed = [add + name[cut:] for name in concerned]
     return {
@@ -121,8 +123,13 @@ def _pairs(rule: Rule, source: Mapping[str, TensorSpec], target: Mapping[str, Te
 
 
 def _same_names(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpec]) -> dict[str, str]:
-    common = source.keys() & target.keys()
-    return {name: name for name in common if source[name].shape == target[name].shape} if common else {}
+    if source.keys().isdisjoint(target):
+        return {}
+    return {
+        name: name
+        for name, have in source.items()
+        if (want := target.get(name)) is not None and want.shape == have.shape
+    }
 
 
 def _vote(source: Mapping[str, TensorSpec], endings: Endings) -> Counter[tuple[str, str]]:
@@ -130,15 +137,21 @@ def _vote(source: Mapping[str, TensorSpec], endings: Endings) -> Counter[tuple[s
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
     """
-    voters = list(source)
-    if len(voters) > MAX_VOTERS:
-        voters = random.Random(0).sample(voters, MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
+    names = list(source)
     votes: Counter[tuple[str, str]] = Counter()
-    for name in voters:
+    for name in [names[at] for at in _draw(len(names))]:
         strip, twins = endings.find_twins(name, source[name].shape)
         for add in twins:
             votes[strip, add] += 1
     return votes
+
+
+@lru_cache(maxsize=1000)
+def _draw(count: int) -> Sequence[int]:
+    """Return the places of those who vote: the same ones in all networks of so many tensors."""
+    if count <= MAX_VOTERS:
+        return range(count)
+    return random.Random(0).sample(range(count), MAX_VOTERS)  # noqa: S311 - a repeatable sample, no secret
 
 
 def _choose(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from registry.compat.casts import CastClass
 from registry.compat.rename_map import RenameMap
@@ -45,9 +45,8 @@ class Mismatch:
     adapter: Adapter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unexpected:
-    """One source tensor that the target has no place for, under its source name."""
+class Unexpected(NamedTuple):
+    """One source tensor that the target has no place for, under its source name: a tuple, since there may be many."""
 
     name: str
     leftover: LeftoverClass

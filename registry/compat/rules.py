@@ -48,18 +48,16 @@ def find_load_rules(
         unexpected: source names without a place of their name.
     """
     rules = LoadRules()
-    counters = [name for name in missing if name.endswith(COUNTER)]
+    special = [name for name in missing if name.endswith((COUNTER, _ORIGINALS[0]))]
+    counters = [name for name in special if name.endswith(COUNTER)]
     if counters:
         versions = _Versions(source, renames)
         rules.counters = [name for name in counters if versions.of(_owner(name)) < COUNTED_SINCE]
-    originals = [name for name in missing if name.endswith(_ORIGINALS[0])]
+    originals = [name for name in special if name.endswith(_ORIGINALS[0])]
     if originals:
         rules.filled = _weight_norms(target, renames, originals, unexpected)
-    rules.dropped = [
-        name
-        for name in unexpected
-        if name.endswith(COUNTER) and _is_counter_of_frozen(renames.names.get(name, name), target)
-    ]
+    left = [name for name in unexpected if name.endswith(COUNTER)]
+    rules.dropped = [name for name in left if _is_counter_of_frozen(renames.names.get(name, name), target)]
     return rules
 
 

@@ -28,7 +28,7 @@ Standing: TypeAlias = Literal["tensors", "numpy", "data", "code", "compiler", "g
 
 _STANDARD_MODULES = sys.stdlib_module_names | OTHER_STANDARD_MODULES
 _FRAMEWORKS = frozenset({"torch", "numpy"})
-_GETATTR = frozenset({("builtins", "getattr"), ("__builtin__", "getattr")})
+GETATTR_PAIRS = frozenset({("builtins", "getattr"), ("__builtin__", "getattr")})
 _WORST_FIRST: tuple[Standing, ...] = ("unsafe", "getattr", "code", "compiler", "data", "numpy", "tensors")
 
 
@@ -88,5 +88,5 @@ _LISTS: tuple[tuple[frozenset[tuple[str, str]], Standing], ...] = (
     (DATA_PAIRS, "data"),
     (CODE_PAIRS, "code"),
     (COMPILER_CONTEXT, "compiler"),
-    (_GETATTR, "getattr"),
+    (GETATTR_PAIRS, "getattr"),
 )

@@ -6,9 +6,9 @@ rules are those of `docs/reading-weights.md`, the structures those of PKWARE's A
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from operator import attrgetter
 from struct import Struct
-from typing import Self
+from typing import NamedTuple, Self
 
 from registry.formats.central_directory import (
     DEFLATED,
@@ -32,8 +32,7 @@ _HEADER_BATCH = 4096
 """Local headers asked for in one `read_many`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One record of an archive.
 
     Attributes:
@@ -83,7 +82,8 @@ class Archive:
         root = _check_names(records)
         _check_ratios(records, limits)
         entries = _read_local_headers(source, records, directory.offset)
-        return cls(source, limits, root, {entry.name[len(root) + 1 :]: entry for entry in entries})
+        skipped = len(root) + 1
+        return cls(source, limits, root, {entry.name[skipped:]: entry for entry in entries})
 
     def data_offset(self, entry: Entry) -> int | None:
         """Return where the content starts in the file, None when it is compressed."""
@@ -131,7 +131,8 @@ class Archive:
 def _check_names(records: list[CentralRecord]) -> str:
     """Return the root that all records share; refuse names that are one where case is ignored."""
     root = records[0].name.partition("/")[0]
-    if any(not record.name.startswith(f"{root}/") for record in records):
+    folder = f"{root}/"
+    if not all(record.name.startswith(folder) for record in records):
         refuse_archive("its records are not in one folder")
     if len({record.name.casefold() for record in records}) != len(records):
         refuse_archive("two records have one name")
@@ -162,30 +163,21 @@ def _read_local_headers(source: ByteSource, records: list[CentralRecord], direct
 
 
 def _check_local_header(source: ByteSource, record: CentralRecord, header: bytes) -> Entry:
+    name, raw_name, known_flags, known_method, crc, compressed_size, whole_size, header_offset = record
     signature, _, flags, method, _, _, _, packed, size, name_length, extra_length = _LOCAL.unpack_from(header)
     if signature != b"PK\x03\x04":
         refuse_archive("a record has no local header")
-    if (flags, method) != (record.flags, record.method):
+    if flags != known_flags or method != known_method:
         refuse_archive("a local header contradicts the central directory")
-    if name_length != len(record.raw_name) or header[_LOCAL.size :] != record.raw_name:
+    if name_length != len(raw_name) or header[_LOCAL.size :] != raw_name:
         refuse_archive("a local header has another name than the central directory")
-    data_offset = record.header_offset + len(header) + extra_length
+    extra_offset = header_offset + len(header)
     if UNKNOWN_32 in (packed, size):
-        at = record.header_offset + len(header)
-        packed, size = _wide_local_sizes(source.read_many([(at, extra_length)])[0], packed, size)
+        packed, size = _wide_local_sizes(source.read_many([(extra_offset, extra_length)])[0], packed, size)
     deferred = flags & DESCRIPTOR_FLAG and packed == size == 0
-    if not deferred and (packed, size) != (record.compressed_size, record.size):
+    if not deferred and (packed != compressed_size or size != whole_size):
         refuse_archive("a local header contradicts the central directory")
-    return Entry(
-        record.name,
-        method,
-        flags,
-        record.size,
-        record.compressed_size,
-        record.crc,
-        record.header_offset,
-        data_offset,
-    )
+    return Entry(name, method, flags, whole_size, compressed_size, crc, header_offset, extra_offset + extra_length)
 
 
 def _wide_local_sizes(extra: bytes, packed: int, size: int) -> tuple[int, int]:
@@ -204,7 +196,7 @@ def _wide_local_sizes(extra: bytes, packed: int, size: int) -> tuple[int, int]:
 def _check_tiling(entries: list[Entry], directory_offset: int) -> None:
     """Refuse gaps and overlaps: headers, contents and descriptors fill the file from its first byte."""
     position, descriptors = 0, (0,)
-    for entry in sorted(entries, key=lambda each: each.header_offset):
+    for entry in sorted(entries, key=attrgetter("header_offset")):
         if entry.header_offset - position not in descriptors:
             refuse_archive("there are bytes between its records, or its records overlap")
         position = entry.data_offset + entry.compressed_size

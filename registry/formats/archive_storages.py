@@ -22,16 +22,16 @@ def find_storages(archive: Archive, table: StorageTable, *places: str) -> dict[s
     big_endian = is_big_endian(archive)
     records: dict[str, StorageRecord] = {}
     for key, ref in table.found.items():
-        names = [place.format(table.own_key(key)) for place in places]
-        entry = next((archive.entries[name] for name in names if name in archive.entries), None)
+        own_key, entry = table.own_key(key), None
+        for place in places:
+            entry = entry or archive.entries.get(place.format(own_key))
         size = storage_bytes(ref)
         if entry is None:
             raise MalformedArtifactError(f"The record of storage {key} is missing.")
         if entry.size != size:
             raise MalformedArtifactError(f"Storage {key} has {entry.size} bytes, the pickle says {size}.")
-        records[key] = StorageRecord(
-            key, size, archive.data_offset(entry), entry.name, big_endian=big_endian, location=ref.location
-        )
+        offset = archive.data_offset(entry)
+        records[key] = StorageRecord(key, size, offset, entry.name, big_endian, ref.location)
     return records
 
 

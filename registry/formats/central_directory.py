@@ -3,7 +3,7 @@
 import stat
 from dataclasses import dataclass
 from struct import Struct
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from registry.errors import MalformedArtifactError
 from registry.formats.limits import Limits
@@ -21,10 +21,11 @@ _END64 = Struct("<4sQ2H2I4Q")
 _CENTRAL = Struct("<4s6H3I5H2I")
 _ZIP64_EXTRA, _UNICODE_PATH_EXTRA = 0x0001, 0x7075
 _UNIX = 3
+_NO_PARTS = frozenset({"", ".", ".."})
+"""What no part of a record's name is."""
 
 
-@dataclass(frozen=True, slots=True)
-class CentralRecord:
+class CentralRecord(NamedTuple):
     """One entry of the central directory.
 
     Attributes:
@@ -139,10 +140,10 @@ def _parse_record(fields: tuple[int, ...], raw_name: bytes, extra: bytes) -> Cen
         refuse_archive("a record is encrypted or has unknown flags")
     if method not in (STORED, DEFLATED):
         refuse_archive("a record is compressed with a method other than DEFLATE")
-    mode = attributes >> 16 if made_by >> 8 == _UNIX else 0
-    if comment or disk or attributes & 0x10 or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
+    kind = stat.S_IFMT(attributes >> 16) if made_by >> 8 == _UNIX else 0
+    if comment or disk or attributes & 0x10 or kind not in (0, stat.S_IFREG):
         refuse_archive("a record is no regular file")
-    wide = _zip64_values(extra)
+    wide = _zip64_values(extra) if extra else []
     if size == UNKNOWN_32:
         size = _next_wide(wide)
     if packed == UNKNOWN_32:
@@ -185,6 +186,6 @@ def _decode_name(raw: bytes, *, utf8: bool) -> str:
     except UnicodeDecodeError:
         refuse_archive("a record's name is not UTF-8")
     parts = name.split("/")
-    if "\0" in name or "\\" in name or len(parts) < 2 or any(part in {"", ".", ".."} for part in parts):  # noqa: PLR2004 - root and name
+    if "\0" in name or "\\" in name or len(parts) < 2 or not _NO_PARTS.isdisjoint(parts):  # noqa: PLR2004 - root and name
         refuse_archive("a record's name is not a relative path inside one folder")
     return name

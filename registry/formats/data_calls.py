@@ -36,10 +36,10 @@ def check_data_calls(calls: Sequence[Call]) -> None:
     for call in calls:
         if type(call.function) is not Global:
             continue
-        pair = (call.function.module, call.function.name)
+        pair = call.function.pair
         if call.construct or call.keywords:
             _refuse(call, "constructs it instead of calling it")
-        check = _CHECKS.get(str(call.function).replace("__builtin__.", "builtins."))
+        check = _CHECKS.get(pair)
         if check is not None:
             check(call)
         elif pair not in REBUILD_FUNCTIONS and pair != REBUILD_FROM_TYPE and standing(*pair) in {"tensors", "numpy"}:
@@ -185,7 +185,7 @@ def _numpy_scalar(call: Call) -> None:
 
 def _numpy_array(call: Call) -> None:
     kind, shape, code = _arguments(call, 3)
-    named = type(kind) is Global and (kind.module, kind.name) == ("numpy", "ndarray")
+    named = type(kind) is Global and kind.pair == ("numpy", "ndarray")
     if not named or [*(as_items(shape) or ())] != [0] or text_bytes(code) != b"b":
         _refuse(call, "makes it in another way")
     if not call.has_state:
@@ -216,18 +216,18 @@ def _check_array(call: Call, shape: Node, dtype: Node, raw: Node) -> None:
         _refuse(call, "gives it a wrong number of bytes")
 
 
-_CHECKS: Mapping[str, Callable[[Call], None]] = {
-    "collections.OrderedDict": _ordered_dict,
-    "collections.Counter": _counter,
-    "builtins.set": _set,
-    "builtins.bytearray": _bytearray,
-    "builtins.complex": _complex,
-    "torch.Size": _size,
-    "torch.device": _device,
-    "torch.serialization._get_layout": _layout,
-    "_codecs.encode": _encode,
-    "numpy.dtype": _numpy_dtype,
-    **{f"numpy.{package}.multiarray.scalar": _numpy_scalar for package in ("core", "_core")},
-    **{f"numpy.{package}.multiarray._reconstruct": _numpy_array for package in ("core", "_core")},
-    **{f"numpy.{package}.numeric._frombuffer": _numpy_buffer for package in ("core", "_core")},
+_CHECKS: Mapping[tuple[str, str], Callable[[Call], None]] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("collections", "Counter"): _counter,
+    **{(module, "set"): _set for module in ("builtins", "__builtin__")},
+    **{(module, "bytearray"): _bytearray for module in ("builtins", "__builtin__")},
+    **{(module, "complex"): _complex for module in ("builtins", "__builtin__")},
+    ("torch", "Size"): _size,
+    ("torch", "device"): _device,
+    ("torch.serialization", "_get_layout"): _layout,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "dtype"): _numpy_dtype,
+    **{(f"numpy.{package}.multiarray", "scalar"): _numpy_scalar for package in ("core", "_core")},
+    **{(f"numpy.{package}.multiarray", "_reconstruct"): _numpy_array for package in ("core", "_core")},
+    **{(f"numpy.{package}.numeric", "_frombuffer"): _numpy_buffer for package in ("core", "_core")},
 }

@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 
 from registry.errors import MalformedArtifactError
 from registry.formats.archive import Archive
@@ -136,7 +135,7 @@ class _Reading:
         call = Call(_REBUILD, (storage, view.offset, shape, stride, False, hooks, dtype))
         self._decoder.decode([call])
         record = self._decoder.facts[id(call)].record(entry.name, (entry.name,), None, role)
-        record = replace(record, requires_grad=view.requires_grad)
+        record = record._replace(requires_grad=view.requires_grad)
         self._list([record], (), role, part)
         return call
 
@@ -153,7 +152,7 @@ class _Reading:
             path = (*above, *tensor.path)
             name = ".".join(map(str, path))
             own: Role = tensor.role if role == "unknown" else role
-            self._inspection.tensors.append(replace(tensor, name=name, path=path, part=part, role=own))
+            self._inspection.tensors.append(tensor._replace(name=name, path=path, part=part, role=own))
         if len(self._inspection.tensors) > self._limits.names:
             raise MalformedArtifactError(f"The torch.export archive names more than {self._limits.names} tensors.")
 

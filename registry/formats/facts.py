@@ -1,7 +1,7 @@
 """A tensor as a file describes it, before it has a name."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from registry.formats.inspection import PathKey, Role, TensorRecord
@@ -25,33 +25,35 @@ class TensorFacts:
     conj: bool = False
     neg: bool = False
     quantisation: dict[str, Any] | None = None
-    components: dict[str, "TensorFacts"] = field(default_factory=dict[str, "TensorFacts"])
+    components: dict[str, "TensorFacts"] | None = None
 
     def record(self, name: str, path: tuple[PathKey, ...], part: str | None, role: Role) -> TensorRecord:
         """Return the tensor under a name; what it is made of is named after it."""
+        record = TensorRecord(
+            name,
+            path,
+            part,
+            self.dtype,
+            self.shape,
+            self.stride,
+            self.storage_offset,
+            self.storage_key,
+            self.file_offset,
+            self.nbytes,
+            role,
+            self.requires_grad,
+            self.device,
+            self.layout,
+            self.conj,
+            self.neg,
+            self.quantisation,
+        )
+        if not self.components:
+            return record
         components = {
             key: each.record(f"{name}.{key}", (*path, key), part, role) for key, each in self.components.items()
         }
-        return TensorRecord(
-            name=name,
-            path=path,
-            part=part,
-            dtype=self.dtype,
-            shape=self.shape,
-            stride=self.stride,
-            storage_offset=self.storage_offset,
-            storage_key=self.storage_key,
-            file_offset=self.file_offset,
-            nbytes=self.nbytes,
-            role=role,
-            requires_grad=self.requires_grad,
-            device=self.device,
-            layout=self.layout,
-            conj=self.conj,
-            neg=self.neg,
-            quantisation=self.quantisation,
-            components=components,
-        )
+        return record._replace(components=components)
 
 
 def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:

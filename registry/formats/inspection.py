@@ -1,7 +1,9 @@
 """What a reader reports of a weight file: its tensors, storages, entries, scalars and verdict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from registry.formats.nodes import Node
 
@@ -16,8 +18,7 @@ Role: TypeAlias = Literal[
 PathKey: TypeAlias = str | int
 
 
-@dataclass(frozen=True, slots=True)
-class StorageRecord:
+class StorageRecord(NamedTuple):
     """The bytes that one or more tensors view.
 
     Attributes:
@@ -37,8 +38,10 @@ class StorageRecord:
     location: str = "cpu"
 
 
-@dataclass(frozen=True, slots=True)
-class TensorRecord:
+_NO_COMPONENTS: Mapping[str, "TensorRecord"] = MappingProxyType({})
+
+
+class TensorRecord(NamedTuple):
     """One tensor as the file describes it.
 
     Attributes:
@@ -77,11 +80,10 @@ class TensorRecord:
     conj: bool = False
     neg: bool = False
     quantisation: dict[str, Any] | None = None
-    components: dict[str, "TensorRecord"] = field(default_factory=dict[str, "TensorRecord"])
+    components: Mapping[str, "TensorRecord"] = _NO_COMPONENTS
 
 
-@dataclass(frozen=True, slots=True)
-class EntryRecord:
+class EntryRecord(NamedTuple):
     """A non-tensor value inside a state_dict (`_extra_state`, quantisation parameters).
 
     `value` is set when the value is plain JSON; `type_name` names what it is otherwise.

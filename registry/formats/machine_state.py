@@ -126,7 +126,7 @@ class Machine:
         pair = (module, name)
         found = self.mentioned.get(pair)
         if found is None:
-            self.charge(256)
+            self.charge(256 + len(module) + len(name))  # both are joined where the name is told
             found = self.mentioned[pair] = Global(module, name)
         return found
 

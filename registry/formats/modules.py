@@ -56,7 +56,7 @@ def module_children(node: Call) -> Iterator[ModuleChild]:
 
 def _is_compiled(node: Call) -> bool:
     function = node.function
-    named = type(function) is Global and (function.module, function.name) == OPTIMIZED_MODULE
+    named = type(function) is Global and function.pair == OPTIMIZED_MODULE
     return named and bool(node.arguments)
 
 

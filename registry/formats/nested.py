@@ -1,6 +1,5 @@
 """Files of torch.save inside an archive: read as files of their own, and told in terms of the file around them."""
 
-from dataclasses import replace
 from typing import Any
 
 from registry.errors import MalformedArtifactError
@@ -38,7 +37,7 @@ def read_nested(archive: Archive, name: str, source: ByteSource, limits: Limits)
         raise MalformedArtifactError(f"The file {name!r} inside the archive is malformed: {error.detail}") from error
     inspection = document.inspection
     inspection.storages = [
-        replace(each, file_offset=_moved(each.file_offset, start), record=None) for each in inspection.storages
+        each._replace(file_offset=_moved(each.file_offset, start), record=None) for each in inspection.storages
     ]
     inspection.tensors = [_moved_tensor(each, start) for each in inspection.tensors]
     return document
@@ -65,4 +64,4 @@ def _moved(offset: int | None, start: int | None) -> int | None:
 
 def _moved_tensor(tensor: TensorRecord, start: int | None) -> TensorRecord:
     components = {name: _moved_tensor(each, start) for name, each in tensor.components.items()}
-    return replace(tensor, file_offset=_moved(tensor.file_offset, start), components=components)
+    return tensor._replace(file_offset=_moved(tensor.file_offset, start), components=components)

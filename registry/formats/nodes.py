@@ -15,10 +15,18 @@ Node: TypeAlias = Any
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Global:
-    """A class or function that the pickle refers to by module and name. Never imported."""
+    """A class or function that the pickle refers to by module and name. Never imported.
+
+    Attributes:
+        pair: module and name.
+    """
 
     module: str
     name: str
+    pair: tuple[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pair", (self.module, self.name))
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"

@@ -98,7 +98,7 @@ class _Pickles:
     def pickled(self) -> Pickled:
         """Return what all pickles said; the object is the only one's, or all by the names of their records."""
         found = Pickled(*self.results.values())
-        found.mentioned = [each for each in found.mentioned if (each.module, each.name) not in _REDUCERS | JIT_PAIRS]
+        found.mentioned = [each for each in found.mentioned if each.pair not in _REDUCERS | JIT_PAIRS]
         own = {name: result.root for name, result in self.results.items() if not _SCRIPT.fullmatch(name)}
         found.root = DictNode(list(own.items())) if len(own) > 1 else next(iter(own.values()), None)
         return found

@@ -1,7 +1,6 @@
 """Where in a file's object graph a value was met, and how that is put into words."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from registry.errors import MalformedArtifactError
 from registry.formats.display import quote_name
@@ -13,8 +12,7 @@ Path: TypeAlias = tuple[PathKey, ...]
 Listing: TypeAlias = Literal["entries", "scalars", "nothing"]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a node was met.
 
     Attributes:
@@ -29,14 +27,9 @@ class Place:
     role: Role = "unknown"
     listing: Listing = "scalars"
 
-    def at(self, key: PathKey, **changes: Any) -> "Place":
+    def at(self, key: PathKey) -> "Place":
         """Return the place of a member."""
-        return Place(
-            (*self.path, key),
-            changes.get("part", self.part),
-            changes.get("role", self.role),
-            changes.get("listing", self.listing),
-        )
+        return Place((*self.path, key), self.part, self.role, self.listing)
 
     @property
     def name(self) -> str:

@@ -88,20 +88,25 @@ class FileSource:
     def read_many(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Return the bytes of each range."""
         check_ranges(ranges, self._size)
-        return [self._read(offset, length) for offset, length in ranges]
-
-    def _read(self, offset: int, length: int) -> bytes:
-        pieces: list[bytes] = []
-        while length:
-            piece = os.pread(self._file.fileno(), length, offset)
-            if not piece:
-                raise MalformedArtifactError("The file became shorter while it was read.")
-            pieces.append(piece)
-            offset, length = offset + len(piece), length - len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        descriptor = self._file.fileno()
+        return [_read_at(descriptor, offset, length) for offset, length in ranges]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _read_at(descriptor: int, offset: int, length: int) -> bytes:
+    """Return the bytes of a range, which the system may hand out in several pieces."""
+    content = os.pread(descriptor, length, offset)
+    if len(content) == length:
+        return content
+    pieces = [content]
+    while pieces[-1]:
+        offset, length = offset + len(pieces[-1]), length - len(pieces[-1])
+        if not length:
+            return b"".join(pieces)
+        pieces.append(os.pread(descriptor, length, offset))
+    raise MalformedArtifactError("The file became shorter while it was read.")

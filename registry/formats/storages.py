@@ -44,9 +44,13 @@ class StorageTable:
             MalformedArtifactError: it is another thing, or contradicts an earlier id with the same key.
         """
         items: tuple[Node, ...] = identity.items if type(identity) is TupleNode else ()
-        if len(items) != (_LEGACY_ITEMS if legacy else _ZIP_ITEMS) or not _is_text(items[0], "storage"):
+        if (
+            len(items) != (_LEGACY_ITEMS if legacy else _ZIP_ITEMS)
+            or type(items[0]) is not str
+            or items[0] != "storage"
+        ):
             raise MalformedArtifactError("The file has a persistent id that is not one of a storage.")
-        _, kind, key, location, numel, *view = items
+        _, kind, key, location, numel = items[:_ZIP_ITEMS]
         dtype, untyped = _element_type(kind)
         text = str(key) if type(key) is int else key
         if type(text) is not str or not self._pattern.fullmatch(text):
@@ -56,11 +60,12 @@ class StorageTable:
             raise MalformedArtifactError(f"Storage {key} is named by a number and by a text, which torch tells apart.")
         if type(location) is not str or type(numel) is not int or numel < 0:
             raise MalformedArtifactError(f"Storage {key} has no location or no valid size.")
-        ref = StorageRef(key, dtype, untyped, location, numel)
-        known = self.found.setdefault(key, ref)
-        if (known.dtype, known.untyped, known.numel, known.location) != (dtype, untyped, numel, location):
+        known = self.found.get(key)
+        if known is None:
+            known = self.found[key] = StorageRef(key, dtype, untyped, location, numel)
+        elif (known.dtype, known.untyped, known.numel, known.location) != (dtype, untyped, numel, location):
             raise MalformedArtifactError(f"Storage {key} is described in two ways.")
-        window = _view(view[0], known) if legacy else None
+        window = _view(items[_ZIP_ITEMS], known) if legacy else None
         return known if window is None else StorageRef(key, dtype, untyped, location, numel, window)
 
 
@@ -69,12 +74,8 @@ def storage_bytes(ref: StorageRef) -> int:
     return ref.numel * DTYPE_BYTES[ref.dtype]
 
 
-def _is_text(node: Node, text: str) -> bool:
-    return isinstance(node, str) and node == text
-
-
 def _element_type(kind: Node) -> tuple[str, bool]:
-    pair = (kind.module, kind.name) if type(kind) is Global else ("", "")
+    pair = kind.pair if type(kind) is Global else ("", "")
     if pair == UNTYPED_STORAGE:
         return "uint8", True
     if pair not in STORAGE_PAIRS:

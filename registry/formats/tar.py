@@ -75,7 +75,7 @@ class _Content:
         for _ in range(self._count(stream.next())):
             key_node, location, kind = _members(stream.next(), 3)
             key = self._new_key(key_node)
-            dtype = STORAGE_PAIRS.get((kind.module, kind.name)) if type(kind) is Global else None
+            dtype = STORAGE_PAIRS.get(kind.pair) if type(kind) is Global else None
             if dtype is None or type(location) is not str:
                 refuse_tar("a storage is of no class that torch has, or lies nowhere")
             (numel,) = _INTEGER.unpack(stream.take(_INTEGER.size))

@@ -1,7 +1,7 @@
 """torch's rebuild functions, read as facts about tensors; every view is checked against its storage."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from registry.formats.allow_list import standing
@@ -28,7 +28,7 @@ from registry.formats.tensor_arguments import (
     refuse_tensor,
     truth,
 )
-from registry.formats.values import as_pairs, function_name, numpy_dtype
+from registry.formats.values import as_pairs, called_pair, function_name, numpy_dtype
 
 _PARAMETER = ("torch.nn.parameter", "Parameter")
 
@@ -48,7 +48,7 @@ class TensorDecoder:
         self._storages = storages
         self._limits = limits
         self.facts: dict[int, TensorFacts] = {}
-        self._readers = {
+        readers = {
             "_rebuild_tensor": self._tensor,
             "_rebuild_tensor_v2": self._tensor_v2,
             "_rebuild_tensor_v3": self._tensor_v3,
@@ -63,6 +63,10 @@ class TensorDecoder:
             "_rebuild_device_tensor_from_cpu_tensor": self._from_cpu,
             "_rebuild_xla_tensor": self._from_cpu,
         }
+        self._readers: dict[tuple[str, str], Callable[[Sequence[Node]], TensorFacts | None]] = {
+            **{pair: readers[pair[1]] for pair in REBUILD_FUNCTIONS},
+            REBUILD_FROM_TYPE: self._from_type,
+        }
 
     def decode(self, calls: Sequence[Call]) -> None:
         """Read every call that makes a tensor, in the order they were made.
@@ -71,20 +75,18 @@ class TensorDecoder:
             MalformedArtifactError: a tensor does not fit its storage, or torch would not rebuild it.
         """
         for call in calls:
-            if type(call.function) is Global:
-                pair = (call.function.module, call.function.name)
-                facts = self._read(pair, call.arguments)
-                if pair == _PARAMETER:
-                    facts = self._old_parameter(call)
-                if facts is not None:
-                    if call.construct or call.keywords:
-                        refuse_tensor("it is constructed instead of rebuilt")
-                    self.facts[id(call)] = facts
+            facts = self._read(call)
+            if facts is not None:
+                if call.construct or call.keywords:
+                    refuse_tensor("it is constructed instead of rebuilt")
+                self.facts[id(call)] = facts
 
-    def _read(self, pair: tuple[str, str], arguments: Sequence[Node]) -> TensorFacts | None:
-        if pair in REBUILD_FUNCTIONS:
-            return self._readers[pair[1]](arguments)
-        return self._from_type(arguments) if pair == REBUILD_FROM_TYPE else None
+    def _read(self, call: Call) -> TensorFacts | None:
+        pair = called_pair(call)
+        if pair == _PARAMETER:
+            return self._old_parameter(call)
+        reader = self._readers.get(pair) if pair else None
+        return reader(call.arguments) if reader else None
 
     def _of(self, node: Node) -> TensorFacts:
         found = self.facts.get(id(node)) if type(node) is Call else None
@@ -105,8 +107,10 @@ class TensorDecoder:
         if len(shape) != len(strides):
             refuse_tensor("it has not as many strides as dimensions")
         elements = self._elements(shape)
-        last = sum((length - 1) * step for length, step in zip(shape, strides, strict=True))
-        if elements and _bytes_of(start + last + 1, itemsize, packed) > available:
+        last = start
+        for length, step in zip(shape, strides, strict=True):
+            last += (length - 1) * step
+        if elements and _bytes_of(last + 1, itemsize, packed) > available:
             refuse_tensor("it reaches beyond the end of its storage")
         start += first
         position = None
@@ -117,7 +121,7 @@ class TensorDecoder:
 
     def _integers(self, node: Node) -> tuple[int, ...]:
         """Return the integers of a tuple or `torch.Size`."""
-        if function_name(node) == "torch.Size" and len(node.arguments) == 1:
+        if type(node) is Call and called_pair(node) == ("torch", "Size") and len(node.arguments) == 1:
             node = node.arguments[0]
         if type(node) is not TupleNode:
             refuse_tensor("its shape is no tuple")
@@ -171,13 +175,13 @@ class TensorDecoder:
         function, kind, inner, _ = exactly(arguments, 4)
         if type(function) is not Global or type(kind) is not Global or type(inner) is not TupleNode:
             refuse_tensor("it is rebuilt by something that is no function")
-        pair = (function.module, function.name)
+        pair = function.pair
         if pair not in REBUILD_FUNCTIONS:
             if standing(*pair) == "code":
                 return None
             refuse_tensor(f"it is rebuilt by {quote_name(str(function))}")
-        facts = self._read(pair, inner.items)
-        return replace(facts, is_parameter=True) if facts and (kind.module, kind.name) == _PARAMETER else facts
+        facts = self._readers[pair](inner.items)
+        return replace(facts, is_parameter=True) if facts and kind.pair == _PARAMETER else facts
 
     def _quantised(self, arguments: Sequence[Node]) -> TensorFacts:
         storage, offset, size, stride, parameters, requires_grad, _ = exactly(arguments, 7)

@@ -21,6 +21,7 @@ from registry.formats.values import (
     Pair,
     as_items,
     as_pairs,
+    called_pair,
     function_name,
     json_value,
     plain_value,
@@ -160,27 +161,27 @@ class _Walk:
             yield child.node, Place(here.path, part, role or "unknown", "nothing")
 
     def _visit_mapping(self, node: Node, pairs: list[Pair], place: Place) -> Iterator[tuple[Node, Place]]:
-        changes: dict[str, Any] = {}
         keys = {key for key, _ in pairs if isinstance(key, str)}
+        inside = place
         if place.listing == "entries":
             self._add_entry(node, place)
-            changes["listing"] = "nothing"
+            inside = place._replace(listing="nothing")
         elif {"state", "param_groups"} <= keys:
-            changes["role"] = "optimizer"
+            inside = place._replace(role="optimizer")
         elif place.role == "unknown" and place.part is None and self._is_state_dict(node, pairs):
+            inside = place._replace(listing="entries")
             if place.path:
-                changes["part"] = self._add_part(place.name)
+                inside = inside._replace(part=self._add_part(place.name))
             else:
                 self.tree.kind = "state_dict"
-            changes["listing"] = "entries"
             self._add_metadata(node, place)
         elif place.listing == "scalars" and len(pairs) > self._limits.scalar_members:
-            changes["listing"] = "nothing"
-        silent = changes.get("listing", place.listing) == "nothing"
+            inside = place._replace(listing="nothing")
+        silent = inside.listing == "nothing"
         for key, value in pairs:
             name = path_key(key)
             if not silent or not (value is None or isinstance(value, str | int | float | bytes)):
-                yield value, place.at(name, **changes)
+                yield value, inside.at(name)
 
     def _is_state_dict(self, node: Node, pairs: list[Pair]) -> bool:
         """Return whether a mapping is a state_dict: it says so, or most of its values are tensors, none nested."""
@@ -204,7 +205,7 @@ class _Walk:
     ) -> Iterator[tuple[Node, Place]] | None:
         if place.listing == "entries":
             self._add_entry(node, place)
-            place = Place(place.path, place.part, place.role, "nothing")
+            place = place._replace(listing="nothing")
         elif all(plain_value(item, self._limits) is not NO_VALUE for item in items):
             if place.listing == "scalars" and len(items) <= self._limits.scalar_items:
                 self._add_scalar(place, [plain_value(item, self._limits) for item in items])
@@ -217,14 +218,16 @@ class _Walk:
         name = function_name(node)
         listing: Listing = place.listing if name in _DATA_OBJECTS and place.listing == "scalars" else "nothing"
         role: Role = "attribute" if place.role == "unknown" and name not in _DATA_OBJECTS else place.role
+        silent = place._replace(role=role, listing="nothing")
         for position, argument in enumerate(node.arguments):
-            yield argument, place.at(position, listing="nothing", role=role)
+            yield argument, silent.at(position)
         attributes = state_pairs(node)
+        inside = place._replace(role=role, listing=listing)
         for key, value in attributes:
-            yield value, place.at(path_key(key), listing=listing, role=role)
+            yield value, inside.at(path_key(key))
         if not attributes:
             for position, value in enumerate(as_items(node.state) or ()):
-                yield value, place.at(position, listing="nothing", role=role)
+                yield value, silent.at(position)
 
     def _add_tensor(self, facts: TensorFacts, place: Place) -> None:
         role = place.role
@@ -266,7 +269,8 @@ class _Walk:
     def _checked_name(self, place: Place) -> str:
         self._count(len(place.path))
         name = place.name
-        if len(name.encode("utf-8", "surrogatepass")) > self._limits.name_bytes:
+        size = len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
+        if size > self._limits.name_bytes:
             raise MalformedArtifactError(f"A name of the file is longer than {self._limits.name_bytes} bytes.")
         if self._listed() > self._limits.names:
             raise MalformedArtifactError(f"The file names more than {self._limits.names} values.")
@@ -275,6 +279,6 @@ class _Walk:
 
 def _stored_metadata(node: Node) -> Node:
     """Return the `_metadata` that torch gives a state_dict by BUILD, None when there is none."""
-    if function_name(node) != "collections.OrderedDict":
+    if called_pair(node) != ("collections", "OrderedDict"):
         return None
     return next((value for key, value in state_pairs(node) if isinstance(key, str) and key == "_metadata"), None)

@@ -12,7 +12,9 @@ Pair = tuple[Node, Node]
 NO_VALUE: Final = object()
 """What `plain_value` returns for a node that is no plain value."""
 
-_DICTS = frozenset({"collections.OrderedDict", "collections.Counter", "builtins.dict", "__builtin__.dict"})
+_DICTS = frozenset(
+    {("collections", "OrderedDict"), ("collections", "Counter"), ("builtins", "dict"), ("__builtin__", "dict")}
+)
 _SEQUENCES = frozenset(
     f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "list", "tuple")
 ) | {"torch.Size", "collections.deque"}
@@ -23,6 +25,7 @@ _NUMPY_FORMATS = {
 _UNHASHABLE = frozenset(
     f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("dict", "list", "set", "bytearray")
 ) | {"collections.OrderedDict", "collections.Counter", "collections.defaultdict", "collections.deque"}
+_COMPARED = (str, int, float, bytes, type(None))
 _KEY_NODES = 1000
 _JSON_DEPTH = 16
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
@@ -34,11 +37,15 @@ _TYPE_NAMES: tuple[tuple[type, str], ...] = (
 )
 
 
+def called_pair(node: Node) -> tuple[str, str] | None:
+    """Return module and name of what a call calls, None for anything but a call of a global."""
+    return node.function.pair if type(node) is Call and type(node.function) is Global else None
+
+
 def function_name(node: Node) -> str | None:
     """Return `module.name` of what a call calls, None for anything but a call of a global."""
-    if type(node) is Call and type(node.function) is Global:
-        return f"{node.function.module}.{node.function.name}"
-    return None
+    pair = called_pair(node)
+    return None if pair is None else f"{pair[0]}.{pair[1]}"
 
 
 def as_pairs(node: Node) -> list[Pair] | None:
@@ -47,14 +54,20 @@ def as_pairs(node: Node) -> list[Pair] | None:
         return _last_wins(node.pairs)
     if type(node) is not Call:
         return None
-    name = function_name(node)
-    if name in _DICTS:
-        initial = _initial_pairs(node.arguments[0]) if node.arguments else list[Pair]()
-    elif name == "collections.defaultdict":
-        initial = _initial_pairs(node.arguments[1]) if len(node.arguments) > 1 else list[Pair]()
+    pair = called_pair(node)
+    if pair in _DICTS:
+        sources = node.arguments[:1]
+    elif pair == ("collections", "defaultdict"):
+        sources = node.arguments[1:2]
+    elif node.pairs:
+        sources = ()
     else:
-        initial = list[Pair]() if node.pairs else None
-    return None if initial is None else _last_wins([*initial, *node.pairs])
+        return None
+    initial = _initial_pairs(sources[0]) if sources else ()
+    if initial is None:
+        return None
+    pairs = [*initial, *node.pairs]
+    return _last_wins(pairs) if len(pairs) > 1 else pairs
 
 
 def _initial_pairs(node: Node) -> list[Pair] | None:
@@ -74,8 +87,7 @@ def _last_wins(pairs: list[Pair]) -> list[Pair]:
     """Return equal keys once, the first with the last value, as dicts do. Others than plain ones are never compared."""
     found: dict[Any, Pair] = {}
     for key, value in pairs:
-        plain = isinstance(key, str | int | float | bytes) or key is None
-        identity = key if plain else object()
+        identity = key if isinstance(key, _COMPARED) else object()
         found[identity] = (found[identity][0] if identity in found else key, value)
     return list(found.values())
 

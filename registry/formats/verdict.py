@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from registry.errors import MalformedArtifactError
-from registry.formats.allow_list import Standing, standing
+from registry.formats.allow_list import GETATTR_PAIRS, Standing, standing
 from registry.formats.data_calls import check_data_calls
 from registry.formats.inert_names import COMPILER_CLASSES, OPTIMIZED_MODULE, TENSOR_PAIRS
 from registry.formats.inspection import Trust
 from registry.formats.limits import Limits
 from registry.formats.mentions import is_marked, name_some
 from registry.formats.nodes import Call, DictNode, Global, ListNode, Node, SetNode, TupleNode
-from registry.formats.values import as_pairs, function_name
+from registry.formats.values import as_pairs, called_pair, function_name
 
 DATA_CLASSES_ONLY = "data_classes_only"
 """The word that begins the reason of a file whose only code is data classes of the standard library."""
@@ -98,17 +98,13 @@ def _code_reasons(by_standing: dict[Standing, list[str]], calls: Sequence[Call])
     return reasons
 
 
-def _pair(call: Call) -> tuple[str, str] | None:
-    return (call.function.module, call.function.name) if type(call.function) is Global else None
-
-
 def _unsafe_changes(calls: Sequence[Call]) -> list[str]:
     """Return sentences on values of torch's own functions that are changed afterwards: how memory gets corrupted."""
     found: list[str] = []
     for call in calls:
         if not (call.has_state or call.pairs or call.items):
             continue
-        pair = _pair(call)
+        pair = called_pair(call)
         if pair is None or standing(*pair) != "tensors":
             continue
         name = function_name(call)
@@ -126,9 +122,11 @@ def _unsafe_changes(calls: Sequence[Call]) -> list[str]:
 def _dangerous_attributes(calls: Sequence[Call]) -> list[str]:
     """Return a sentence when an instance is given attributes that change what it does."""
     for call in calls:
+        if not call.has_state:
+            continue
         parts = call.state.items if type(call.state) is TupleNode else (call.state,)
         for part in parts:
-            for key, _ in (as_pairs(part) or ()) if call.has_state else ():
+            for key, _ in as_pairs(part) or ():
                 if isinstance(key, str) and key in _DANGEROUS_ATTRIBUTES:
                     return [f"It sets {key} of an instance."]
     return []
@@ -136,14 +134,14 @@ def _dangerous_attributes(calls: Sequence[Call]) -> list[str]:
 
 def _check_calls(calls: Sequence[Call]) -> None:
     """Refuse calls of torch's names that are no functions: dtypes, storages, tensor types."""
-    for pair in {_pair(call) for call in calls}:
+    for pair in {called_pair(call) for call in calls}:
         if pair in _NEVER_CALLED:
             raise MalformedArtifactError(f"The file calls {pair[0]}.{pair[1]}, which torch never writes.")
 
 
 def _holds_objects(call: Call) -> bool:
     """Return whether a call makes a numpy dtype that is not plainly one of numbers, texts or bytes."""
-    if function_name(call) != "numpy.dtype":
+    if called_pair(call) != ("numpy", "dtype"):
         return False
     code = call.arguments[0] if call.arguments else None
     return not isinstance(code, str) or "O" in code or not code.isalnum()
@@ -151,10 +149,10 @@ def _holds_objects(call: Call) -> bool:
 
 def _getattr_is_the_compilers(calls: Sequence[Call], limits: Limits) -> bool:
     """Return whether every getattr is of a compiled module's context, on its classes, with a literal name."""
-    looked_up = [call for call in calls if function_name(call) in {"builtins.getattr", "__builtin__.getattr"}]
+    looked_up = [call for call in calls if called_pair(call) in GETATTR_PAIRS]
     inside: set[int] = set()
     for call in calls:
-        if _pair(call) == OPTIMIZED_MODULE:
+        if called_pair(call) == OPTIMIZED_MODULE:
             inside |= _reachable(call.arguments[1:], limits)
     return bool(looked_up) and all(id(call) in inside and _is_plain_lookup(call) for call in looked_up)
 
@@ -164,7 +162,7 @@ def _is_plain_lookup(call: Call) -> bool:
         return False
     target, name = call.arguments
     owner = target.function if type(target) is Call else target
-    listed = type(owner) is Global and (owner.module, owner.name) in COMPILER_CLASSES
+    listed = type(owner) is Global and owner.pair in COMPILER_CLASSES
     return listed and isinstance(name, str) and name.isidentifier() and not name.startswith("__")
 
 

@@ -158,7 +158,7 @@ def tensor_to_json(tensor: TensorRecord) -> dict[str, Any]:
 
 
 def _tensor_from_json(document: dict[str, Any]) -> TensorRecord:
-    return TensorRecord(
+    record = TensorRecord(
         name=document["name"],
         path=tuple(document["path"]),
         part=document["part"],
@@ -171,9 +171,12 @@ def _tensor_from_json(document: dict[str, Any]) -> TensorRecord:
         nbytes=document["nbytes"],
         role=document["role"],
         requires_grad=document["requires_grad"],
-        components={name: _tensor_from_json(each) for name, each in document.get("components", {}).items()},
         **{name: value_from_json(document.get(name, usual)) for name, usual in _USUAL_TENSOR.items()},
     )
+    if not document.get("components"):
+        return record
+    components = {name: _tensor_from_json(each) for name, each in document["components"].items()}
+    return record._replace(components=components)
 
 
 def _storage_to_json(storage: StorageRecord) -> dict[str, Any]:

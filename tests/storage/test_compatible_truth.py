@@ -1,25 +1,21 @@
 """The index against the truth: comparing with every architecture and every submodule finds the same ten."""
 
 import hashlib
-import inspect
 import math
-import warnings
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import pytest
 import timm
-import torch
 import torchvision
 from actors import ADA
+from known_networks import build_network
 
 from registry.architecture import Architecture
 from registry.compat.compare import compare
 from registry.errors import AmbiguousPrefixError
 from registry.schema import ArtifactInfo, VersionCreate
 from registry.tensor_spec import TensorSpec
-from registry.torch.architecture import architecture_of
 from storage.access import Caller
 from storage.architectures import describe, encode_architecture
 from storage.blobs.base import new_location
@@ -42,19 +38,6 @@ HEAVY = (
     "davit",
     "mvitv2",
 )
-
-
-def build(name):
-    library, _, network = name.partition(":")
-    make = (
-        torchvision.models.get_model_builder(network)
-        if library == "torchvision"
-        else partial(timm.create_model, network)
-    )
-    backbone = {"weights_backbone": None} if "weights_backbone" in inspect.signature(make).parameters else {}
-    with warnings.catch_warnings(), torch.device("meta"):
-        warnings.simplefilter("ignore")
-        return architecture_of(make(**backbone))
 
 
 def changed(architecture, *, prefix="", without=(), classes=None, beside=()):
@@ -80,26 +63,30 @@ def changed(architecture, *, prefix="", without=(), classes=None, beside=()):
 
 DECODER = [("decoder.0.weight", (256, 512, 3, 3)), ("decoder.0.bias", (256,)), ("decoder.2.weight", (21, 256, 1, 1))]
 TARGETS = {
-    "plain": lambda: build("torchvision:resnet18"),
-    "other classes": lambda: changed(build("torchvision:resnet18"), classes=10),
-    "an encoder": lambda: changed(build("torchvision:resnet18"), prefix="encoder.", without=["fc."], beside=DECODER),
-    "DataParallel": lambda: changed(build("timm:vit_tiny_patch16_224"), prefix="module."),
+    "plain": lambda: build_network("torchvision:resnet18"),
+    "other classes": lambda: changed(build_network("torchvision:resnet18"), classes=10),
+    "an encoder": lambda: changed(
+        build_network("torchvision:resnet18"), prefix="encoder.", without=["fc."], beside=DECODER
+    ),
+    "DataParallel": lambda: changed(build_network("timm:vit_tiny_patch16_224"), prefix="module."),
     "two encoders": lambda: Architecture(
         spec
         for prefix in ("encoder_q.", "encoder_k.")
-        for spec in changed(build("torchvision:resnet18"), prefix=prefix).tensors.values()
+        for spec in changed(build_network("torchvision:resnet18"), prefix=prefix).tensors.values()
     ),
-    "features only": lambda: changed(build("timm:mobilenetv3_small_100"), without=["conv_head.", "classifier."]),
+    "features only": lambda: changed(
+        build_network("timm:mobilenetv3_small_100"), without=["conv_head.", "classifier."]
+    ),
 }
 SLOW_TARGETS = {
-    "segmentation": lambda: build("torchvision:deeplabv3_resnet50"),
-    "other depth": lambda: build("timm:resnet26"),
-    "other resolution": lambda: build("timm:vit_small_patch16_384"),
-    "many relatives": lambda: build("timm:vit_small_patch14_reg4_dinov2"),
-    "windows": lambda: build("timm:swin_tiny_patch4_window7_224"),
-    "mobile": lambda: changed(build("timm:efficientnet_lite0"), prefix="net.body.", classes=3),
-    "plain layers": lambda: build("torchvision:vgg11_bn"),
-    "a hybrid": lambda: build("timm:vit_tiny_r_s16_p8_224"),
+    "segmentation": lambda: build_network("torchvision:deeplabv3_resnet50"),
+    "other depth": lambda: build_network("timm:resnet26"),
+    "other resolution": lambda: build_network("timm:vit_small_patch16_384"),
+    "many relatives": lambda: build_network("timm:vit_small_patch14_reg4_dinov2"),
+    "windows": lambda: build_network("timm:swin_tiny_patch4_window7_224"),
+    "mobile": lambda: changed(build_network("timm:efficientnet_lite0"), prefix="net.body.", classes=3),
+    "plain layers": lambda: build_network("torchvision:vgg11_bn"),
+    "a hybrid": lambda: build_network("timm:vit_tiny_r_s16_p8_224"),
 }
 
 
@@ -211,7 +198,7 @@ def fill(open_installation, names):
     architectures = {}
     for number, name in enumerate(names):
         try:
-            architecture = build(name)
+            architecture = build_network(name)
         except (NotImplementedError, RuntimeError):  # it computes with values as it builds
             continue
         publish(stores, number, architecture)
@@ -228,7 +215,7 @@ def test_the_index_finds_what_looking_at_some_networks_finds(open_installation):
     for make in TARGETS.values():
         target = make()
         assert find_by_index(stores, target) == find_by_looking_at_everything(architectures, target)
-    nothing = changed(build("timm:test_vit"), prefix="x.", classes=3)
+    nothing = changed(build_network("timm:test_vit"), prefix="x.", classes=3)
     assert find_by_index(stores, nothing) == find_by_looking_at_everything(architectures, nothing)
 
 

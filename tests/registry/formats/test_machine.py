@@ -252,8 +252,14 @@ def test_a_broken_pickle_is_unsafe_when_something_dangerous_came_before():
         b"(" + b"]" * 3_000_000 + b"l.",
         b"cm\nA\n" + b"(" + b"i\n\n" * 100_000 + b"l.",
         b"N" + b"".join(b"r" + struct.pack("<I", index) for index in range(1, 1_000_000, 2)) + b".",
+        b"X"
+        + struct.pack("<I", 50_000)
+        + b"m" * 50_000
+        + b"q\x00"
+        + b"".join(b"h\x00X\x04\x00\x00\x00%04d\x930" % index for index in range(1_000))
+        + b".",
     ],
-    ids=["opcodes", "marks", "stack", "dicts", "lists", "inst", "memo"],
+    ids=["opcodes", "marks", "stack", "dicts", "lists", "inst", "memo", "names"],
 )
 def test_bombs_end_at_a_limit(data):
     limits = Limits(opcodes=1_000_000, machine_bytes=16 << 20)
