@@ -1,7 +1,9 @@
 """`weighbridge audit`: who did what, where from, when."""
 
 import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, cast
 
 import click
 
@@ -75,6 +77,9 @@ def audit(
     if as_json:
         print_json(found)
         return
+    if not found:
+        click.echo("Nothing of the kind is in the audit.", err=True)
+        return
     print_table(
         ("WHEN (UTC)", "WHO", "TOKEN", "FROM", "ACTION", "WHAT", "DETAIL"),
         [_row(each) for each in found],
@@ -95,7 +100,6 @@ def _split(team: str | None, model: str | None) -> tuple[str | None, str | None]
 
 def _row(entry: AuditEntry) -> tuple[str, ...]:
     what = "/".join(filter(None, (entry.team, entry.model)))
-    detail = "  ".join(f"{name}={_plain(value)}" for name, value in entry.detail.items() if value not in (None, [], {}))
     return (
         f"{entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
         entry.actor,
@@ -103,8 +107,17 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         entry.address or "-",
         entry.action,
         (what if entry.version is None else f"{what}:{entry.version}") or "-",
-        detail,
+        "  ".join(_say(entry.detail)),
     )
+
+
+def _say(detail: Mapping[str, Any]) -> Iterator[str]:
+    """Yield `name=value` for what a detail tells; of changes each."""
+    for name, value in detail.items():
+        if name == "changes" and isinstance(value, dict):
+            yield from (f"{each}={_plain(changed)}" for each, changed in cast("dict[str, Any]", value).items())
+        elif value not in (None, "", [], {}):
+            yield f"{name}={_plain(value)}"
 
 
 def _plain(value: object) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import click
 
 from registry.cli.options import as_json_option, service_options
-from registry.cli.tables import day, print_facts, print_json, print_table
+from registry.cli.tables import day, in_order, print_facts, print_json, print_table
 from registry.client.client import Client
 from registry.client.config import SavedLogins, check_url
 from registry.client.transport import Transport, route
@@ -75,8 +75,8 @@ def logout(url: str | None, *, revoke: bool, as_json: bool) -> None:
     saved = SavedLogins.load()
     chosen = url or os.environ.get("WEIGHBRIDGE_URL") or saved.default_url
     if chosen is None or (check_url(chosen) not in saved.tokens and check_url(chosen) != saved.default_url):
-        known = ", ".join(saved.tokens) or "none"
-        raise NotFoundError(f"You are not logged in to {chosen or 'any service'}. Services with a token: {known}.")
+        known = f"Services with a token: {', '.join(saved.tokens)}." if saved.tokens else "No token is saved at all."
+        raise NotFoundError(f"You are not logged in to {chosen or 'any service'}. {known}")
     chosen = check_url(chosen)
     token = saved.tokens.get(chosen)
     ended = _revoke(chosen, token) if revoke and token else None
@@ -123,7 +123,7 @@ def whoami(*, client: Client, as_json: bool) -> None:
             "service": client.url,
             "may": "administer the installation" if who.administrator else "",
             "token": who.token or "",
-            "scopes": ", ".join(who.scopes),
+            "scopes": ", ".join(in_order(who.scopes)),
             "good for": ", ".join(who.targets) or "all that you may see",
             "expires": _left(who.expires_at) if who.token else "",
         }

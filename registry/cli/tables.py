@@ -19,6 +19,7 @@ from registry.cli.trust import print_trust
 from registry.module_info import Builder, Origin, PretrainedConfig
 from registry.schema import AliasInfo, AliasMove, ArtifactInfo, ModelInfo, VersionInfo
 from registry.sizes import format_size
+from registry.teams import Scope
 
 MAX_METRIC_COLUMNS = 4
 MAX_PATHS = 3
@@ -238,6 +239,11 @@ def _notes(version: VersionInfo) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+def in_order(scopes: Iterable[Scope]) -> list[Scope]:
+    """Return scopes from the harmless to the mighty."""
+    return sorted(scopes, key=list(Scope).index)
 
 
 def day(moment: datetime | None, missing: str = "-") -> str:

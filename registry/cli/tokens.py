@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from registry.cli.options import service_options
-from registry.cli.tables import day, print_json, print_table
+from registry.cli.tables import day, in_order, print_json, print_table
 from registry.client.client import Client
 from registry.errors import InvalidRequestError
 from registry.teams import Scope, TokenInfo
@@ -64,7 +64,9 @@ def create_token(
         return
     ends = f"until {day(made.expires_at)}" if made.expires_at else "without end"
     where = ", ".join(made.targets) or f"all that {made.user} may"
-    click.echo(f"{made.prefix}: {', '.join(made.scopes)} in {where}, {ends}. Its secret is told this once.", err=True)
+    click.echo(
+        f"{made.prefix}: {', '.join(in_order(made.scopes))} in {where}, {ends}. Its secret is told this once.", err=True
+    )
     if _is_cut(made, wanted):
         click.echo("note: it ends when the token that made it does.", err=True)
     click.echo(made.token)
@@ -94,7 +96,7 @@ def list_tokens(*, client: Client, user: str | None, everybody: bool, as_json: b
             each.prefix,
             each.name,
             each.user,
-            ",".join(each.scopes),
+            ",".join(in_order(each.scopes)),
             ",".join(each.targets) or "all",
             day(each.created_at),
             _state(each),
