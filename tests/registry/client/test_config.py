@@ -31,6 +31,26 @@ def test_a_saved_token_goes_to_its_own_service_only():
     assert ClientSettings.resolve("https://other.example").token is None
 
 
+def test_a_token_beside_a_url_in_the_environment_goes_to_that_service_only(monkeypatch):
+    monkeypatch.setenv("WEIGHBRIDGE_URL", "https://env.example/")
+    monkeypatch.setenv("WEIGHBRIDGE_TOKEN", "from-env")
+    SavedLogins.load().with_login("https://login.example", "saved").save()
+    assert ClientSettings.resolve("https://other.example").token is None
+    assert ClientSettings.resolve("https://login.example").token == "saved"
+    assert ClientSettings.resolve("https://ENV.example").token == "from-env"
+    monkeypatch.delenv("WEIGHBRIDGE_URL")
+    assert ClientSettings.resolve("https://other.example").token == "from-env"
+
+
+def test_logging_out_makes_the_service_before_the_default():
+    logins = SavedLogins(None, {}).with_login("https://one.example", "1").with_login("https://two.example", "2")
+    assert logins.without_login("https://two.example") == SavedLogins(
+        "https://one.example", {"https://one.example": "1"}
+    )
+    assert logins.without_login("https://one.example").default_url == "https://two.example"
+    assert logins.without_login("https://one.example").without_login("https://two.example") == SavedLogins(None, {})
+
+
 def test_the_file_with_tokens_is_readable_by_its_owner_only():
     path = SavedLogins.load().with_login("https://login.example", "saved").save()
     assert path == config_file()

@@ -9,6 +9,7 @@ import pytest
 
 from registry.client.transport import Transport
 from registry.errors import (
+    AuthenticationRequiredError,
     NotFoundError,
     PreconditionFailedError,
     ServerUnreachableError,
@@ -161,6 +162,29 @@ def test_the_token_goes_to_the_service_and_not_along_a_redirect_to_another_host(
         assert "Authorization" not in other.requests[0][2]
     finally:
         other.stop()
+
+
+def test_the_token_goes_to_the_very_name_of_the_service_only(server, connect):
+    server.says(307, None, Location=server.url.replace("127.0.0.1", "localhost") + "/elsewhere")
+    server.says(200, INFO)
+
+    connect(server.url, "secret").get(ServiceInfo, "")
+
+    assert ["Authorization" in headers for _, _, headers in server.requests] == [True, False]
+
+
+def test_nobody_who_is_not_let_in_is_left_without_the_way_in(server, connect, monkeypatch):
+    for _ in range(3):
+        server.says(401, {"code": "authentication_required", "detail": "Who are you?", "request_id": "abc"})
+    with pytest.raises(AuthenticationRequiredError) as caught:
+        connect(server.url).get(ServiceInfo, "")
+    assert caught.value.detail == f"Who are you? For this service: `weighbridge login {server.url}`."
+    assert caught.value.request_id == "abc"
+    monkeypatch.setenv("WEIGHBRIDGE_TOKEN", "old")
+    with pytest.raises(AuthenticationRequiredError, match="unset it and `weighbridge login"):
+        connect(server.url, "old").get(ServiceInfo, "")
+    with pytest.raises(AuthenticationRequiredError, match="For this service"):
+        connect(server.url, "another").get(ServiceInfo, "")
 
 
 def test_the_error_of_a_service_that_stops_reading_still_arrives(server, connect):
