@@ -1,5 +1,7 @@
 """Aliases: names that move between versions, every move recorded, no move lost."""
 
+from datetime import UTC, datetime
+
 from registry.names import check_alias
 from registry.schema import AliasInfo, AliasMove, Page
 from storage.access import Action, Caller
@@ -18,13 +20,18 @@ def list_aliases(stores: Stores, caller: Caller, team: str, model: str) -> list[
     return stores.catalog.list_aliases(team, model)
 
 
-def get_alias(stores: Stores, caller: Caller, team: str, model: str, alias: str) -> AliasInfo:
-    """Return where an alias points.
+def get_alias(  # noqa: PLR0917 - an alias is named by three words
+    stores: Stores, caller: Caller, team: str, model: str, alias: str, at: datetime | None = None
+) -> AliasInfo:
+    """Return where an alias points, or where it pointed at a moment, of which a naive one is in UTC.
 
     Raises:
-        ModelNotFoundError, AliasNotFoundError: there is no such model or alias.
+        ModelNotFoundError, AliasNotFoundError: there is no such model or alias, or was none.
     """
     admit(stores, caller, Action.READ, team, model)
+    if at is not None:
+        moment = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+        return stores.catalog.get_alias_at(team, model, alias, moment)
     return stores.catalog.get_alias(team, model, alias)
 
 

@@ -1,5 +1,6 @@
 """Aliases: where names point, moving them without losing anybody's move, and the record of all moves."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -24,9 +25,17 @@ def list_aliases(stores: StoresDep, caller: CallerDep, team: str, model: str) ->
 
 
 @router.get(_ALIAS, operation_id="get_alias", **needs(Action.READ))
-def get_alias(stores: StoresDep, caller: CallerDep, response: Response, team: str, model: str, alias: str) -> AliasInfo:
-    """Return where an alias points; the ETag is its revision."""
-    found = aliases.get_alias(stores, caller, team, model, alias)
+def get_alias(
+    stores: StoresDep,
+    caller: CallerDep,
+    response: Response,
+    team: str,
+    model: str,
+    alias: str,
+    at: Annotated[datetime | None, Query(description="where it pointed then, as in `2026-10-01T00:00:00Z`")] = None,
+) -> AliasInfo:
+    """Return where an alias points, or pointed; the ETag is its revision."""
+    found = aliases.get_alias(stores, caller, team, model, alias, at)
     response.headers["ETag"] = f'"{found.revision}"'
     return found
 

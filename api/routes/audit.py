@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Depends, Query
@@ -30,8 +30,12 @@ async def get_query(
     since: Moment = None,
     until: Moment = None,
 ) -> AuditQuery:
-    """Return which entries are asked for."""
-    return AuditQuery(team, actor, action, model, since, until)
+    """Return which entries are asked for; times without a zone are in UTC."""
+    return AuditQuery(team, actor, action, model, _in_utc(since), _in_utc(until))
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 QueryDep: TypeAlias = Annotated[AuditQuery, Depends(get_query)]

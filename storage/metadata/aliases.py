@@ -1,11 +1,12 @@
 """Aliases in the catalog: compare-and-set by a revision that never repeats, every move recorded."""
 
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from registry.errors import PreconditionFailedError
+from registry.errors import AliasNotFoundError, PreconditionFailedError
 from registry.schema import AliasInfo, AliasMove, Page
 from storage.metadata.audit import record
 from storage.metadata.lookup import alias_not_found, get_model, get_version_number, lock_model
@@ -86,6 +87,29 @@ class Aliases(Transactional):
         if found is None or found.number is None:
             raise alias_not_found(session, row, alias)
         return alias_info(row, found, found.number)
+
+    @reads
+    def get_alias_at(self, session: Session, team: str, model: str, alias: str, at: datetime) -> AliasInfo:
+        """Return where an alias pointed at a moment, whatever became of it or of the version since.
+
+        Raises:
+            ModelNotFoundError, AliasNotFoundError: there is no such live model, or it had no such alias then.
+        """
+        row = get_model(session, team, model)
+        moves = select(AliasMoveRow).where(AliasMoveRow.model_id == row.id, AliasMoveRow.name == alias)
+        before = moves.where(AliasMoveRow.moved_at <= at).order_by(AliasMoveRow.revision.desc()).limit(1)
+        move = session.scalars(before).one_or_none()
+        if move is None or move.to_number is None:
+            raise AliasNotFoundError(f"{team}/{model} had no alias {alias!r} at {at.isoformat()}.")
+        return AliasInfo(
+            team=team,
+            model=model,
+            name=alias,
+            version=move.to_number,
+            revision=move.revision,
+            updated_at=move.moved_at,
+            updated_by=move.moved_by,
+        )
 
     @reads
     def list_aliases(self, session: Session, team: str, model: str) -> list[AliasInfo]:
