@@ -37,7 +37,9 @@ def test_nothing_but_the_secrets_waits_to_be_filled_in() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["Dockerfile", "deploy/compose.yaml", "deploy/nginx.conf", "docs/operating.md"])
+@pytest.mark.parametrize(
+    "path", ["Dockerfile", "deploy/compose.yaml", "deploy/nginx.conf", "docs/operating.md", "docs/administration.md"]
+)
 def test_every_setting_that_is_named_exists(path: str) -> None:
     named = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", (ROOT / path).read_text()))
     assert named
