@@ -148,7 +148,7 @@ class TokenInfo(AnswerModel):
 class NewToken(TokenInfo):
     """A token with its secret, which is told this once."""
 
-    token: str
+    token: Annotated[str, Field(repr=False)]  # notebooks keep what they show
 
 
 class WhoAmI(AnswerModel):

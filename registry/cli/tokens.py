@@ -10,6 +10,7 @@ from registry.client.client import Client
 from registry.errors import InvalidRequestError
 from registry.teams import Scope, TokenInfo
 
+EVERY_SCOPE = "all"
 _DAYS = 90
 
 
@@ -27,7 +28,7 @@ def token() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice([*map(str, Scope)]),
+    type=click.Choice([*map(str, Scope), EVERY_SCOPE]),
     default=[str(Scope.READ)],
     show_default=True,
     help="What it may be used for; may repeat.",
@@ -58,7 +59,8 @@ def create_token(
     if days is not None and never:
         raise click.UsageError("Say --days or --never.")
     wanted = None if never else days or _DAYS
-    made = client.create_token(name, scopes=scopes, targets=targets, days=wanted, user=user)
+    given = tuple(Scope) if EVERY_SCOPE in scopes else scopes
+    made = client.create_token(name, scopes=given, targets=targets, days=wanted, user=user)
     if as_json:
         print_json(made)
         return

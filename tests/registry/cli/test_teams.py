@@ -97,6 +97,14 @@ def test_a_token_that_ends_sooner_than_asked_says_so(run, become):
     assert "ends when the token that made it does" in run("token", "create", "x", "--never").err
 
 
+def test_a_token_for_everything_has_every_scope_and_shows_its_secret_in_no_notebook(run, become, root):
+    name = become("reader")
+    made = run("token", "create", "x", "--scope", "all", "--json").json
+    assert made["scopes"] == ["admin", "promote", "push", "read"]
+    token = root.create_token("x", user=name)
+    assert token.token not in repr(token)
+
+
 def test_rules_of_a_team_change_one_by_one(run, become):
     become("admin")
     team = become.team
