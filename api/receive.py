@@ -1,7 +1,7 @@
 """Receiving a push: bytes from the event loop to threads, a few MiB at a time, and nothing left when it fails."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,13 @@ class Receiver:
         if self._incoming is not None:
             await self._service.in_upload(self._draft.close_file, self._incoming)
 
+    def check_room(self, sizes: Collection[int]) -> None:
+        """Refuse what the team has no room for, before the bytes come: the announced sizes of files, if any."""
+        self._draft.room.check(sizes)
+
     async def check(self, metadata: VersionCreate) -> None:
         """Refuse metadata that cannot be, before the bytes come."""
+        self.check_room([each.size_bytes for each in metadata.artifacts.values() if each.size_bytes is not None])
         if self._draft.replay is None:
             draft = self._draft
             await self._service.in_upload(check_metadata, draft.stores, draft.caller, draft.team, draft.model, metadata)
@@ -106,6 +111,7 @@ async def receiving(
 
     Raises:
         InvalidRequestError: the body is a part, or packed.
+        QuotaExceededError: the team has no room for one more version.
         IncompleteUploadError: the client went away, or paused for too long, before the end.
     """
     check_whole(request)
@@ -113,6 +119,7 @@ async def receiving(
     receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
     beating = asyncio.create_task(receiver.beat_forever())
     try:
+        receiver.check_room([])
         yield receiver
     except BaseException as error:
         await receiver.abandon()
@@ -127,6 +134,7 @@ async def receiving(
 
 async def receive_body(receiver: Receiver, request: Request, path: str, idle_seconds: float) -> None:
     """Receive a request body as the artifact at `path`."""
+    receiver.check_room([_announced_bytes(request)])
     await receiver.open_file(path)
     async for data in iter_body(request, idle_seconds):
         await receiver.write(data)
@@ -170,8 +178,12 @@ def check_announced_size(request: Request, service: Service, path: str) -> None:
     Raises:
         TooLargeError: it is more than the service takes of one file: refused before the first byte.
     """
-    announced = int(request.headers.get("content-length", "0"))
-    check_size(announced, service.stores.limits.max_artifact_bytes, path)
+    check_size(_announced_bytes(request), service.stores.limits.max_artifact_bytes, path)
+
+
+def _announced_bytes(request: Request) -> int:
+    """Return how long the body says it is; 0 where it comes in chunks."""
+    return int(request.headers.get("content-length", "0"))
 
 
 def _write_all(incoming: Incoming, pieces: list[bytes]) -> None:

@@ -44,6 +44,8 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   └── UnsupportedValueError
     ├── LimitError
     │   ├── TooLargeError
+    │   ├── QuotaExceededError
+    │   ├── RateLimitedError
     │   └── RangeNotSatisfiableError
     ├── UnavailableError
     │   ├── StorageFullError
@@ -364,6 +366,20 @@ class TooLargeError(LimitError):
 
     code = "too_large"
     title = "Too large"
+
+
+class QuotaExceededError(LimitError):
+    """The team has no room for it; `extra` says what is used and what the limit is."""
+
+    code = "quota_exceeded"
+    title = "Quota exceeded"
+
+
+class RateLimitedError(LimitError):
+    """Too many requests in a short time, or too many uploads at once; `Retry-After` says when to come again."""
+
+    code = "rate_limited"
+    title = "Rate limited"
 
 
 class RangeNotSatisfiableError(LimitError):

@@ -40,6 +40,7 @@ Visibility: TypeAlias = Literal["team", "everyone"]
 """Who may read a model: its team, or everyone who has a token."""
 UnsafePolicy: TypeAlias = Literal["refuse", "quarantine"]
 """What happens to a push with files that would do harm."""
+Limit: TypeAlias = Annotated[int, Field(ge=0, le=(1 << 63) - 1)] | None
 
 
 class MemberUpdate(WireModel):
@@ -76,8 +77,25 @@ class TeamUpdate(WireModel):
     unsafe: UnsafePolicy | None = None
 
 
+class QuotaUpdate(WireModel):
+    """What changes of the room that a team has: members left out stay as they are, null is for no limit.
+
+    Attributes:
+        max_bytes: of all versions that are not purged, deleted ones too; equal files count each time.
+        max_versions: how many versions may be there that are not purged.
+        max_artifact_bytes: the largest file; the installation's limit holds too.
+    """
+
+    max_bytes: Limit = None
+    max_versions: Limit = None
+    max_artifact_bytes: Limit = None
+
+
 class TeamInfo(AnswerModel):
-    """A team and its rules; see `TeamUpdate`. `role` is the caller's own, None where they are no member."""
+    """A team, its rules (see `TeamUpdate`), its limits (see `QuotaUpdate`), and how much of them is used.
+
+    `role` is the caller's own, None where they are no member.
+    """
 
     name: str
     role: Role | None = None
@@ -85,6 +103,11 @@ class TeamInfo(AnswerModel):
     code_pushed_by: Role | None = Role.WRITER
     code_opened_by: Role = Role.READER
     unsafe: UnsafePolicy = "refuse"
+    max_bytes: int | None = None
+    max_versions: int | None = None
+    max_artifact_bytes: int | None = None
+    stored_bytes: int = 0
+    version_count: int = 0
     created_at: datetime
     created_by: str
 

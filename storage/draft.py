@@ -24,6 +24,7 @@ from storage.admission import admit
 from storage.blobs.base import BlobWriter, new_location
 from storage.garbage import sweep_locations
 from storage.metadata.records import Replay
+from storage.room import Room
 from storage.stores import Stores
 from storage.tokens import recheck
 
@@ -54,11 +55,12 @@ class Received:
 class Incoming:
     """One file being received. One thread at a time; memory does not grow with the file."""
 
-    def __init__(self, path: str, location: str | None, writer: BlobWriter | None, max_bytes: int) -> None:
+    def __init__(self, path: str, location: str | None, writer: BlobWriter | None, max_bytes: int, room: Room) -> None:
         self.path = path
         self.location = location
         self._writer = writer
         self._max_bytes = max_bytes
+        self._room = room
         self._sha256 = hashlib.sha256() if writer is None else None
         self._blake3 = blake3()
         self._head = b""
@@ -69,10 +71,12 @@ class Incoming:
 
         Raises:
             TooLargeError: the file is larger than the service takes.
+            QuotaExceededError: the push is larger than the team has room for.
             StorageFullError, BlobStoreUnavailableError: it could not be stored.
         """
         self._size_bytes += len(data)
         check_size(self._size_bytes, self._max_bytes, self.path)
+        self._room.take(len(data), self._size_bytes)
         if len(self._head) < HEAD_BYTES:
             self._head += bytes(data[: HEAD_BYTES - len(self._head)])
         if self._writer is not None:
@@ -118,12 +122,21 @@ class Draft:
     """A push between its first byte and its version. `storage.publish.publish` ends it well, `abandon` badly.
 
     Attributes:
+        room: what the team has room for; everything where nothing will be stored.
         replay: set when the same `Idempotency-Key` led to a version before: files are digested, not stored.
         received: the files that are complete.
     """
 
     def __init__(
-        self, stores: Stores, caller: Caller, team: str, model: str, *, key: str | None, replay: Replay | None
+        self,
+        stores: Stores,
+        caller: Caller,
+        team: str,
+        model: str,
+        room: Room,
+        *,
+        key: str | None,
+        replay: Replay | None,
     ) -> None:
         self.stores = stores
         self.caller = caller
@@ -131,6 +144,7 @@ class Draft:
         self.model = model
         self.key = key
         self.replay = replay
+        self.room = room if replay is None else Room(None)
         self.received: list[Received] = []
         self._incoming: list[Incoming] = []
         self._paths: dict[str, str] = {}
@@ -159,7 +173,7 @@ class Draft:
                 f"A version has at most {limits.max_artifacts} files. Push an archive, or several models."
             )
         location, writer = self._open_location(sha256)
-        incoming = Incoming(path, location, writer, limits.max_artifact_bytes)
+        incoming = Incoming(path, location, writer, limits.max_artifact_bytes, self.room)
         self._incoming.append(incoming)
         return incoming
 
@@ -250,10 +264,11 @@ def begin(stores: Stores, caller: Caller, team: str, model: str, key: str | None
     check_team(team)
     check_name(model, "model name")
     admit(stores, caller, Action.PUSH, team, model)
+    room = Room(stores.catalog.find_team(team))
     replay = None
     if key is not None:
         replay = stores.catalog.begin_push(caller.name, team, model, key, _lease_end())
-    return Draft(stores, caller, team, model, key=key, replay=replay)
+    return Draft(stores, caller, team, model, room, key=key, replay=replay)
 
 
 def check_size(size_bytes: int, max_bytes: int, path: str) -> None:

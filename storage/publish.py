@@ -56,6 +56,7 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
         ArtifactError: something is wrong with the bytes; each kind has its class.
         IdempotencyKeyReusedError: the key came before with other content or metadata.
         InvalidMetadataError, NotFoundError: what is said of the version cannot be so.
+        QuotaExceededError: the team has no room for it.
     """
     draft.recheck()
     if not draft.received:

@@ -3,7 +3,7 @@
 from registry.errors import ConflictError, UserExistsError
 from registry.names import check_name, check_team
 from registry.schema import Page
-from registry.teams import MemberInfo, OverrideInfo, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
+from registry.teams import MemberInfo, OverrideInfo, QuotaUpdate, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
 from storage.access import Action, Caller
 from storage.admission import admit
 from storage.stores import Stores
@@ -54,6 +54,17 @@ def update_team(stores: Stores, caller: Caller, team: str, update: TeamUpdate) -
     """
     admit(stores, caller, Action.MANAGE_TEAM, team)
     return _with_role(stores.catalog.update_team(team, update, caller.actor), caller)
+
+
+def update_quota(stores: Stores, caller: Caller, team: str, update: QuotaUpdate) -> TeamInfo:
+    """Change a team's limits; what is left out stays.
+
+    Raises:
+        PermissionDeniedError: the caller is no administrator.
+        TeamNotFoundError: there is no such team.
+    """
+    admit(stores, caller, Action.ADMINISTER)
+    return _with_role(stores.catalog.update_quota(team, update, caller.actor), caller)
 
 
 def list_members(

@@ -9,7 +9,15 @@ from api.deps import CallerDep, Cursor, Limit, StoresDep
 from api.needs import needs
 from api.responses import problems
 from registry.schema import Page
-from registry.teams import MemberInfo, MemberUpdate, OverrideInfo, OverrideUpdate, TeamInfo, TeamUpdate
+from registry.teams import (
+    MemberInfo,
+    MemberUpdate,
+    OverrideInfo,
+    OverrideUpdate,
+    QuotaUpdate,
+    TeamInfo,
+    TeamUpdate,
+)
 from storage import teams
 from storage.access import Action
 
@@ -42,6 +50,12 @@ def get_team(stores: StoresDep, caller: CallerDep, team: str) -> TeamInfo:
 def update_team(stores: StoresDep, caller: CallerDep, team: str, update: TeamUpdate) -> TeamInfo:
     """Change a team's rules; what is left out stays."""
     return teams.update_team(stores, caller, team, update)
+
+
+@router.patch(_TEAM + "/quota", operation_id="update_quota", **needs(Action.ADMINISTER))
+def update_quota(stores: StoresDep, caller: CallerDep, team: str, update: QuotaUpdate) -> TeamInfo:
+    """Change how much a team may keep; what is left out stays, null is for no limit."""
+    return teams.update_quota(stores, caller, team, update)
 
 
 @router.get(_TEAM + "/members", operation_id="list_members", **needs(Action.SEE_TEAM))

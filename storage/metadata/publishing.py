@@ -21,6 +21,7 @@ from storage.metadata.garbage import doom_locations
 from storage.metadata.lookup import get_model, get_version_number
 from storage.metadata.models import ensure_model, revive_model
 from storage.metadata.pushes import KEY_LIFETIME, find_key, take_writes
+from storage.metadata.quotas import take_room
 from storage.metadata.records import NewArtifact, NewVersion
 from storage.metadata.session import Transactional, insert_for, utc_now, writes
 from storage.metadata.shapes import version_info
@@ -52,6 +53,7 @@ class Publishing(Transactional):
         Raises:
             VersionNotFoundError, ModelNotFoundError: there is no such live base.
             IdempotencyKeyReusedError: the key belongs to a push with another fingerprint.
+            QuotaExceededError: the team has no room for it.
             UnavailableError: a write took longer than its intent allowed; its bytes may be gone.
         """
         compressed = {
@@ -83,7 +85,9 @@ class Publishing(Transactional):
         _finish_key(session, new, version.number, now)
         content = {"trust": new.trust, "size_bytes": version.size_bytes}
         record(session, new.by, "version.push", team=new.team, model=new.model, version=version.number, **content)
-        return version_info(session, model, version)
+        info = version_info(session, model, version)
+        take_room(session, new.team, [artifact.info.size_bytes for artifact in new.artifacts])
+        return info
 
 
 def _find_replay(session: Session, new: NewVersion) -> VersionInfo | None:

@@ -13,6 +13,7 @@ from storage.metadata.architectures import forget_uses
 from storage.metadata.audit import record
 from storage.metadata.garbage import DOOM_DELAY, doom_objects
 from storage.metadata.lookup import find_latest, get_version_number, lock_model
+from storage.metadata.quotas import give_room
 from storage.metadata.records import Actor, Purged
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.shapes import version_info
@@ -90,6 +91,7 @@ class Removal(Transactional):
         version.builder, version.wrappers, version.notices, version.weights = None, [], [], []
         freed = {"freed_bytes": purged.freed_bytes, "still_held_bytes": purged.still_held_bytes}
         record(session, by, "version.purge", team=team, model=model, version=number, reason=reason, **freed)
+        give_room(session, team, version.size_bytes)
         return purged
 
     @reads

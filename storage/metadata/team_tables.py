@@ -11,7 +11,11 @@ from storage.metadata.columns import Base, Id, Name
 
 
 class TeamRow(Base):
-    """A team and its rules. It begins with its first model, or when somebody makes it."""
+    """A team, its rules and its limits. It begins with its first model, or when somebody makes it.
+
+    `stored_bytes` and `version_count` follow from its versions that are not purged and are kept here, so that no push
+    counts them. Whoever publishes or purges changes them last, for until the transaction ends the row is theirs.
+    """
 
     __tablename__ = "teams"
 
@@ -20,6 +24,11 @@ class TeamRow(Base):
     code_pushed_by: Mapped[Role | None] = mapped_column(Text())
     code_opened_by: Mapped[Role] = mapped_column(Text())
     unsafe: Mapped[UnsafePolicy] = mapped_column(Text())
+    max_bytes: Mapped[int | None]
+    max_versions: Mapped[int | None]
+    max_artifact_bytes: Mapped[int | None]
+    stored_bytes: Mapped[int] = mapped_column(default=0)
+    version_count: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     created_by: Mapped[str]
 

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from registry.errors import TeamExistsError, TeamNotFoundError, UserNotFoundError
 from registry.schema import Page
-from registry.teams import MemberInfo, Role, TeamInfo, TeamUpdate
+from registry.teams import MemberInfo, QuotaUpdate, Role, TeamInfo, TeamUpdate
 from storage.metadata.audit import record
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
 from storage.metadata.records import Actor
@@ -29,7 +29,7 @@ class Teams(Transactional):
         """
         if not ensure_team(session, name, by):
             raise TeamExistsError(f"The team {name} exists already.")
-        return _team_info(get_team(session, name))
+        return team_info(get_team(session, name))
 
     @reads
     def get_team(self, session: Session, name: str) -> TeamInfo:
@@ -38,13 +38,13 @@ class Teams(Transactional):
         Raises:
             TeamNotFoundError: there is none.
         """
-        return _team_info(get_team(session, name))
+        return team_info(get_team(session, name))
 
     @reads
     def find_team(self, session: Session, name: str) -> TeamInfo | None:
         """Return a team; None before its first model, when the default rules hold."""
         row = session.get(TeamRow, name)
-        return None if row is None else _team_info(row)
+        return None if row is None else team_info(row)
 
     @reads
     def list_teams(
@@ -60,7 +60,7 @@ class Teams(Transactional):
         query = select(TeamRow) if names is None else select(TeamRow).where(TeamRow.name.in_(names))
         rows = session.scalars(seek(query, (TeamRow.name,), descending=False, after=after, limit=limit)).all()
         following = encode_cursor(_BY_NAME, [rows[limit - 1].name]) if len(rows) > limit else None
-        return Page[TeamInfo](items=[_team_info(row) for row in rows[:limit]], cursor=following)
+        return Page[TeamInfo](items=[team_info(row) for row in rows[:limit]], cursor=following)
 
     @writes
     def update_team(self, session: Session, name: str, update: TeamUpdate, by: Actor) -> TeamInfo:
@@ -74,7 +74,21 @@ class Teams(Transactional):
         for member, value in changes.items():
             setattr(row, member, value)
         record(session, by, "team.update", team=name, changes=changes)
-        return _team_info(row)
+        return team_info(row)
+
+    @writes
+    def update_quota(self, session: Session, name: str, update: QuotaUpdate, by: Actor) -> TeamInfo:
+        """Change a team's limits; what is left out stays. They may be less than what is used.
+
+        Raises:
+            TeamNotFoundError: there is no such team.
+        """
+        row = get_team(session, name)
+        changes = update.model_dump(mode="json", exclude_unset=True)
+        for member, value in changes.items():
+            setattr(row, member, value)
+        record(session, by, "team.quota", team=name, changes=changes)
+        return team_info(row)
 
     @writes
     def set_member(self, session: Session, team: str, user: str, role: Role, by: Actor) -> MemberInfo:
@@ -136,6 +150,8 @@ def ensure_team(session: Session, name: str, by: Actor) -> bool:
         code_pushed_by=Role.WRITER,
         code_opened_by=Role.READER,
         unsafe="refuse",
+        stored_bytes=0,
+        version_count=0,
         created_at=utc_now(),
         created_by=by.name,
     )
@@ -157,13 +173,19 @@ def get_team(session: Session, name: str) -> TeamRow:
     return row
 
 
-def _team_info(row: TeamRow) -> TeamInfo:
+def team_info(row: TeamRow) -> TeamInfo:
+    """Return what a row says of a team, without anybody's role."""
     return TeamInfo(
         name=row.name,
         protected_aliases=row.protected_aliases,
         code_pushed_by=row.code_pushed_by,
         code_opened_by=row.code_opened_by,
         unsafe=row.unsafe,
+        max_bytes=row.max_bytes,
+        max_versions=row.max_versions,
+        max_artifact_bytes=row.max_artifact_bytes,
+        stored_bytes=row.stored_bytes,
+        version_count=row.version_count,
         created_at=row.created_at,
         created_by=row.created_by,
     )

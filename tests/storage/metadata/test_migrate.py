@@ -1,11 +1,15 @@
 import threading
+from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from registry.errors import ConfigurationError
+from storage.metadata import migrate
 from storage.metadata.catalog import Catalog
 from storage.metadata.migrate import find_revision, head_revision, upgrade
 from storage.metadata.session import Database
@@ -76,3 +80,41 @@ def test_the_schema_of_a_newer_version_is_refused(database_url):
     database.close()
     with pytest.raises(ConfigurationError, match="9999 of a newer"):
         upgrade(database_url)
+
+
+def test_teams_that_were_there_before_know_what_they_keep(empty_url):
+    database = Database(empty_url)
+    database.write(lambda session: migrate_to("0004", session.connection()))
+    database.write(add_old_rows)
+    upgrade(empty_url)
+    used = text("SELECT name, version_count, stored_bytes, max_bytes, max_versions FROM teams ORDER BY name")
+    rows = database.read(lambda session: session.execute(used).all())
+    database.close()
+    assert rows == [("audio", 0, 0, None, None), ("vision", 2, 30, None, None)]
+
+
+def migrate_to(revision, connection):
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).with_name("migrations")))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def add_old_rows(session):
+    """Insert a team without versions, and one whose third version was purged."""
+    model = (
+        "INSERT INTO models (id, team, name, description, search_text, version_counter, version_count, created_at, "
+        "created_by, updated_at)"
+    )
+    version = (
+        "INSERT INTO versions (id, model_id, number, kind, trust, size_bytes, wrappers, weights, notices, created_at, "
+        "created_by, purged_at)"
+    )
+    now = "'2026-01-02 03:04:05'"
+    for number, team, name in ((1, "vision", "a"), (2, "vision", "b"), (3, "audio", "empty")):
+        session.execute(text(f"{model} VALUES ({number}, '{team}', '{name}', '', '', 2, 2, {now}, 'ada', {now})"))
+    for number, owner, size, purged in ((1, 1, 10, "NULL"), (2, 2, 20, "NULL"), (3, 2, 500, now)):
+        content = (
+            f"{number}, {owner}, {number}, 'state_dict', 'tensors', {size}, '[]', '[]', '[]', {now}, 'ada', {purged}"
+        )
+        session.execute(text(f"{version} VALUES ({content})"))

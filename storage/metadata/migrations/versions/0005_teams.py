@@ -34,15 +34,16 @@ def _create_teams() -> None:
         sa.Column("code_pushed_by", sa.Text(), nullable=True),
         sa.Column("code_opened_by", sa.Text(), nullable=False),
         sa.Column("unsafe", sa.Text(), nullable=False),
+        sa.Column("max_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("max_versions", sa.BigInteger(), nullable=True),
+        sa.Column("max_artifact_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("version_count", sa.BigInteger(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_teams"),
     )
-    op.execute(
-        "INSERT INTO teams (name, protected_aliases, code_pushed_by, code_opened_by, unsafe, created_at, created_by) "
-        "SELECT team, '[\"prod\"]', 'writer', 'reader', 'refuse', min(created_at), min(created_by) "
-        "FROM models GROUP BY team"
-    )
+    op.execute(_TEAMS_OF_MODELS)
 
 
 def _create_users() -> None:
@@ -130,6 +131,16 @@ def _create_audit() -> None:
         op.execute(statement)
 
 
+_TEAMS_OF_MODELS = """
+INSERT INTO teams (
+    name, protected_aliases, code_pushed_by, code_opened_by, unsafe, stored_bytes, version_count, created_at, created_by
+)
+SELECT
+    models.team, '["prod"]', 'writer', 'reader', 'refuse', coalesce(sum(kept.size_bytes), 0), count(kept.id),
+    min(models.created_at), min(models.created_by)
+FROM models LEFT JOIN versions AS kept ON kept.model_id = models.id AND kept.purged_at IS NULL
+GROUP BY models.team
+"""
 _REFUSE_IN_POSTGRESQL = """
 CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'the audit can only grow'; END $$
