@@ -15,6 +15,7 @@ STATUSES: dict[type[errors.WeighbridgeError], int] = {
     errors.WeighbridgeError: 500,
     errors.InvalidRequestError: 422,
     errors.InvalidCursorError: 400,
+    errors.RequestTimeoutError: 408,
     errors.NotFoundError: 404,
     errors.AccessError: 403,
     errors.AuthenticationRequiredError: 401,
@@ -25,6 +26,7 @@ STATUSES: dict[type[errors.WeighbridgeError], int] = {
     errors.ArtifactError: 422,
     errors.IncompleteUploadError: 400,
     errors.LimitError: 413,
+    errors.RateLimitedError: 429,
     errors.RangeNotSatisfiableError: 416,
     errors.UnavailableError: 503,
     errors.StorageFullError: 507,
@@ -124,6 +126,10 @@ def _headers(error: errors.WeighbridgeError, status: int) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, errors.RangeNotSatisfiableError) and "size_bytes" in error.extra:
         return {"Content-Range": f"bytes */{error.extra['size_bytes']}"}
+    if isinstance(error, errors.RequestTimeoutError):
+        return {"Connection": "close"}
+    if isinstance(error, errors.RateLimitedError):
+        return {"Retry-After": str(error.extra.get("retry_after", RETRY_SECONDS))}
     if status == _UNAVAILABLE or isinstance(error, errors.PublishInProgressError):
         # A running push has its key leased for much longer than it probably takes.
         return {"Retry-After": str(min(error.extra.get("retry_after", RETRY_SECONDS), RETRY_SECONDS))}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from api.limits import key_of
 from api.service import Service
 from registry.errors import IncompleteUploadError, InvalidRequestError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
@@ -112,15 +113,23 @@ async def receiving(
     Raises:
         InvalidRequestError: the body is a part, or packed.
         QuotaExceededError: the team has no room for one more version.
+        RateLimitedError: as many uploads are open already as this caller, or this process, may have.
         IncompleteUploadError: the client went away, or paused for too long, before the end.
     """
     check_whole(request)
-    measures: Measures = request.app.state.measures
-    receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
+    with service.callers.upload(key_of(caller)):
+        receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
+        async with _kept_alive(receiver, request.app.state.measures):
+            receiver.check_room([])
+            yield receiver
+
+
+@asynccontextmanager
+async def _kept_alive(receiver: Receiver, measures: "Measures") -> AsyncGenerator[None]:
+    """Keep a push alive during a block; when the block fails or is cancelled, leave nothing of the push."""
     beating = asyncio.create_task(receiver.beat_forever())
     try:
-        receiver.check_room([])
-        yield receiver
+        yield
     except BaseException as error:
         await receiver.abandon()
         measures.count_push(error.code if isinstance(error, WeighbridgeError) else "interrupted")

@@ -12,16 +12,18 @@ _MEANINGS = {
     401: "The service needs its token.",
     403: "The caller may not do this.",
     404: "There is no such thing; the detail says what there is.",
+    408: "The rest of the body did not come in time.",
     409: "The state of the registry does not allow this now.",
     412: "Somebody changed it since; the detail says who and when.",
     413: "It is larger than the service takes.",
     416: "The range begins past the end.",
     422: "What was sent does not fit, or the file is refused.",
     428: "`If-Match` or `If-None-Match` is needed.",
+    429: "Too many requests, or uploads at once; `Retry-After` says when to come again.",
     503: "Something that is needed is away; try again later.",
     507: "No room left; nothing was kept.",
 }
-COMMON_FAILURES = (400, 401, 403, 404, 413, 422, 503)
+COMMON_FAILURES = (400, 401, 403, 404, 408, 413, 422, 429, 503)
 """What any route may answer."""
 _FIRST_ERROR = 400
 

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
+from api.limits import CallerLimits
 from api.settings import Settings
 from registry.schema import Limits
 from storage.installation import open_stores
@@ -26,6 +27,7 @@ class Service:
         uploads: threads that write received bytes; one is held while a piece is written, never while it is awaited.
         verifications: threads that verify what was received.
         downloads: threads that read what is sent.
+        callers: how much one caller may ask for.
     """
 
     settings: Settings
@@ -33,6 +35,12 @@ class Service:
     uploads: CapacityLimiter
     verifications: CapacityLimiter
     downloads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(32))
+    callers: CallerLimits = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the counters that the settings ask for."""
+        settings = self.settings
+        self.callers = CallerLimits(settings.request_limit, settings.upload_limit, settings.open_uploads)
 
     @classmethod
     def open(cls, settings: Settings) -> "Service":

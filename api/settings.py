@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from registry.errors import ConfigurationError
 
 _MIN_TOKEN_LENGTH = 16
+_REQUESTS_PER_MINUTE = 1200
+_UPLOADS_PER_TOKEN = 16
 
 
 class Settings(BaseSettings):
@@ -59,6 +61,19 @@ class Settings(BaseSettings):
         16, description="Threads that write received bytes; slow uploads hold one only while they write."
     )
     verifications: Annotated[int, Field(ge=1, le=1000)] = Field(4, description="Files verified at the same time.")
+    open_uploads: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        256, description="Uploads that one process receives at the same time; further ones are answered 429."
+    )
+    uploads_per_token: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Uploads of one token, or address without one, at the same time; 0 for any number. Without it 16 "
+        "where tokens are needed.",
+    )
+    requests_per_minute: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Requests of one token, or address without one, that one process answers; 0 for any number. "
+        "Without it 1200 where tokens are needed.",
+    )
     idle_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         60, description="How long an upload may pause before it is given up; in seconds."
     )
@@ -75,6 +90,18 @@ class Settings(BaseSettings):
     def is_open(self) -> bool:
         """Whether whoever reaches the service may do everything, which is only ever so on loopback."""
         return self.token is None and not self.teams
+
+    @property
+    def request_limit(self) -> int:
+        """Requests a minute of one caller, 0 for any number: who may do everything on loopback is held to none."""
+        default = 0 if self.is_open else _REQUESTS_PER_MINUTE
+        return default if self.requests_per_minute is None else self.requests_per_minute
+
+    @property
+    def upload_limit(self) -> int:
+        """Uploads of one caller at once, 0 for any number."""
+        default = 0 if self.is_open else _UPLOADS_PER_TOKEN
+        return default if self.uploads_per_token is None else self.uploads_per_token
 
     @property
     def is_embedded(self) -> bool:

@@ -9,7 +9,8 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── InvalidReferenceError
     │   ├── InvalidPathError
     │   ├── InvalidMetadataError
-    │   └── InvalidCursorError
+    │   ├── InvalidCursorError
+    │   └── RequestTimeoutError
     ├── NotFoundError
     │   ├── ModelNotFoundError
     │   ├── VersionNotFoundError
@@ -128,6 +129,13 @@ class InvalidCursorError(InvalidRequestError):
 
     code = "invalid_cursor"
     title = "Invalid cursor"
+
+
+class RequestTimeoutError(InvalidRequestError):
+    """The rest of the request did not come in time."""
+
+    code = "request_timeout"
+    title = "Request timeout"
 
 
 class NotFoundError(WeighbridgeError):

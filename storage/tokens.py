@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from registry.errors import AuthenticationRequiredError, PermissionDeniedError, UserExistsError, WeighbridgeError
 from registry.names import check_name, check_team
@@ -19,6 +20,7 @@ from storage.stores import Stores
 
 USE_NOTED_EVERY = timedelta(minutes=10)
 FIRST_ADMINISTRATOR = "admin"
+UNKNOWN_ACTOR = "unknown"
 _PREFIX_BYTES = 10
 _SECRET_BYTES = 32
 _TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[A-Za-z0-9_-]{43}")
@@ -43,6 +45,27 @@ def identify(stores: Stores, token: str, address: str | None = None, request_id:
         raise AuthenticationRequiredError(_UNKNOWN)
     _note_use(stores, known)
     return _caller(known, address, request_id)
+
+
+def note_failed_login(
+    stores: Stores, token: str, address: str | None, request_id: str | None, left_out: int = 0
+) -> None:
+    """Put into the audit that somebody came with a token that is none; their request is refused in any case.
+
+    Args:
+        stores: of the installation.
+        token: what they sent. Only how it begins is kept, if it looks like a token.
+        address: where the request came from.
+        request_id: of the request.
+        left_out: how many of their failures before this one are not in the audit.
+    """
+    match = _TOKEN.fullmatch(token)
+    by = Actor(match[1] if match else UNKNOWN_ACTOR, None, address, request_id)
+    detail: dict[str, Any] = {"left_out": left_out} if left_out else {}
+    try:
+        stores.catalog.note(by, "login.fail", **detail)
+    except WeighbridgeError as error:
+        log.warning("A failed login from %s could not be noted: %s", address, error)
 
 
 def recheck(stores: Stores, caller: Caller) -> Caller:

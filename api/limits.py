@@ -1,0 +1,140 @@
+"""How much one caller may ask of this process: requests a minute, failed logins, uploads at once. Kept in memory."""
+
+import ipaddress
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from registry.errors import RateLimitedError
+from storage.access import Caller
+
+MAX_KEYS = 20_000
+"""Callers that are remembered at most; who was not seen for longest is forgotten first."""
+FAILED_LOGINS_PER_MINUTE = 60
+"""Of one address. Tokens have 256 random bits, so this saves work, not secrets."""
+NOTED_LOGINS_PER_MINUTE = 5
+"""Failed logins of one address that go into the audit."""
+NOTED_LOGINS_OF_ALL_PER_MINUTE = 60
+RETRY_UPLOAD_SECONDS = 5
+
+
+class Buckets:
+    """Token buckets: each key may do `per_minute` things at once, and gets them back evenly over a minute.
+
+    For one thread, that of the event loop.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str) -> float:
+        """Take one, if there is one; return 0, or in how many seconds there will be."""
+        now = self._clock()
+        level, at = self._levels.pop(key, (float(self._per_minute), now))
+        level = min(float(self._per_minute), level + (now - at) * self._per_minute / 60)
+        wait = 0.0 if level >= 1 else (1 - level) * 60 / self._per_minute
+        self._levels[key] = (level if wait else level - 1, now)
+        if len(self._levels) > MAX_KEYS:
+            self._levels.popitem(last=False)
+        return wait
+
+
+class FailedLogins:
+    """Counts who came with a token that is none: how often they are answered, and what the audit is told of it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._answered = Buckets(FAILED_LOGINS_PER_MINUTE, clock)
+        self._noted = Buckets(NOTED_LOGINS_PER_MINUTE, clock)
+        self._noted_of_all = Buckets(NOTED_LOGINS_OF_ALL_PER_MINUTE, clock)
+        self._left_out: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, address: str | None) -> int | None:
+        """Count one for the audit; return how many of this address were left out before it, None to leave it out."""
+        network = network_of(address)
+        left_out = self._left_out.pop(network, 0)
+        if not self._noted.take(network) and not self._noted_of_all.take(""):
+            return left_out
+        self._left_out[network] = left_out + 1
+        if len(self._left_out) > MAX_KEYS:
+            self._left_out.popitem(last=False)
+        return None
+
+    def check(self, address: str | None) -> None:
+        """Count one.
+
+        Raises:
+            RateLimitedError: there were too many. Who comes with a good token is let in all the same: many people may
+                share an address.
+        """
+        if wait := self._answered.take(network_of(address)):
+            raise _limited("Too many tokens from this address that the service does not know.", wait)
+
+
+class CallerLimits:
+    """What callers are held to, each by itself and all together.
+
+    Args:
+        requests_per_minute: of one caller; 0 for any number.
+        uploads_per_caller: at once; 0 for any number.
+        open_uploads: at once of all callers.
+    """
+
+    def __init__(self, requests_per_minute: int, uploads_per_caller: int, open_uploads: int) -> None:
+        self.failed_logins = FailedLogins()
+        self._requests = Buckets(requests_per_minute) if requests_per_minute else None
+        self._uploads_per_caller = uploads_per_caller or open_uploads
+        self._open_uploads = open_uploads
+        self._uploads: Counter[str] = Counter()
+
+    def count_request(self, key: str) -> None:
+        """Count a request of a caller.
+
+        Raises:
+            RateLimitedError: there were too many.
+        """
+        if self._requests is not None and (wait := self._requests.take(key)):
+            raise _limited("Too many requests in a short time.", wait)
+
+    @contextmanager
+    def upload(self, key: str) -> Generator[None]:
+        """Count an upload as open during a block.
+
+        Raises:
+            RateLimitedError: as many are open already as this caller, or this process, may have.
+        """
+        if self._uploads[key] >= self._uploads_per_caller:
+            raise _limited(f"{self._uploads[key]} uploads of yours are open already.", RETRY_UPLOAD_SECONDS)
+        if self._uploads.total() >= self._open_uploads:
+            raise _limited("The service receives as many uploads as it can.", RETRY_UPLOAD_SECONDS)
+        self._uploads[key] += 1
+        try:
+            yield
+        finally:
+            self._uploads[key] -= 1
+            if not self._uploads[key]:
+                del self._uploads[key]
+
+
+def key_of(caller: Caller) -> str:
+    """Return what a caller is counted by: their token; where they have none of their own, their address."""
+    return caller.token or network_of(caller.address)
+
+
+def network_of(address: str | None) -> str:
+    """Return an address as it is counted: of IPv6 the /64, which is what one customer has."""
+    try:
+        known = ipaddress.ip_address(address or "")
+    except ValueError:
+        return address or "unknown"
+    if known.version == 6:  # noqa: PLR2004 - the version of the protocol
+        return str(ipaddress.ip_network((known, 64), strict=False))
+    return str(known)
+
+
+def _limited(what: str, seconds: float) -> RateLimitedError:
+    wait = max(1, math.ceil(seconds))
+    return RateLimitedError(f"{what} Come again in {wait} s.", retry_after=wait)
