@@ -1,5 +1,6 @@
 """JSON bodies of a bounded size. FastAPI reads a whole body before it looks at it."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -8,7 +9,10 @@ from fastapi.routing import APIRoute
 from starlette.types import Message
 
 from api.receive import iter_body
-from registry.errors import TooLargeError
+from registry.errors import IncompleteUploadError, RequestTimeoutError, TooLargeError
+
+MAX_SLOWNESS = 5
+"""How often `idle_seconds` a whole JSON body may take, however steadily it trickles."""
 
 
 class BoundedRoute(APIRoute):
@@ -42,8 +46,12 @@ class BoundedRoute(APIRoute):
 
 async def _read(request: Request, idle_seconds: float, max_bytes: int) -> bytes | None:
     body = bytearray()
-    async for data in iter_body(request, idle_seconds):
-        body += data
-        if len(body) > max_bytes:
-            raise TooLargeError(f"A JSON body has at most {max_bytes} bytes here.")
+    try:
+        async with asyncio.timeout(MAX_SLOWNESS * idle_seconds):
+            async for data in iter_body(request, idle_seconds):
+                body += data
+                if len(body) > max_bytes:
+                    raise TooLargeError(f"A JSON body has at most {max_bytes} bytes here.")
+    except (IncompleteUploadError, TimeoutError) as error:
+        raise RequestTimeoutError("The rest of the JSON body did not come in time. Send it again.") from error
     return bytes(body)

@@ -5,12 +5,14 @@ import os
 import socket
 import time
 from types import FrameType
+from typing import Any
 
 import click
 import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.connection import PatientProtocol
 from api.logs import configure_logging
 from api.service import Service
 from api.settings import Settings, as_variables, check_exposure, read_settings
@@ -72,14 +74,7 @@ def serve(settings: Settings) -> None:
         return
     listener = _listen(settings.host, settings.port)
     app = create_app(settings, service)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
+    config = uvicorn.Config(app, backlog=_BACKLOG, **server_options(settings))
     url = _url(settings.host, listener.getsockname()[1])
     log.info("Weighbridge listens on %s and is described at %s/docs", url, url, extra={"url": url})
     DrainingServer(config, app, settings.drain_seconds).run([listener])
@@ -115,12 +110,20 @@ def _serve_by_many(settings: Settings) -> None:
         workers=settings.workers,
         host=settings.host,
         port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=settings.drain_seconds,
+        **server_options(settings),
     )
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """Return what uvicorn is told in any case."""
+    return {
+        "http": PatientProtocol,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": min(KEEP_ALIVE_SECONDS, settings.idle_seconds),
+    }
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,116 @@
+"""One connection: a head that does not come and an answer that nobody reads end it, after a while."""
+
+import asyncio
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
+else:
+    Protocol = AutoHTTPProtocol
+
+
+class PatientProtocol(Protocol):
+    """uvicorn's protocol, which by itself waits for ever for a request's head, and for a reader that takes no bytes.
+
+    Both may take as long as an idle connection is kept (`timeout_keep_alive`): a head from the connection's start, or
+    from its own first byte, to its end; a reader from one byte to the next; and whoever still sends a body that was
+    refused, likewise.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_is_due: asyncio.TimerHandle | None = None
+        self._reader_is_due: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
+        """Wait for the first head."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that whatever is not taken is noticed
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a head or a body."""
+        super().data_received(data)
+        if self._is_answering() or self._was_refused():
+            self._forget_head()
+        if not self._is_answering():
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._forget_head()
+        self._forget_reader()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait until the reader has taken what is on its way."""
+        super().pause_writing()
+        self._expect_reader()
+
+    def resume_writing(self) -> None:
+        """Go on: the reader has taken it."""
+        self._forget_reader()
+        super().resume_writing()
+
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete
+
+    def _was_refused(self) -> bool:
+        return bool(self.cycle) and self.cycle.response_complete and self.cycle.more_body
+
+    def _expect_head(self) -> None:
+        if self._head_is_due is None:
+            self._head_is_due = self.loop.call_later(self.timeout_keep_alive, self._give_up_head)
+
+    def _forget_head(self) -> None:
+        if self._head_is_due is not None:
+            self._head_is_due.cancel()
+            self._head_is_due = None
+
+    def _give_up_head(self) -> None:
+        self._head_is_due = None
+        if not self._is_answering() and not self.transport.is_closing():
+            self.transport.close()
+
+    def _expect_reader(self) -> None:
+        self._unread_bytes = _count_unread(self.transport)
+        self._reader_is_due = self.loop.call_later(self.timeout_keep_alive, self._give_up_reader)
+
+    def _forget_reader(self) -> None:
+        if self._reader_is_due is not None:
+            self._reader_is_due.cancel()
+            self._reader_is_due = None
+
+    def _give_up_reader(self) -> None:
+        if _count_unread(self.transport) < self._unread_bytes:
+            self._expect_reader()
+            return
+        # Closing would wait for the reader, and the kernel would go on offering them what it holds.
+        connection: socket.socket | None = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+def _count_unread(transport: asyncio.Transport) -> int:
+    """Return how many bytes of an answer the reader's machine has not taken: ours, and where it says so the kernel's.
+
+    The kernel holds megabytes, and takes more from us only when a third of them is gone; a slow reader is no stalled
+    one.
+    """
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    held = bytes(4)
+    if connection is not None:
+        with suppress(ImportError, OSError):
+            import fcntl
+            import termios
+
+            held = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, held)
+    return transport.get_write_buffer_size() + int.from_bytes(held, sys.byteorder)
