@@ -143,14 +143,15 @@ def visibility(*, client: Client, ref: str, readers: Visibility | None, as_json:
 @click.command()
 @click.argument("ref", metavar="REF")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also a version that others are based on.")
 @client_options
-def delete(*, client: Client, ref: str, yes: bool, as_json: bool) -> None:
+def delete(*, client: Client, ref: str, yes: bool, force: bool, as_json: bool) -> None:
     """Delete a version or a whole model.
 
     A whole model when REF names no version. `restore` takes it back.
     """
     confirm(f"Delete {ref}?", yes=yes)
-    client.delete(ref)
+    client.delete(ref, force=force)
     if as_json:
         print_json({"deleted": ref})
         return

@@ -46,6 +46,7 @@ COMMANDS = {
     "token": "registry.cli.tokens:token",
     "team": "registry.cli.teams:team",
     "user": "registry.cli.users:user",
+    "quarantine": "registry.cli.quarantine:quarantine",
     "audit": "registry.cli.audit:audit",
     "cache": "registry.cli.cache:cache",
     "serve": "registry.cli.serve:serve",

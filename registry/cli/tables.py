@@ -126,6 +126,9 @@ def print_version(version: VersionInfo) -> None:
         **(_module_facts(version.pretrained_cfg) if version.pretrained_cfg else {}),
         **(_origin_facts(version.origin) if version.origin else {}),
         "deprecated": notes.deprecated or "",
+        "quarantine": f"since {day(version.quarantined_at)}; nothing of it is handed out"
+        if version.quarantined_at
+        else "",
         "pushed": f"{version.created_at:%Y-%m-%d %H:%M} UTC by {version.created_by}",
         "deleted": f"{version.deleted_at:%Y-%m-%d %H:%M} UTC" if version.deleted_at else "",
         "description": notes.description,
@@ -232,6 +235,8 @@ def _notes(version: VersionInfo) -> str:
     notes = [f"@{alias}" for alias in version.aliases]
     if version.annotations.deprecated:
         notes.append(f"deprecated: {version.annotations.deprecated}")
+    if version.quarantined_at:
+        notes.append("in quarantine")
     if version.deleted_at:
         notes.append("deleted")
     return "  ".join(notes) or version.annotations.description

@@ -1,5 +1,6 @@
 """`weighbridge team`: who is in which team, as what, and what a team allows."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -8,9 +9,34 @@ import click
 from registry.cli.options import service_options
 from registry.cli.tables import day, print_facts, print_json, print_table
 from registry.client.client import Client
+from registry.sizes import format_size
 from registry.teams import MemberInfo, Role, TeamInfo
 
 NOBODY = "nobody"
+UNLIMITED = -1
+"""Stands for `none` between an option and its command, where None is for what was not said."""
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(i?)b?")
+
+
+def _size(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    """Return a size in bytes; `UNLIMITED` for `none`."""
+    del ctx, param
+    if text is None or text.lower() == "none":
+        return text if text is None else UNLIMITED
+    found = _SIZE.fullmatch(text.lower())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no size: write it like 500GiB, 2TB or a number of bytes, or none.")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
+
+
+def _count(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    """Return a number; `UNLIMITED` for `none`."""
+    del ctx, param
+    if text is None or text.lower() == "none":
+        return text if text is None else UNLIMITED
+    if not text.isdecimal():
+        raise click.BadParameter(f"{text!r} is no number, nor none.")
+    return int(text)
 
 
 @click.group()
@@ -99,6 +125,27 @@ def set_team(
     _print_team(changed, ())
 
 
+@team.command("quota")
+@click.argument("name", metavar="TEAM")
+@click.option("--max-bytes", metavar="SIZE", callback=_size, help="Of all its versions, such as 500GiB.")
+@click.option("--max-versions", metavar="N", callback=_count, help="Versions that are not purged.")
+@click.option("--max-file-bytes", "max_artifact_bytes", metavar="SIZE", callback=_size, help="Of its largest file.")
+@service_options
+def set_quota(*, client: Client, name: str, as_json: bool, **limits: int | None) -> None:
+    """Limit what a team may keep (administrators); `none` is for no limit.
+
+    What is not named stays as it is.
+    """
+    changes = {limit: None if value == UNLIMITED else value for limit, value in limits.items() if value is not None}
+    if not changes:
+        raise click.UsageError("Say what to change: --max-bytes, --max-versions, --max-file-bytes.")
+    changed = client.update_quota(name, **changes)
+    if as_json:
+        print_json(changed)
+        return
+    _print_team(changed, ())
+
+
 @team.command("add")
 @click.argument("name", metavar="TEAM")
 @click.argument("user")
@@ -135,6 +182,15 @@ def _rules(team: TeamInfo) -> dict[str, str]:
     }
 
 
+def _limits(team: TeamInfo) -> str:
+    told = (
+        "" if team.max_bytes is None else format_size(team.max_bytes),
+        "" if team.max_versions is None else _versions(team.max_versions),
+        "" if team.max_artifact_bytes is None else f"{format_size(team.max_artifact_bytes)} a file",
+    )
+    return ", ".join(filter(None, told))
+
+
 def _print_team(team: TeamInfo, members: Sequence[MemberInfo]) -> None:
     rules = _rules(team)
     facts = {
@@ -143,6 +199,8 @@ def _print_team(team: TeamInfo, members: Sequence[MemberInfo]) -> None:
         "protected": rules["protected"],
         "code": f"pushed by {rules['pushed by']}, opened by {rules['opened by']}",
         "unsafe": rules["unsafe"],
+        "stored": f"{format_size(team.stored_bytes)} in {_versions(team.version_count)}",
+        "at most": _limits(team),
         "made": f"{day(team.created_at)} by {team.created_by}",
     }
     print_facts(facts)
@@ -150,3 +208,7 @@ def _print_team(team: TeamInfo, members: Sequence[MemberInfo]) -> None:
         click.echo()
         rows = [(each.user, cast("str", each.role), day(each.added_at), each.added_by) for each in members]
         print_table(("MEMBER", "ROLE", "SINCE", "BY"), rows)
+
+
+def _versions(count: int) -> str:
+    return f"{count:,} version{'' if count == 1 else 's'}"

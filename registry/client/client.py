@@ -10,11 +10,12 @@ from registry.client.discovery import Discovering
 from registry.client.fitting import Fitting
 from registry.client.governing import Governing
 from registry.client.moving import Moving
+from registry.client.quarantine import Quarantining
 
 PathLike = str | os.PathLike[str]
 
 
-class Client(Moving, Fitting, Discovering, Curating, Governing):
+class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining):
     """A registry's models, versions and weights. Making one talks to nobody; it is safe to share between threads.
 
     A *reference* names a model and perhaps a version: `vision/resnet50`, `vision/resnet50:3`, `vision/resnet50@prod`,

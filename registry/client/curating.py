@@ -96,13 +96,17 @@ class Curating(Connected):
         """Let only the model's team read it (`team`), or everyone who has a token (`everyone`)."""
         return changes.set_visibility(self.connection, ref, visibility)
 
-    def delete(self, ref: str) -> None:
+    def delete(self, ref: str, *, force: bool = False) -> None:
         """Delete a version, or the whole model when the reference names no version; `restore` takes it back.
 
+        Args:
+            ref: the version or model.
+            force: delete a version also when others are based on it.
+
         Raises:
-            VersionInUseError: an alias points at the version.
+            VersionInUseError: an alias points at the version; or others are based on it, without `force`.
         """
-        changes.delete(self.connection, ref)
+        changes.delete(self.connection, ref, force=force)
 
     def restore(self, ref: str) -> Model | Version:
         """Take back the deletion of a version (by its number) or of a model."""

@@ -21,6 +21,7 @@ from registry.teams import (
     MemberInfo,
     MemberUpdate,
     NewToken,
+    QuotaUpdate,
     Role,
     Scope,
     TeamInfo,
@@ -93,6 +94,19 @@ class Governing(Connected):
         if code_pushed_by is not None:
             given["code_pushed_by"] = None if code_pushed_by == "nobody" else code_pushed_by
         return self._online().call(TeamInfo, "PATCH", _team_route(name), body=_body(TeamUpdate, given))
+
+    def update_quota(self, name: str, **limits: int | None) -> TeamInfo:
+        """Change how much a team may keep. What is left out stays; None is for no limit.
+
+        Args:
+            name: the team.
+            **limits: `max_bytes` of all its versions that are not purged, `max_versions`, `max_artifact_bytes`.
+
+        Raises:
+            PermissionDeniedError: you are no administrator.
+        """
+        path = _team_route(name, "quota")
+        return self._online().call(TeamInfo, "PATCH", path, body=_body(QuotaUpdate, limits))
 
     def members(self, team: str) -> Listing[MemberInfo]:
         """Return a team's members and their roles."""

@@ -101,11 +101,12 @@ class Transport:
         method: str,
         path: str,
         *,
+        query: Query = (),
         headers: Mapping[str, str] | None = None,
         body: BaseModel | None = None,
     ) -> None:
         """Send a request whose answer says nothing but that it worked."""
-        with self.open(method, path, headers=headers, body=body) as incoming:
+        with self.open(method, path, query=query, headers=headers, body=body) as incoming:
             incoming.read(MAX_PROBLEM_BYTES)
 
     @contextmanager

@@ -1,6 +1,8 @@
 """The commands of teams, users, tokens and the audit against a real server process that asks for tokens."""
 
 import json
+import os
+import pickle
 
 import pytest
 import torch
@@ -116,6 +118,55 @@ def test_rules_of_a_team_change_one_by_one(run, become):
     for part in ("staging", "pushed by nobody, opened by writer", f"admin-of-{team}"):
         assert part in shown
     assert team in run("team", "list").out
+
+
+@pytest.mark.parametrize(("text", "size_bytes"), [("2GiB", 2 << 30), ("1.5TB", 1_500_000_000_000), ("700", 700)])
+def test_a_team_is_limited_and_shows_what_it_uses(run, become, pushed, file, root, text, size_bytes):
+    team = become.team
+    assert run("team", "quota", team, "--max-bytes", text).code == 0
+    assert root.team(team).max_bytes == size_bytes
+    assert run("team", "quota", team, "--max-bytes", "none", "--max-versions", "1").code == 0
+    shown = run("team", "show", team).out
+    assert " in 1 version" in shown
+    assert "at most      1 version" in shown
+    become("admin")
+    refused = run("push", pushed, file)
+    assert (refused.code, "versions" in refused.err) == (1, True)
+    assert run("team", "quota", team, "--max-versions", "none").code == 3
+    assert run("team", "quota", team, "--max-bytes", "much").code == 2
+
+
+def test_what_is_in_quarantine_is_downloaded_for_a_reason_only(run, become, tmp_path, root):
+    class Harm:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    (tmp_path / "gift.pt").write_bytes(pickle.dumps({"weight": Harm()}))
+    name = become("admin")
+    assert run("team", "set", become.team, "--unsafe", "quarantine").code == 0
+    gift = run("push", f"{become.team}/net", str(tmp_path / "gift.pt"), "--json").json
+    (sha256,) = [each["sha256"] for each in gift["artifacts"]]
+    assert "in quarantine" in run("versions", f"{become.team}/net").out
+    refused = run("download", f"{become.team}/net:1", "-o", str(tmp_path / "out"))
+    assert refused.code == 3
+    assert f"weighbridge quarantine override {become.team} {sha256} --reason" in refused.err
+
+    assert run("quarantine", "override", become.team, sha256, "--reason", "the incident of May").code == 0
+
+    assert run("download", f"{become.team}/net:1", "-o", str(tmp_path / "out")).code == 0
+    assert "the incident of May" in run("quarantine", "list", become.team).out
+    assert run("quarantine", "remove", become.team, sha256).code == 0
+    assert run("quarantine", "list", become.team, "--json").json == []
+    (opened,) = root.audit(team=become.team, action="unsafe.open")
+    assert opened.actor == name
+
+
+def test_a_version_that_others_are_based_on_is_deleted_by_force_alone(run, become, pushed, file):
+    become("admin")
+    run("push", pushed, file, "--base", f"{pushed}:1")
+    refused = run("delete", f"{pushed}:1", "--yes")
+    assert (refused.code, "--force" in refused.err) == (5, True)
+    assert run("delete", f"{pushed}:1", "--yes", "--force").code == 0
 
 
 def test_members_come_and_go_at_once(run, become, pushed, monkeypatch):
