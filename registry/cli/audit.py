@@ -1,7 +1,8 @@
 """`weighbridge audit`: who did what, where from, when."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from registry.cli.options import service_options
 from registry.cli.tables import print_json, print_table
 from registry.client.client import Client
 from registry.client.governing import audit_query
+from registry.errors import PermissionDeniedError
 from registry.teams import AuditEntry
 
 _LIMIT = 100
@@ -43,8 +45,8 @@ def _moment(text: str, days_later: int) -> datetime:
 @click.option("--team", metavar="TEAM", help="What happened in this team, for its admins [default: everywhere].")
 @click.option("--actor", metavar="USER", help="What this user did.")
 @click.option("--action", metavar="WHAT", help="Things of this kind only, such as version.push.")
-@click.option("--model", metavar="MODEL", help="What was done to this model (without the team).")
-@click.option("--since", metavar="DAY", callback=_from, help="From this day or moment on (UTC).")
+@click.option("--model", metavar="[TEAM/]MODEL", help="What was done to this model.")
+@click.option("--since", metavar="DAY", callback=_from, help="From this day (2026-10-01, in UTC) or moment on.")
 @click.option("--until", metavar="DAY", callback=_until, help="Up to this day, or before this moment.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help=f"At most so many [default: {_LIMIT}].")
 @click.option("--export", is_flag=True, help="All of it, as lines of JSON.")
@@ -68,12 +70,14 @@ def audit(
         if limit is not None:
             raise click.UsageError("--export gives all of it: narrow it with --since and the like, not with --limit.")
         query = audit_query(team=team, actor=actor, action=action, model=model, since=since, until=until)
-        for piece in client.export_audit(query):
-            click.echo(piece, nl=False)
+        with _told_of_teams(team):
+            for piece in client.export_audit(query):
+                click.echo(piece, nl=False)
         return
-    found = client.audit(
-        team=team, actor=actor, action=action, model=model, since=since, until=until, limit=limit or _LIMIT
-    )
+    with _told_of_teams(team):
+        found = client.audit(
+            team=team, actor=actor, action=action, model=model, since=since, until=until, limit=limit or _LIMIT
+        )
     if as_json:
         print_json(found)
         return
@@ -86,6 +90,21 @@ def audit(
     )
     if len(found) == (limit or _LIMIT):
         click.echo("There may be more: --limit, --since, or --export for all of it.", err=True)
+
+
+@contextmanager
+def _told_of_teams(team: str | None) -> Generator[None]:
+    """Say to whoever may not see everything that there is the audit of their team."""
+    try:
+        yield
+    except PermissionDeniedError as error:
+        if team is not None:
+            raise
+        told = PermissionDeniedError(
+            f"{error.detail} Of a team that you are admin of: `weighbridge audit --team TEAM`."
+        )
+        told.request_id = error.request_id
+        raise told from error
 
 
 def _split(team: str | None, model: str | None) -> tuple[str | None, str | None]:

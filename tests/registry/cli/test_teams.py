@@ -236,6 +236,13 @@ def test_a_token_without_the_scope_says_which_it_lacks(run, become, pushed, file
     assert run("push", pushed, file, "--json").json["code"] == "permission_denied"
 
 
+def test_a_push_needs_no_other_scope_and_what_looks_first_needs_read(run, become, pushed, file):
+    become("maintainer", ["push", "promote"])
+    assert run("push", pushed, file, "--alias", "prod").out == f"{pushed}:2\n"
+    ran = run("alias", f"{pushed}:1", "prod")
+    assert (ran.code, "scope `read`" in ran.err) == (3, True)
+
+
 def test_what_is_there_already_is_a_conflict(run, become):
     assert run("team", "create", become.team).code == 5
     assert run("user", "add", f"new-of-{become.team}", "--administrator").code == 0
@@ -256,7 +263,8 @@ def test_the_audit_tells_who_did_what_and_can_be_narrowed(run, become, pushed, f
     assert [(each["model"], each["version"]) for each in narrowed] == [("net", 2)]
     assert len(run("audit", "--team", become.team, "--limit", "1", "--json").json) == 1
     assert run("audit", "--team", become.team, "--until", "2026-01-01").out == ""
-    assert run("audit").code == 3
+    refused = run("audit")
+    assert (refused.code, "--team TEAM" in refused.err) == (3, True)
 
 
 def test_a_day_to_look_until_counts(run, become):
