@@ -25,6 +25,8 @@ MakeBody: TypeAlias = Callable[[], Iterable[bytes]]
 
 ATTEMPTS = 5
 ATTEMPTS_WHEN_REFUSED = 3
+ATTEMPTS_WHEN_TOLD_TO_WAIT = 12
+"""After 429: the service is well and says when to come again."""
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
@@ -149,6 +151,7 @@ class Transport:
                 incoming = self._follow(method, url, make_body, headers, read_timeout)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 failure: WeighbridgeError = unreachable(self.url, error)
+                most = ATTEMPTS
                 pause, again = None, _may_retry(error, attempt, repeatable=repeatable)
             else:
                 if incoming.status < _FIRST_ERROR:
@@ -156,8 +159,10 @@ class Transport:
                 failure = failure_of(incoming, self.url, self._token)
                 pause = retry_after_seconds(incoming.headers)
                 waiting = incoming.status in _BUSY or isinstance(failure, PublishInProgressError)
-                again = waiting and (repeatable or incoming.status == _TOO_MANY_REQUESTS)
-            if not again or attempt >= ATTEMPTS:
+                is_limited = incoming.status == _TOO_MANY_REQUESTS
+                again = waiting and (repeatable or is_limited)
+                most = ATTEMPTS_WHEN_TOLD_TO_WAIT if is_limited else ATTEMPTS
+            if not again or attempt >= most:
                 raise failure
             time.sleep(back_off_seconds(attempt) if pause is None else min(pause, MAX_PAUSE_SECONDS))
         raise AssertionError("the loop ends by return or raise")

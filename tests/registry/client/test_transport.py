@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from registry.client.transport import Transport
+from registry.client.transport import ATTEMPTS_WHEN_TOLD_TO_WAIT, Transport
 from registry.errors import (
     AuthenticationRequiredError,
     NotFoundError,
     PreconditionFailedError,
+    RateLimitedError,
     ServerUnreachableError,
     UnavailableError,
     UnsafeArtifactError,
@@ -114,6 +115,19 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(server, connect):
 
     assert connect(server.url).get(ServiceInfo, "").version == "1"
     assert len(server.requests) == 3
+
+
+def test_whoever_is_told_to_wait_waits_more_patiently_than_for_a_service_that_is_away(server, connect):
+    for _ in range(ATTEMPTS_WHEN_TOLD_TO_WAIT - 1):
+        server.says(429, {"code": "rate_limited"}, Retry_After="0")
+    server.says(200, INFO)
+
+    assert connect(server.url).get(ServiceInfo, "").version == "1"
+    server.script.clear()
+    for _ in range(ATTEMPTS_WHEN_TOLD_TO_WAIT):
+        server.says(429, {"code": "rate_limited"}, Retry_After="0")
+    with pytest.raises(RateLimitedError):
+        connect(server.url).send("POST", "x")
 
 
 def test_a_post_without_an_idempotency_key_is_sent_once(server, connect):
