@@ -69,12 +69,12 @@ class TeamUpdate(WireModel):
         unsafe: whether files that would do harm are refused or quarantined.
     """
 
-    protected_aliases: (
-        Annotated[list[Annotated[str, AfterValidator(check_alias)]], Field(max_length=MAX_PROTECTED_ALIASES)] | None
-    ) = None
+    protected_aliases: Annotated[
+        list[Annotated[str, AfterValidator(check_alias)]], Field(max_length=MAX_PROTECTED_ALIASES)
+    ] = []
     code_pushed_by: Role | None = None
-    code_opened_by: Role | None = None
-    unsafe: UnsafePolicy | None = None
+    code_opened_by: Role = Role.READER
+    unsafe: UnsafePolicy = "refuse"
 
 
 class QuotaUpdate(WireModel):
