@@ -137,9 +137,8 @@ class PersistentRef:
 
 def count_members(node: Node) -> int | None:
     """Return how much a node holds that can grow; None for one that cannot."""
-    kind: type[Any] = type(node)
-    if kind is DictNode:
+    if isinstance(node, DictNode):
         return len(node.pairs)
-    if kind is ListNode or kind is SetNode:
+    if isinstance(node, ListNode | SetNode):
         return len(node.items)
-    return len(node.items) + len(node.pairs) if kind is Call else None
+    return len(node.items) + len(node.pairs) if isinstance(node, Call) else None
