@@ -12,7 +12,7 @@ from typing import NoReturn
 from registry.errors import MalformedArtifactError
 from registry.formats.allow_list import standing
 from registry.formats.inert_names import LAYOUTS, REBUILD_FROM_TYPE, REBUILD_FUNCTIONS
-from registry.formats.nodes import Call, DictNode, Global, ListNode, Node, SetNode, TupleNode
+from registry.formats.nodes import Call, DictNode, Global, ListNode, Node, SetNode, TupleNode, count_members
 from registry.formats.values import as_items, as_pairs, function_name, is_hashable, text_bytes
 
 _OTHER_LAYOUTS = frozenset({"_mkldnn", "jagged"})
@@ -63,6 +63,7 @@ def _arguments(call: Call, *counts: int) -> tuple[Node, ...]:
 
 def _ordered_dict(call: Call) -> None:
     """`OrderedDict()`, or in Python 2 a list of pairs; then items, and attributes by BUILD."""
+    _check_unchanged(call)
     for initial in _arguments(call, 0, 1):
         if as_pairs(initial) is None and not _is_list_of_pairs(initial):
             _refuse(call, "fills it with what are no pairs")
@@ -74,6 +75,12 @@ def _ordered_dict(call: Call) -> None:
         _refuse(call, "gives it attributes without names")
 
 
+def _check_unchanged(call: Call) -> None:
+    """Refuse a copy of what grew afterwards: the copy holds what there was, and we see what there is."""
+    if call.given is not None and call.given != count_members(call.arguments[0]):
+        _refuse(call, "adds to what it was made of")
+
+
 def _is_list_of_pairs(node: Node) -> bool:
     items = node.items if isinstance(node, ListNode | TupleNode) else None
     return items is not None and all(
@@ -83,6 +90,7 @@ def _is_list_of_pairs(node: Node) -> bool:
 
 
 def _counter(call: Call) -> None:
+    _check_unchanged(call)
     for initial in _arguments(call, 0, 1):
         if type(initial) is not DictNode:
             _refuse(call, "counts what is no dict")
@@ -91,6 +99,7 @@ def _counter(call: Call) -> None:
 
 
 def _set(call: Call) -> None:
+    _check_unchanged(call)
     for initial in _arguments(call, 0, 1):
         if not isinstance(initial, ListNode | TupleNode | SetNode) or not all(map(is_hashable, initial.items)):
             _refuse(call, "fills it with what is no list")
@@ -112,6 +121,7 @@ def _complex(call: Call) -> None:
 
 
 def _size(call: Call) -> None:
+    _check_unchanged(call)
     (sizes,) = _arguments(call, 1)
     if not isinstance(sizes, TupleNode | ListNode) or not all(_is_int64(each) for each in sizes.items):
         _refuse(call, "makes it of what are no integers")

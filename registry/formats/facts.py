@@ -1,5 +1,6 @@
 """A tensor as a file describes it, before it has a name."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,11 @@ class TensorFacts:
             key: each.record(f"{name}.{key}", (*path, key), part, role) for key, each in self.components.items()
         }
         return record._replace(components=components)
+
+
+def count_without_zeros(shape: Sequence[int]) -> int:
+    """Return the product of the dimensions that are not 0, which torch wants in 64 bits also of an empty tensor."""
+    return math.prod(max(each, 1) for each in shape)
 
 
 def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:

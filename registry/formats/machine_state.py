@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
 from registry.formats.limits import Limits
-from registry.formats.nodes import Call, Global, Node
+from registry.formats.nodes import Call, Global, Node, count_members
 
 PersistentLoad: TypeAlias = Callable[[Node], Node]
 """Turns a persistent id into its value; raises `MalformedArtifactError` for one that does not belong."""
@@ -135,6 +135,8 @@ class Machine:
         if type(function) is not Global:
             self.danger("It calls a value that it computed and not a named class or function.")
         node = Call(function, arguments, construct=construct)
+        if arguments:
+            node.given = count_members(arguments[0])
         self.calls.append(node)
         return node
 

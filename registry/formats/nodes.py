@@ -81,6 +81,7 @@ class Call:
         has_state: whether there was a BUILD.
         items: what APPEND(S) added.
         pairs: what SETITEM(S) set.
+        given: how many members the first argument had when it was called, for one that can grow afterwards.
     """
 
     function: Node
@@ -91,6 +92,7 @@ class Call:
     has_state: bool = False
     items: list[Node] | tuple[()] = ()
     pairs: list[tuple[Node, Node]] | tuple[()] = ()
+    given: int | None = None
 
     def add_items(self, items: Sequence[Node]) -> None:
         """Add what APPEND(S) or ADDITEMS adds."""
@@ -131,3 +133,12 @@ class PersistentRef:
     """Any other persistent id (legacy `module` ids carry a class and its source text)."""
 
     value: Node
+
+
+def count_members(node: Node) -> int | None:
+    """Return how much a node holds that can grow; None for one that cannot."""
+    if isinstance(node, DictNode):
+        return len(node.pairs)
+    if isinstance(node, ListNode | SetNode):
+        return len(node.items)
+    return len(node.items) + len(node.pairs) if isinstance(node, Call) else None

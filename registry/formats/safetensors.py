@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 from registry.errors import MalformedArtifactError, UnsupportedValueError
 from registry.formats.bounded_json import parse_json
-from registry.formats.facts import contiguous_stride
+from registry.formats.facts import contiguous_stride, count_without_zeros
 from registry.formats.inspection import Document, Inspection, Role, StorageRecord, TensorRecord
 from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.source import ByteSource
@@ -114,7 +114,7 @@ def _tensor(name: str, fields: Any, start: int, limits: Limits) -> tuple[TensorR
     bits, dtype = _DTYPES[code]
     begin, end = offsets
     elements = math.prod(shape)
-    if elements >= limits.elements or elements * bits != (end - begin) * 8:
+    if (elements or count_without_zeros(shape)) >= limits.elements or elements * bits != (end - begin) * 8:
         _refuse(f"{shown} has {end - begin} bytes, which do not make {elements} elements of {code}")
     dtype, shape = _as_torch(dtype, shape)
     role: Role = "buffer" if _BUFFER.fullmatch(name) else "unknown"

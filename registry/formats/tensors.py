@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from registry.formats.allow_list import standing
 from registry.formats.display import quote_name
-from registry.formats.facts import TensorFacts, contiguous_stride
+from registry.formats.facts import TensorFacts, contiguous_stride, count_without_zeros
 from registry.formats.inert_names import (
     DTYPE_BYTES,
     PACKED_ELEMENTS,
@@ -131,7 +131,7 @@ class TensorDecoder:
 
     def _elements(self, shape: tuple[int, ...]) -> int:
         elements = math.prod(shape)
-        if elements >= self._limits.elements:
+        if (elements or count_without_zeros(shape)) >= self._limits.elements:
             refuse_tensor("it has too many elements")
         return elements
 

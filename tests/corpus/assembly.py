@@ -1,5 +1,6 @@
 """Pickles written opcode by opcode, as no pickler would write them."""
 
+import pickle
 import struct
 
 PROTO_2 = b"\x80\x02"
@@ -34,7 +35,7 @@ def value(plain: object) -> bytes:  # noqa: PLR0911 - one return a type
     if isinstance(plain, bool):
         return b"\x88" if plain else b"\x89"
     if isinstance(plain, int):
-        return b"J" + struct.pack("<i", plain)
+        return pickle.dumps(plain, 2)[2:-1]
     if isinstance(plain, str):
         return text(plain)
     if isinstance(plain, bytes):  # opcodes already

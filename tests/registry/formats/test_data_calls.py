@@ -9,9 +9,13 @@ import struct
 import numpy as np
 import pytest
 import torch
-from corpus.archives import torch_zip
+from corpus.archives import checkpoint_records, torch_zip, zip_bytes
 from corpus.assembly import PROTO_2, STOP, called, named, storage, tensor, text, value
 from corpus.cases import answer
+
+from registry.errors import MalformedArtifactError
+from registry.formats.reader import read
+from registry.formats.source import BytesSource
 
 FLOAT32 = called("numpy:dtype", "f4", False, True) + value((3, "<", None, None, None, -1, -1, 0)) + b"b"
 SCALAR, RECONSTRUCT = "numpy._core.multiarray:scalar", "numpy._core.multiarray:_reconstruct"
@@ -109,3 +113,25 @@ def test_equal_keys_are_one_and_named_by_the_first_as_a_dict_has_them(keys):
 
 def value_of(key):
     return b"G" + struct.pack(">d", key) if isinstance(key, float) else value(key)
+
+
+@pytest.mark.parametrize(
+    ("made", "grown"),
+    [
+        (named("collections:Counter") + b"}q\x00\x85R", b"h\x00" + text("seen") + b"K\x01s0"),
+        (named("collections:OrderedDict") + b"]q\x00\x85R", b"h\x00" + value(("seen", 1)) + b"a0"),
+        (named("torch:Size") + b"]q\x00\x85R", b"h\x00K\x01a0"),
+    ],
+)
+def test_a_copy_of_what_grows_afterwards_is_refused(made, grown):
+    data = PROTO_2 + b"}" + text("w") + made + grown + b"s" + STOP
+
+    with pytest.raises(MalformedArtifactError, match="adds to what it was made of"):
+        read(BytesSource(zip_bytes(checkpoint_records(data))))
+
+
+def test_a_copy_of_what_stays_as_it_was_is_taken():
+    made = named("collections:Counter") + value({"seen": 1}) + b"\x85R"
+    data = PROTO_2 + b"}" + text("w") + made + b"s" + STOP
+
+    assert read(BytesSource(zip_bytes(checkpoint_records(data)))).inspection.trust == "tensors"

@@ -49,6 +49,15 @@ def test_integers_that_require_a_gradient_are_refused_as_torch_refuses_them(made
         trust(made)
 
 
+@pytest.mark.parametrize("size", [(1 << 64, 0), (1 << 40, 1 << 40, 0), (1 << 32, 1 << 32, 0, 5)])
+def test_sizes_beyond_64_bits_are_refused_also_where_there_is_no_element(size):
+    made = tensor(storage(), size, (1,) * len(size))
+    with pytest.raises((RuntimeError, TypeError)):
+        torch_reads(made)
+    with pytest.raises(MalformedArtifactError, match="too many elements"):
+        trust(made)
+
+
 @pytest.mark.parametrize("conjugated", [True, False])
 def test_real_numbers_that_are_said_to_be_conjugated_or_not_are_refused(conjugated):
     made = called("torch._utils:_rebuild_tensor_v2", storage(), 0, (4,), (1,), NO, HOOKS, {"conj": conjugated})

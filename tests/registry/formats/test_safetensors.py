@@ -172,6 +172,15 @@ def test_a_file_that_is_not_strictly_safetensors_is_refused(data, says):
         inspect(data)
 
 
+@pytest.mark.parametrize("shape", [[1 << 64, 0], [1 << 63, 0], [1 << 40, 1 << 40, 0], [0, 1 << 40, 1 << 40]])
+def test_sizes_beyond_64_bits_are_refused_also_where_there_is_no_element(shape):
+    data = pack({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}})
+    with pytest.raises((safetensors.SafetensorError, TypeError, RuntimeError)):
+        safetensors.torch.load(data)
+    with pytest.raises(MalformedArtifactError, match="elements"):
+        inspect(data)
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
