@@ -15,6 +15,8 @@ RESERVED_TEAMS = frozenset(
     }
 )
 """Names that other clients' URLs use for something else (Hugging Face Hub, OCI, our own pages)."""
+RESERVED_USERS = frozenset({"local", "token", "operator", "collector", "installation", "unknown"})
+"""Names that the audit gives to callers who are no users."""
 RESERVED_ALIASES = frozenset({"latest", "main"})
 MAX_PATH_LENGTH = 1000
 
@@ -54,6 +56,18 @@ def check_team(name: str) -> str:
     check_name(name, "team name")
     if name.lower() in RESERVED_TEAMS:
         raise InvalidNameError(f"{name!r} is reserved: other clients use it in URLs. Choose another team name.")
+    return name
+
+
+def check_user(name: str) -> str:
+    """Return `name` if a user may be called that.
+
+    Raises:
+        InvalidNameError: they may not.
+    """
+    check_name(name, "user name")
+    if name.lower() in RESERVED_USERS:
+        raise InvalidNameError(f"{name!r} is reserved: the audit means something else by it. Choose another user name.")
     return name
 
 

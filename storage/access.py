@@ -20,6 +20,7 @@ class Action(StrEnum):
     SEE_TEAM = "see_team"
     PUSH = "push"
     ANNOTATE = "annotate"
+    SHARE = "share"
     MOVE_ALIAS = "move_alias"
     MOVE_PROTECTED_ALIAS = "move_protected_alias"
     DELETE = "delete"
@@ -42,6 +43,7 @@ RULES: Mapping[Action, Rule] = MappingProxyType(
         Action.SEE_TEAM: Rule(Role.READER, Scope.READ),
         Action.PUSH: Rule(Role.WRITER, Scope.PUSH),
         Action.ANNOTATE: Rule(Role.WRITER, Scope.PUSH),
+        Action.SHARE: Rule(Role.MAINTAINER, Scope.ADMIN),
         Action.MOVE_ALIAS: Rule(Role.WRITER, Scope.PROMOTE),
         Action.MOVE_PROTECTED_ALIAS: Rule(Role.MAINTAINER, Scope.PROMOTE),
         Action.DELETE: Rule(Role.MAINTAINER, Scope.ADMIN),

@@ -69,8 +69,8 @@ def _denied(caller: Caller, action: Action, team: str | None) -> PermissionDenie
     rule, words = RULES[action], action.value.replace("_", " ")
     if rule.scope not in caller.scopes:
         return PermissionDeniedError(
-            f"The token {caller.token or ''} has no scope `{rule.scope}`, which is needed to {words}. Use another, or "
-            f"make one: `weighbridge token create NAME --scope {rule.scope}`."
+            f"The token {caller.token or ''} has no scope `{rule.scope}`, which is needed to {words}. Use one that "
+            "has, or ask an administrator for one."
         )
     if team is None or rule.role is None:
         return PermissionDeniedError(f"Only administrators of this installation may {words} here.")

@@ -41,13 +41,15 @@ def list_models(stores: Stores, caller: Caller, query: ModelQuery, cursor: str |
 
 
 def update_model(stores: Stores, caller: Caller, team: str, name: str, update: ModelUpdate) -> ModelInfo:
-    """Change the description and tags of a model.
+    """Change the description and tags of a model, and who may read it, which is for maintainers.
 
     Raises:
         ModelNotFoundError: there is none.
         InvalidMetadataError: it would have too many tags.
     """
     admit(stores, caller, Action.ANNOTATE, team, name)
+    if update.visibility is not None:
+        admit(stores, caller, Action.SHARE, team, name)
     return stores.catalog.update_model(team, name, update, caller.actor)
 
 

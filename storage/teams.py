@@ -1,7 +1,7 @@
 """Teams and users: who is in which team, as what, and what a team allows."""
 
 from registry.errors import ConflictError, UserExistsError
-from registry.names import check_name, check_team
+from registry.names import check_team, check_user
 from registry.schema import Page
 from registry.teams import MemberInfo, OverrideInfo, QuotaUpdate, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
 from storage.access import Action, Caller
@@ -141,7 +141,7 @@ def create_user(stores: Stores, caller: Caller, name: str, *, administrator: boo
         PermissionDeniedError: the caller is no administrator.
         UserExistsError: there is one.
     """
-    check_name(name, "user name")
+    check_user(name)
     admit(stores, caller, Action.ADMINISTER)
     return stores.catalog.create_user(name, is_administrator=administrator, by=caller.actor)
 

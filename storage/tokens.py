@@ -23,7 +23,7 @@ FIRST_ADMINISTRATOR = "admin"
 UNKNOWN_ACTOR = "unknown"
 _PREFIX_BYTES = 10
 _SECRET_BYTES = 32
-_TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[A-Za-z0-9_-]{43}")
+_TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[0-9a-f]{64}")
 _UNKNOWN = (
     "The service does not know this token, or it was revoked or has expired. Make another and `weighbridge login`."
 )
@@ -99,7 +99,7 @@ def who_am_i(stores: Stores, caller: Caller) -> WhoAmI:
 def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToken:
     """Make a token: the caller's own, or another user's where the caller is an administrator.
 
-    A token can do no more than the one that made it: not in its scopes and targets, and it ends when that one does.
+    A token can do no more than the one that made it. One of the caller's own also ends when that one does.
 
     Raises:
         InvalidNameError: a target is no team or model.
@@ -112,7 +112,8 @@ def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToke
     for target in create.targets:
         _check_target(target)
     _check_no_more(caller, create)
-    known = stores.catalog.find_token(caller.token) if caller.token is not None else None
+    own = caller.token if user == caller.name else None
+    known = stores.catalog.find_token(own) if own is not None else None
     wished = None if create.expires_in_days is None else _now() + timedelta(days=create.expires_in_days)
     ends = [moment for moment in (wished, known.expires_at if known else None) if moment is not None]
     return issue_token(stores, caller.actor, user, create, min(ends, default=None))
@@ -125,7 +126,7 @@ def issue_token(stores: Stores, by: Actor, user: str, create: TokenCreate, expir
         UserNotFoundError: there is no such user.
     """
     prefix = "wb_" + base64.b32encode(secrets.token_bytes(_PREFIX_BYTES)).decode().lower()
-    token = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    token = f"{prefix}_{secrets.token_hex(_SECRET_BYTES)}"
     info = stores.catalog.create_token(user, create, prefix, _digest(token), expires_at, by)
     return NewToken(**info.model_dump(), token=token)
 

@@ -60,10 +60,13 @@ class MemberRow(Base):
 
 
 class TokenRow(Base):
-    """A token: the digest of its secret, never the secret. A revoked one stays, for the record names its prefix."""
+    """A token: the digest of its secret, never the secret. A revoked one stays, for the record names its prefix.
+
+    `made_by` is the prefix of the owner's token that made it, and that ends it when it is revoked.
+    """
 
     __tablename__ = "tokens"
-    __table_args__ = (UniqueConstraint("prefix"), Index(None, "user_id", "id"))
+    __table_args__ = (UniqueConstraint("prefix"), Index(None, "user_id", "id"), Index(None, "made_by"))
 
     id: Mapped[Id]
     prefix: Mapped[str]
@@ -78,6 +81,7 @@ class TokenRow(Base):
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     revoked_by: Mapped[str | None]
+    made_by: Mapped[str | None]
 
 
 class OverrideRow(Base):

@@ -32,11 +32,13 @@ class Tokens(Transactional):
         expires_at: datetime | None,
         by: Actor,
     ) -> TokenInfo:
-        """Make a token, known by its prefix and the digest of its secret.
+        """Make a token, known by its prefix and the digest of its secret; it ends with the owner's that makes it.
 
         Raises:
             UserNotFoundError: there is no such user.
+            AuthenticationRequiredError: the token that makes it was revoked meanwhile.
         """
+        require_live(session, by.token)
         row = TokenRow(
             prefix=prefix,
             digest=digest,
@@ -47,6 +49,7 @@ class Tokens(Transactional):
             created_at=utc_now(),
             created_by=by.name,
             expires_at=expires_at,
+            made_by=by.token if user == by.name else None,
         )
         session.add(row)
         session.flush()
@@ -105,7 +108,7 @@ class Tokens(Transactional):
 
     @writes
     def revoke_token(self, session: Session, prefix: str, owner: str | None, by: Actor) -> TokenInfo:
-        """End a token at once; one that has ended stays as it is.
+        """End a token at once, and those that its owner made with it; one that has ended stays as it is.
 
         Args:
             session: of this transaction.
@@ -121,9 +124,13 @@ class Tokens(Transactional):
         if found is None or owner not in {None, found[1]}:
             raise TokenNotFoundError(f"There is no token {prefix} of yours.")
         row, user = found
-        if row.revoked_at is None:
-            row.revoked_at, row.revoked_by = utc_now(), by.name
-            record(session, by, "token.revoke", user=user, prefix=prefix)
+        waiting = [row] if row.revoked_at is None else []
+        while waiting:
+            ended = waiting.pop()
+            ended.revoked_at, ended.revoked_by = utc_now(), by.name
+            record(session, by, "token.revoke", user=user, prefix=ended.prefix)
+            made = TokenRow.made_by == ended.prefix, TokenRow.revoked_at.is_(None)
+            waiting += session.scalars(select(TokenRow).where(*made)).all()
         return _token_info(row, user)
 
     @writes
@@ -143,7 +150,7 @@ def require_live(session: Session, prefix: str | None) -> None:
     query = select(TokenRow.id).join(UserRow, UserRow.id == TokenRow.user_id)
     live = TokenRow.prefix == prefix, TokenRow.revoked_at.is_(None), UserRow.disabled_at.is_(None)
     if session.scalar(query.where(*live)) is None:
-        raise AuthenticationRequiredError("The token was revoked while the push ran. Nothing was published.")
+        raise AuthenticationRequiredError("The token was revoked meanwhile. Nothing was changed.")
 
 
 def _token_info(row: TokenRow, user: str) -> TokenInfo:

@@ -13,7 +13,7 @@ from storage.access import Action
 
 READER = {"read", "see_team"}
 WRITER = READER | {"push", "annotate", "move_alias"}
-MAINTAINER = WRITER | {"move_protected_alias", "delete"}
+MAINTAINER = WRITER | {"share", "move_protected_alias", "delete"}
 TEAM_ADMIN = MAINTAINER | {"purge", "manage_team", "read_audit"}
 EVERYTHING = TEAM_ADMIN | {"administer"}
 # Written down a second time, so that a rule that changes is seen here.
@@ -27,7 +27,7 @@ MAY = {
     "only read": {"read", "see_team"},
     "only push": {"push", "annotate"},
     "only promote": {"move_alias", "move_protected_alias"},
-    "only admin": {"delete", "purge", "manage_team", "read_audit", "administer"},
+    "only admin": {"share", "delete", "purge", "manage_team", "read_audit", "administer"},
 }
 BODIES = {
     "annotate_version": {"description": "x"},
@@ -159,6 +159,6 @@ def test_every_route_lets_in_who_may_and_nobody_else(call, callers, caller, oper
 
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wb_aaaaaaaaaaaaaaaa_" + "a" * 43}])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wb_aaaaaaaaaaaaaaaa_" + "a" * 64}])
 def test_no_route_answers_without_a_token_that_the_service_knows(call, headers, operation_id):
     assert call(operation_id, headers) == "who are you"

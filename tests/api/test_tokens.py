@@ -137,6 +137,48 @@ def test_a_token_makes_no_token_that_could_do_more(ask, member, team):
     assert same.json()["expires_at"] == own["expires_at"]
 
 
+def test_a_revoked_token_ends_those_that_were_made_with_it(ask, member, prefix_of):
+    stolen = member("writer")
+    child = ask("POST", "tokens", {"name": "a thief's"}, token=stolen).json()["token"]
+    grandchild = ask("POST", "tokens", {"name": "another"}, token=child).json()["token"]
+
+    ask("DELETE", f"tokens/{prefix_of(stolen)}")
+
+    assert [ask("GET", "whoami", token=each).status_code for each in (stolen, child, grandchild)] == [401, 401, 401]
+
+
+def test_a_token_that_an_administrator_makes_for_another_outlives_theirs(ask, member):
+    ask("PUT", "users/root-of-test", {"administrator": True})
+    theirs = ask(
+        "POST", "tokens", {"name": "a day", "user": "root-of-test", "scopes": list(Scope), "expires_in_days": 1}
+    )
+    ask("PUT", "users/job-of-test")
+    job = ask(
+        "POST", "tokens", {"name": "ci", "user": "job-of-test", "expires_in_days": None}, token=theirs.json()["token"]
+    ).json()
+    ask("DELETE", f"tokens/{theirs.json()['prefix']}")
+
+    assert job["expires_at"] is None
+    assert ask("GET", "whoami", token=job["token"]).json()["name"] == "job-of-test"
+
+
+@pytest.mark.parametrize("name", ["local", "token", "Operator", "unknown"])
+def test_no_user_has_a_name_that_the_audit_gives_to_others(ask, name):
+    assert ask("PUT", f"users/{name}").json()["code"] == "invalid_name"
+
+
+def test_who_may_read_a_model_is_for_maintainers_to_say(ask, member, push, team):
+    push(f"{team}/net")
+    writer, maintainer = member("writer"), member("maintainer")
+
+    shared = [
+        ask("PATCH", f"models/{team}/net", {"visibility": "everyone"}, token=each) for each in (writer, maintainer)
+    ]
+
+    assert [each.status_code for each in shared] == [403, 200]
+    assert ask("PATCH", f"models/{team}/net", {"description": "x"}, token=writer).status_code == 200
+
+
 def test_nobody_ends_anothers_token(ask, member, prefix_of):
     mine, theirs = member("admin"), member("reader")
 

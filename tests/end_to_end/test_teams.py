@@ -57,7 +57,7 @@ def test_a_team_from_the_first_token_to_the_audit(tmp_path: Path) -> None:
     log = tmp_path / "service.log"
 
     with running(tmp_path, variables=variables) as service:
-        (first,) = re.findall(r"\bwb_\w+_[\w-]{43}\b", log.read_text())
+        (first,) = re.findall(r"\bwb_\w{16}_[0-9a-f]{64}\b", log.read_text())
         assert operator.try_to("login", service.url, stdin=first).returncode == 0
         operator.do("team", "create", "vision")
         operator.do("user", "add", "eve")

@@ -198,7 +198,7 @@ def test_a_bare_name_belongs_to_the_only_team(run, become, pushed):
 def test_a_model_for_everyone_is_read_by_outsiders_and_looks_like_it(run, become, pushed, file):
     become("outsider")
     outsiders = run("token", "create", "x").out.strip()
-    become("writer")
+    become("maintainer")
     assert run("visibility", pushed).out == "team\n"
     assert "READ BY" not in run("list", "--of-team", become.team).out
     assert run("visibility", pushed, "everyone").out == "everyone\n"

@@ -88,11 +88,13 @@ def _create_tokens() -> None:
         sa.Column("last_used_at", TIME, nullable=True),
         sa.Column("revoked_at", TIME, nullable=True),
         sa.Column("revoked_by", sa.Text(), nullable=True),
+        sa.Column("made_by", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_tokens"),
         sa.UniqueConstraint("prefix", name="uq_tokens_prefix"),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_tokens_user_id"),
     )
     op.create_index("ix_tokens_user_id_id", "tokens", ["user_id", "id"])
+    op.create_index("ix_tokens_made_by", "tokens", ["made_by"])
 
 
 def _create_overrides() -> None:
