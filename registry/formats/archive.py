@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from operator import attrgetter
 from struct import Struct
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from registry.formats.central_directory import (
     DEFLATED,
@@ -27,6 +27,7 @@ _LOCAL = Struct("<4s5H3I2H")
 _DESCRIPTOR_SIZES = (0, 12, 16, 20, 24)
 """Data descriptors with or without a signature, with sizes of 32 or 64 bits; torch writes none after no bytes."""
 _INFLATED_READ = 4096
+_PIECE_BYTES = 1 << 20
 """Compressed bytes read beyond those that are wanted inflated: the tables of a first block come before its content."""
 _HEADER_BATCH = 4096
 """Local headers asked for in one `read_many`."""
@@ -107,6 +108,24 @@ class Archive:
             refuse_archive(f"its record {name!r} is larger than {limit} bytes")
         (raw,) = self._source.read_many([(entry.data_offset, entry.compressed_size)])
         return raw if entry.method == STORED else _inflate(raw, entry.size)
+
+    def check_inflates(self, entry: Entry) -> None:
+        """Return when a compressed record inflates to its size; it is read once, and never in memory as a whole.
+
+        Raises:
+            MalformedArtifactError: it does not.
+        """
+        inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        end = entry.data_offset + entry.compressed_size
+        left = end - entry.data_offset
+        while left and inflated <= entry.size and not inflater.eof:
+            (raw,) = self._source.read_many([(end - left, min(_PIECE_BYTES, left))])
+            left -= len(raw)
+            while raw and inflated <= entry.size:
+                inflated += len(_inflate_some(inflater, raw))
+                raw = inflater.unconsumed_tail
+        if inflated != entry.size or not inflater.eof or inflater.unused_data or left:
+            refuse_archive("a record does not inflate to its size")
 
     def read_starts(self, names: Sequence[str], length: int) -> list[bytes]:
         """Return the first `length` bytes of each record, inflated; in one read as long as they deflate as most do."""
@@ -214,6 +233,13 @@ def _inflate(raw: bytes, size: int) -> bytes:
     if len(content) != size or not inflater.eof or inflater.unused_data or inflater.unconsumed_tail:
         refuse_archive("a record does not inflate to its size")
     return content
+
+
+def _inflate_some(inflater: Any, raw: bytes) -> bytes:
+    try:
+        return inflater.decompress(raw, _PIECE_BYTES)
+    except zlib.error:
+        refuse_archive("a record does not inflate")
 
 
 def _inflate_start(raw: bytes, length: int) -> bytes:

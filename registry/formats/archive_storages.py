@@ -17,7 +17,7 @@ def find_storages(archive: Archive, table: StorageTable, *places: str) -> dict[s
         places: how their records may be called, with `{}` for the key (`data/{}`).
 
     Raises:
-        MalformedArtifactError: a record is missing or of another size.
+        MalformedArtifactError: a record is missing, of another size, or does not inflate to it.
     """
     big_endian = is_big_endian(archive)
     records: dict[str, StorageRecord] = {}
@@ -31,6 +31,8 @@ def find_storages(archive: Archive, table: StorageTable, *places: str) -> dict[s
         if entry.size != size:
             raise MalformedArtifactError(f"Storage {key} has {entry.size} bytes, the pickle says {size}.")
         offset = archive.data_offset(entry)
+        if offset is None:
+            archive.check_inflates(entry)
         records[key] = StorageRecord(key, size, offset, entry.name, big_endian, ref.location)
     return records
 

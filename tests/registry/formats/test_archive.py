@@ -236,6 +236,42 @@ def test_bytes_after_a_deflated_stream_are_refused():
         open_archive(data).read("data.pkl")
 
 
+def deflated_storage(packed, size):
+    """An archive whose record `data/0` is this deflated stream, and says that it inflates to so many bytes."""
+    data = zip_of([("m/data/0", b"\xff" * len(packed))]).replace(b"\xff" * len(packed), packed, 1)
+    sizes = struct.pack("<II", len(packed), size)
+    return flip(data, central={10: b"\x08\0", 20: sizes}, local={8: b"\x08\0", 18: sizes})
+
+
+CONTENT = random.Random(3).randbytes(1 << 21)
+PACKED = zlib.compress(CONTENT, 1, -15)
+
+
+def test_a_compressed_storage_is_inflated_to_its_last_byte():
+    archive = open_archive(deflated_storage(PACKED, len(CONTENT)))
+
+    archive.check_inflates(archive.entries["data/0"])
+
+
+@pytest.mark.parametrize(
+    ("packed", "size"),
+    [
+        (PACKED, len(CONTENT) - 1),
+        (PACKED, len(CONTENT) + 1),
+        (PACKED[:-10], len(CONTENT)),
+        (PACKED + b"hidden", len(CONTENT)),
+        (PACKED + bytes(3 << 20), len(CONTENT)),
+        (b"\xff" + PACKED[1:], len(CONTENT)),
+    ],
+    ids=["shorter", "longer", "truncated", "followed", "followed by much", "no stream"],
+)
+def test_a_compressed_storage_that_does_not_inflate_to_its_size_is_refused(packed, size):
+    archive = open_archive(deflated_storage(packed, size))
+
+    with pytest.raises(MalformedArtifactError, match="inflate"):
+        archive.check_inflates(archive.entries["data/0"])
+
+
 def test_too_many_records_are_refused():
     with pytest.raises(MalformedArtifactError, match="more than 2 records"):
         open_archive(TRUE_ZIP, Limits(archive_entries=2))
