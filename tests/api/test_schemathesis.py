@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import urllib.request
+from contextlib import ExitStack
 
 import pytest
 import schemathesis
@@ -36,12 +37,13 @@ OPERATIONS = {each.ok().definition.raw["operationId"]: each.ok() for each in SCH
 def service(request, tmp_path_factory):
     """A service that needs tokens, with room for what thousands of requests push."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("WEIGHBRIDGE_")}
-    variables |= {"WEIGHBRIDGE_TEAMS": "true", "WEIGHBRIDGE_TOKEN": ROOT}
-    if request.param == "postgres":
-        variables["WEIGHBRIDGE_DATABASE_URL"] = url = request.getfixturevalue("postgres_database")
-        upgrade(url)
-    with running(tmp_path_factory.mktemp("schemathesis"), SERVE, variables) as service:
-        yield service
+    variables |= {"WEIGHBRIDGE_TEAMS": "true", "WEIGHBRIDGE_TOKEN": ROOT, "WEIGHBRIDGE_REQUESTS_PER_MINUTE": "0"}
+    with ExitStack() as stack:
+        if request.param == "postgres":
+            server = request.getfixturevalue("postgres")
+            variables["WEIGHBRIDGE_DATABASE_URL"] = url = server.url(stack.enter_context(server.new_database()))
+            upgrade(url)
+        yield stack.enter_context(running(tmp_path_factory.mktemp("schemathesis"), SERVE, variables))
 
 
 @pytest.fixture(scope="module")
