@@ -3,11 +3,12 @@
 import json
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import click
 
+from registry.cli.moments import begins, ends
 from registry.cli.options import service_options
 from registry.cli.tables import print_json, print_table
 from registry.client.client import Client
@@ -18,36 +19,13 @@ from registry.teams import AuditEntry
 _LIMIT = 100
 
 
-def _from(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
-    """Return a moment; a day means its beginning."""
-    del ctx, param
-    return None if text is None else _moment(text, days_later=0)
-
-
-def _until(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
-    """Return a moment; a day means its end."""
-    del ctx, param
-    return None if text is None else _moment(text, days_later=1)
-
-
-def _moment(text: str, days_later: int) -> datetime:
-    """Return `2026-10-01`, some days later, or `2026-10-01T08:00`; in UTC unless it says otherwise."""
-    try:
-        if len(text) == len("2026-10-01"):
-            return datetime.combine(date.fromisoformat(text) + timedelta(days=days_later), time(), UTC)
-        moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(f"{text!r} is no day (2026-10-01) and no moment (2026-10-01T08:00).") from error
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
 @click.command()
 @click.option("--team", metavar="TEAM", help="What happened in this team, for its admins [default: everywhere].")
 @click.option("--actor", metavar="USER", help="What this user did.")
 @click.option("--action", metavar="WHAT", help="Things of this kind only, such as version.push.")
 @click.option("--model", metavar="[TEAM/]MODEL", help="What was done to this model.")
-@click.option("--since", metavar="DAY", callback=_from, help="From this day (2026-10-01, in UTC) or moment on.")
-@click.option("--until", metavar="DAY", callback=_until, help="Up to this day, or before this moment.")
+@click.option("--since", metavar="DAY", callback=begins, help="From this day (2026-10-01, in UTC) or moment on.")
+@click.option("--until", metavar="DAY", callback=ends, help="Up to this day, or before this moment.")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help=f"At most so many [default: {_LIMIT}].")
 @click.option("--export", is_flag=True, help="All of it, as lines of JSON.")
 @service_options

@@ -1,7 +1,10 @@
 """`weighbridge annotate`, `alias`, `visibility`, `delete` and `restore`: what may change after a push."""
 
+from datetime import datetime
+
 import click
 
+from registry.cli.moments import ends
 from registry.cli.options import client_options, confirm, parse_metrics, parse_pairs
 from registry.cli.tables import print_alias_moves, print_aliases, print_json, print_version
 from registry.client.client import Client
@@ -104,9 +107,14 @@ def list_aliases(*, client: Client, ref: str, as_json: bool) -> None:
 @click.argument("ref", metavar="MODEL")
 @click.argument("name")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.")
+@click.option("--at", metavar="DAY", callback=ends, help="What it meant at the end of this day, or at this moment.")
 @client_options
-def show_history(*, client: Client, ref: str, name: str, limit: int | None, as_json: bool) -> None:
-    """Show the moves of the alias NAME: who, when, from, to, why."""
+def show_history(*, client: Client, ref: str, name: str, limit: int | None, at: datetime | None, as_json: bool) -> None:
+    """Show the moves of the alias NAME: who, when, from, to, why; or where it pointed at some time."""
+    if at is not None:
+        meant = client.alias_at(ref, name, at)
+        print_json(meant) if as_json else click.echo(meant.version)
+        return
     moves = client.alias_history(ref, name, limit=limit)
     if as_json:
         print_json(moves)

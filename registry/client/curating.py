@@ -1,6 +1,7 @@
 """The client's methods that find models and change what may change of them; no weights move."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal
 
 from registry.client import changes, listing
@@ -87,6 +88,19 @@ class Curating(Connected):
     def alias_history(self, ref: str, name: str, *, limit: int | None = None) -> Listing[AliasMove]:
         """Return the moves of an alias: who, when, from, to, why."""
         return listing.list_alias_moves(self.connection, ref, name, limit=limit)
+
+    def alias_at(self, ref: str, name: str, at: datetime) -> AliasInfo:
+        """Return where an alias of a model pointed at a moment, whatever became of it since.
+
+        Args:
+            ref: the model.
+            name: of the alias.
+            at: the moment, in UTC where it says nothing else.
+
+        Raises:
+            AliasNotFoundError: it pointed nowhere then.
+        """
+        return listing.get_alias_at(self.connection, ref, name, at)
 
     def remove_alias(self, ref: str, name: str) -> None:
         """Remove an alias of a model; its history stays."""

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel
@@ -96,3 +97,9 @@ def list_alias_moves(connection: Connection, ref: str, alias: str, *, limit: int
     """Return the recorded moves of an alias, the last one first."""
     path = model_route(connection.resolver.model(ref), "aliases", alias, "history")
     return Listing(iter_pages(connection.resolver.online(), Page[AliasMove], path, (), limit))
+
+
+def get_alias_at(connection: Connection, ref: str, alias: str, at: datetime) -> AliasInfo:
+    """Return where an alias pointed at a moment."""
+    path = model_route(connection.resolver.model(ref), "aliases", alias)
+    return connection.resolver.online().get(AliasInfo, path, [("at", at.isoformat())])

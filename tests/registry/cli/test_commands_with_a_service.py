@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,8 @@ def test_every_answer_comes_as_json_too(run, name, file):
     assert run("alias", name, "prod", "--json").json["version"] == 1
     assert [each["name"] for each in run("alias", "ls", name, "--json").json] == ["prod"]
     assert [each["to_version"] for each in run("alias", "history", name, "prod", "--json").json] == [1]
+    assert run("alias", "history", name, "prod", "--at", f"{datetime.now(UTC):%Y-%m-%d}").out == "1\n"
+    assert run("alias", "history", name, "prod", "--at", "2020-01-01").code == 4
     assert run("alias", "rm", name, "prod", "--json").json == {"removed": "prod"}
     assert run("delete", f"{name}:1", "--yes", "--json").json == {"deleted": f"{name}:1"}
     assert run("restore", f"{name}:1", "--json").json["number"] == 1
