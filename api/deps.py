@@ -1,6 +1,7 @@
 """What routes ask for: the service, its stores, the caller, preconditions, and what stands in queries."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends, Query, Request
@@ -44,6 +45,20 @@ async def get_tags(
     if any(not sign for _, sign, _ in pairs):
         raise InvalidRequestError("Filter by a tag as `tag=key=value`.")
     return {key: value for key, _, value in pairs}
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """Return a moment in UTC; one without a zone is meant so.
+
+    Raises:
+        InvalidRequestError: it lies beyond what a calendar holds.
+    """
+    if moment is None or moment.tzinfo is None:
+        return moment and moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequestError("That moment lies beyond the years 1 to 9999.") from None
 
 
 async def get_expected_revision(request: Request) -> Expected:

@@ -15,6 +15,8 @@ from api.measures import Measures
 from registry.errors import InternalError, PermissionDeniedError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_SECRET = re.compile(r"(wb_[a-z2-7]{16})_[0-9a-f]+")
+"""A whole token where it does not belong."""
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SERVER_ERROR = 500
@@ -86,13 +88,14 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", "unknown")
         self._measures.observe(method, route, seen.status, seconds)
         self._measures.count_bytes(seen.received_bytes, seen.sent_bytes)
+        path = _SECRET.sub(r"\1_…", scope["path"])
         access_log.info(
             "%s %s",
             scope["method"],
-            scope["path"],
+            path,
             extra={
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": path,
                 "status": seen.status,
                 "received_bytes": seen.received_bytes,
                 "sent_bytes": seen.sent_bytes,

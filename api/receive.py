@@ -1,8 +1,9 @@
 """Receiving a push: bytes from the event loop to threads, a few MiB at a time, and nothing left when it fails."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import Request
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from api.limits import key_of
 from api.service import Service
-from registry.errors import IncompleteUploadError, InvalidRequestError, WeighbridgeError
+from registry.errors import AccessError, IncompleteUploadError, InvalidRequestError, NotFoundError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
 from storage.draft import BEAT_SECONDS, Draft, Incoming, begin, check_size
@@ -18,6 +19,8 @@ from storage.publish import check_metadata, publish
 
 if TYPE_CHECKING:
     from api.measures import Measures
+
+log = logging.getLogger("weighbridge.receive")
 
 PIECE_BYTES = 4 << 20
 """Received bytes are gathered to pieces of about this size before a thread writes them."""
@@ -36,6 +39,7 @@ class Receiver:
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
         self._writing: asyncio.Task[None] | None = None
+        self._refused: WeighbridgeError | None = None
 
     @property
     def max_metadata_bytes(self) -> int:
@@ -47,7 +51,13 @@ class Receiver:
         self._incoming = await self._service.in_upload(self._draft.open_file, path)
 
     async def write(self, data: bytes) -> None:
-        """Take the next bytes of the file."""
+        """Take the next bytes of the file.
+
+        Raises:
+            AccessError, NotFoundError: the caller may not push any more.
+        """
+        if self._refused is not None:
+            raise self._refused
         self._gathered.append(data)
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= PIECE_BYTES:
@@ -79,8 +89,12 @@ class Receiver:
         """Keep the push alive while its bytes trickle in, or while it waits for its turn to be verified."""
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            with suppress(WeighbridgeError):  # it was given up, or the database is away: publishing will say so
+            try:
                 await self._service.in_upload(self._draft.beat_when_due)
+            except (AccessError, NotFoundError) as error:
+                self._refused = error  # the caller lost the right to push while the bytes came
+            except WeighbridgeError:  # it was given up, or the database is away: publishing will say so
+                log.info("A push could not say that it goes on", exc_info=True)
 
     async def abandon(self) -> None:
         """Leave nothing of the push."""

@@ -112,4 +112,7 @@ def _is_target(caller: Caller, resource: Resource) -> bool:
     """Return whether the caller's token is good for a resource."""
     if not caller.targets:
         return True
-    return resource.team in caller.targets or f"{resource.team}/{resource.model}" in caller.targets
+    if resource.team is None:
+        return False
+    whole = resource.team in caller.targets
+    return whole or (resource.model is not None and f"{resource.team}/{resource.model}" in caller.targets)

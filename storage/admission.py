@@ -8,6 +8,8 @@ from storage.access import ALL_SCOPES, RULES, Action, Caller, Resource, may
 from storage.metadata.records import Sight
 from storage.stores import Stores
 
+_OF_WHAT_IS_THERE = frozenset({Action.READ, Action.ANNOTATE, Action.MOVE_ALIAS, Action.MOVE_PROTECTED_ALIAS})
+
 
 def admit(stores: Stores, caller: Caller, action: Action, team: str | None = None, model: str | None = None) -> None:
     """Return when the caller may do this to a model, to a team, or to the installation.
@@ -18,6 +20,9 @@ def admit(stores: Stores, caller: Caller, action: Action, team: str | None = Non
     """
     resource = Resource(team, model)
     if may(caller, action, resource):
+        # Whose token is for some models only is not told which others there are.
+        if caller.targets and team is not None and model is not None and action in _OF_WHAT_IS_THERE:
+            _require_there(stores, team, model)
         return
     if team is not None and model is not None:
         resource = Resource(team, model, stores.catalog.find_visibility(team, model) or "team")
@@ -27,7 +32,20 @@ def admit(stores: Stores, caller: Caller, action: Action, team: str | None = Non
         raise _denied(caller, action, team)
     if model is None:
         raise TeamNotFoundError(f"There is no team {team}, or you are no member of it.")
-    raise ModelNotFoundError(f"There is no model {team}/{model}, or you may not see it.")
+    raise _hidden(team, model)
+
+
+def admit_to_push(stores: Stores, caller: Caller, team: str, model: str) -> None:
+    """Return when the caller may push to a model; where it was deleted, when they may begin it anew.
+
+    Raises:
+        ModelNotFoundError, PermissionDeniedError: as for `admit`.
+    """
+    admit(stores, caller, Action.PUSH, team, model)
+    if not may(caller, Action.DELETE, Resource(team, model)) and stores.catalog.is_deleted(team, model):
+        raise PermissionDeniedError(
+            f"{team}/{model} was deleted. Whoever may delete there can restore it or push the first version anew."
+        )
 
 
 def admit_to_alias(stores: Stores, caller: Caller, team: str, model: str, alias: str) -> None:
@@ -47,6 +65,11 @@ def reaches(caller: Caller, team: str, least: Role | None) -> bool:
         return False
     role = Role.ADMIN if caller.is_administrator else caller.roles.get(team)
     return role is not None and role.reaches(least)
+
+
+def is_member(caller: Caller, team: str) -> bool:
+    """Return whether the caller has any role in a team; what is shown to everyone is less."""
+    return caller.is_administrator or team in caller.roles
 
 
 def sees_quarantine(caller: Caller, team: str) -> bool:
@@ -78,6 +101,15 @@ def _denied(caller: Caller, action: Action, team: str | None) -> PermissionDenie
         f"{caller.name} may not {words} in {team}: that takes the role `{rule.role}` there, and a token that is good "
         "for it. An admin of the team gives roles."
     )
+
+
+def _require_there(stores: Stores, team: str, model: str) -> None:
+    if stores.catalog.find_visibility(team, model) is None:
+        raise _hidden(team, model)
+
+
+def _hidden(team: str, model: str) -> ModelNotFoundError:
+    return ModelNotFoundError(f"There is no model {team}/{model}, or you may not see it.")
 
 
 def _could_see(caller: Caller, resource: Resource) -> bool:

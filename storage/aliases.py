@@ -1,6 +1,6 @@
 """Aliases: names that move between versions, every move recorded, no move lost."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from registry.names import check_alias
 from registry.schema import AliasInfo, AliasMove, Page
@@ -23,15 +23,14 @@ def list_aliases(stores: Stores, caller: Caller, team: str, model: str) -> list[
 def get_alias(  # noqa: PLR0917 - an alias is named by three words
     stores: Stores, caller: Caller, team: str, model: str, alias: str, at: datetime | None = None
 ) -> AliasInfo:
-    """Return where an alias points, or where it pointed at a moment, of which a naive one is in UTC.
+    """Return where an alias points, or where it pointed at a moment.
 
     Raises:
         ModelNotFoundError, AliasNotFoundError: there is no such model or alias, or was none.
     """
     admit(stores, caller, Action.READ, team, model)
     if at is not None:
-        moment = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-        return stores.catalog.get_alias_at(team, model, alias, moment)
+        return stores.catalog.get_alias_at(team, model, alias, at)
     return stores.catalog.get_alias(team, model, alias)
 
 

@@ -8,6 +8,7 @@ from storage.access import Action, Caller
 from storage.admission import admit
 from storage.metadata.records import AuditQuery
 from storage.stores import Stores
+from storage.tokens import recheck
 
 _BATCH = 1000
 
@@ -37,7 +38,7 @@ def iter_audit(stores: Stores, caller: Caller, query: AuditQuery) -> Iterator[Au
         last = page
         yield from last.items
         while last.cursor is not None:
-            last = list_audit(stores, caller, query, last.cursor, _BATCH)
+            last = list_audit(stores, recheck(stores, caller), query, last.cursor, _BATCH)
             yield from last.items
 
     return entries()

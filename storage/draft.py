@@ -19,8 +19,8 @@ from registry.errors import (
 )
 from registry.formats.reader import HEAD_BYTES
 from registry.names import check_name, check_path, check_team, fold_path
-from storage.access import Action, Caller
-from storage.admission import admit
+from storage.access import Caller
+from storage.admission import admit_to_push
 from storage.blobs.base import BlobWriter, new_location
 from storage.garbage import sweep_locations
 from storage.metadata.records import Replay
@@ -215,7 +215,7 @@ class Draft:
             AuthenticationRequiredError, PermissionDeniedError, ModelNotFoundError: they may not.
         """
         self.caller = recheck(self.stores, self.caller)
-        admit(self.stores, self.caller, Action.PUSH, self.team, self.model)
+        admit_to_push(self.stores, self.caller, self.team, self.model)
 
     def beat_when_due(self) -> None:
         """Beat once a minute, however often this is called."""
@@ -263,7 +263,7 @@ def begin(stores: Stores, caller: Caller, team: str, model: str, key: str | None
     """
     check_team(team)
     check_name(model, "model name")
-    admit(stores, caller, Action.PUSH, team, model)
+    admit_to_push(stores, caller, team, model)
     room = Room(stores.catalog.find_team(team))
     replay = None
     if key is not None:

@@ -3,7 +3,7 @@
 from registry.names import check_name, check_team
 from registry.schema import ModelCreate, ModelInfo, ModelUpdate, Page
 from storage.access import Action, Caller
-from storage.admission import admit, sight_of
+from storage.admission import admit, admit_to_push, sight_of
 from storage.metadata.records import ModelQuery
 from storage.stores import Stores
 
@@ -17,7 +17,7 @@ def create_model(stores: Stores, caller: Caller, team: str, name: str, create: M
     """
     check_team(team)
     check_name(name, "model name")
-    admit(stores, caller, Action.PUSH, team, name)
+    admit_to_push(stores, caller, team, name)
     return stores.catalog.create_model(team, name, create, caller.actor)
 
 
@@ -47,9 +47,10 @@ def update_model(stores: Stores, caller: Caller, team: str, name: str, update: M
         ModelNotFoundError: there is none.
         InvalidMetadataError: it would have too many tags.
     """
-    admit(stores, caller, Action.ANNOTATE, team, name)
     if update.visibility is not None:
         admit(stores, caller, Action.SHARE, team, name)
+    if update.visibility is None or update.description is not None or update.tags:
+        admit(stores, caller, Action.ANNOTATE, team, name)
     return stores.catalog.update_model(team, name, update, caller.actor)
 
 

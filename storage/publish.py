@@ -10,6 +10,7 @@ from registry.errors import (
     IncompleteUploadError,
     InvalidReferenceError,
     NotFoundError,
+    PermissionDeniedError,
     SizeMismatchError,
 )
 from registry.names import Reference, check_alias, check_path
@@ -68,9 +69,13 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
     if draft.replay is not None:
         return _replay(draft, draft.replay.number, draft.replay.fingerprint, fingerprint)
     base = check_metadata(draft.stores, draft.caller, draft.team, draft.model, metadata)
-    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due, find_rules(draft))
+    rules = find_rules(draft)
+    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due, rules)
     _make_marks(draft.stores, verified)
     draft.beat()
+    check_metadata(draft.stores, draft.caller, draft.team, draft.model, metadata)  # verifying may have taken long
+    if find_rules(draft) != rules:
+        raise PermissionDeniedError(f"The rules of {draft.team} changed while this was verified. Push again.")
     version = draft.stores.catalog.publish(_new_version(draft, metadata, verified, base, fingerprint))
     draft.finish()
     return version

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from registry.errors import PermissionDeniedError
 from registry.schema import ArtifactManifest, VersionInfo, VersionManifest
 from registry.teams import Role
 from storage.access import Action, Caller
-from storage.admission import admit, reaches, sees_quarantine
+from storage.admission import admit, is_member, reaches, sees_quarantine
 from storage.blobs.base import BlobStore
 from storage.metadata.records import Extent, StoredArtifact
 from storage.stores import Stores
@@ -40,34 +41,39 @@ def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
         PermissionDeniedError: it runs code, and the team lets others open that.
     """
     artifact = get_artifact(stores, caller, team, model, selector, path)
-    if artifact.info.trust == "unsafe":
-        _open_unsafe(stores, caller, team, model, artifact)
-    if artifact.info.trust == "code":
-        rules = stores.catalog.find_team(team)
-        least = rules.code_opened_by if rules is not None else Role.READER
-        if least != Role.READER and not reaches(caller, team, least):
-            raise PermissionDeniedError(
-                f"{path} runs code when it is opened, and {team} lets only those with the role `{least}` download that."
-            )
-        number, sha256 = artifact.version_number, artifact.info.sha256
-        stores.catalog.note(caller.actor, "code.open", team=team, model=model, version=number, path=path, sha256=sha256)
+    if artifact.info.trust != "tensors":
+        _require_open(stores, caller, team, artifact)
+        what: dict[str, Any] = {"team": team, "model": model, "version": artifact.version_number}
+        what |= {"path": path, "sha256": artifact.info.sha256}
+        if artifact.info.trust == "code":
+            stores.catalog.note(caller.actor, "code.open", **what)
+        else:
+            stores.catalog.note(caller.actor, "unsafe.open", **what)
     return artifact
 
 
-def _open_unsafe(stores: Stores, caller: Caller, team: str, model: str, artifact: StoredArtifact) -> None:
-    sha256, number = artifact.info.sha256, artifact.version_number
-    if not stores.catalog.has_override(team, sha256):
+def _require_open(stores: Stores, caller: Caller, team: str, artifact: StoredArtifact) -> None:
+    """Raise when the caller may not take the bytes of what is not only tensors."""
+    path, sha256 = artifact.info.path, artifact.info.sha256
+    rules = stores.catalog.find_team(team)
+    least = rules.code_opened_by if rules is not None else Role.READER
+    if least != Role.READER and not reaches(caller, team, least):
         raise PermissionDeniedError(
-            f"{artifact.info.path} would do harm when it is loaded and is kept in quarantine. To download it all the "
-            f"same, an admin of {team} records why: `weighbridge quarantine override {team} {sha256} --reason …`."
+            f"{path} runs code when it is opened, and {team} lets only those with the role `{least}` download that."
         )
-    stores.catalog.note(caller.actor, "unsafe.open", team=team, model=model, version=number, sha256=sha256)
+    if artifact.info.trust == "unsafe" and not (
+        sees_quarantine(caller, team) and stores.catalog.has_override(team, sha256)
+    ):
+        raise PermissionDeniedError(
+            f"{path} would do harm when it is loaded and is kept in quarantine. To download it all the same, an admin "
+            f"of {team} records why: `weighbridge quarantine override {team} {sha256} --reason …`."
+        )
 
 
-def iter_while_admitted(
-    stores: Stores, caller: Caller, team: str, model: str, pieces: Iterator[bytes]
+def iter_while_admitted(  # noqa: PLR0917 - an artifact is named by four words
+    stores: Stores, caller: Caller, team: str, model: str, artifact: StoredArtifact, pieces: Iterator[bytes]
 ) -> Iterator[bytes]:
-    """Yield the pieces of an artifact as long as the caller may read it, which is looked at every few seconds.
+    """Yield the pieces of an artifact as long as the caller may take them, which is looked at every few seconds.
 
     Raises:
         AuthenticationRequiredError, PermissionDeniedError, ModelNotFoundError: they may no more.
@@ -77,6 +83,8 @@ def iter_while_admitted(
         if time.monotonic() >= due:
             caller = recheck(stores, caller)
             admit(stores, caller, Action.READ, team, model)
+            if artifact.info.trust != "tensors":
+                _require_open(stores, caller, team, artifact)
             due = time.monotonic() + RECHECK_SECONDS
         yield piece
 
@@ -106,8 +114,8 @@ def get_version(
         ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: nothing is meant.
     """
     admit(stores, caller, Action.READ, team, model)
-    shown = sees_quarantine(caller, team)
-    return stores.catalog.get_version(team, model, selector, include_deleted=include_deleted, include_quarantined=shown)
+    shown, deleted = sees_quarantine(caller, team), include_deleted and is_member(caller, team)
+    return stores.catalog.get_version(team, model, selector, include_deleted=deleted, include_quarantined=shown)
 
 
 def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length: int) -> Iterator[bytes]:

@@ -5,7 +5,7 @@ from registry.names import check_team, check_user
 from registry.schema import Page
 from registry.teams import MemberInfo, OverrideInfo, QuotaUpdate, Role, TeamInfo, TeamUpdate, UserInfo, UserUpdate
 from storage.access import Action, Caller
-from storage.admission import admit
+from storage.admission import admit, sight_of
 from storage.stores import Stores
 
 
@@ -36,9 +36,11 @@ def list_teams(stores: Stores, caller: Caller, cursor: str | None = None, limit:
     """Return a page of the caller's teams, or of all for administrators.
 
     Raises:
+        PermissionDeniedError: their token is not made for reading.
         InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
     """
-    names = None if caller.is_administrator else frozenset(caller.roles)
+    sight = sight_of(caller)
+    names = None if sight.everything else sight.teams
     if caller.targets:
         targets = frozenset(each for each in caller.targets if "/" not in each)
         names = targets if names is None else names & targets

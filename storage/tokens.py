@@ -6,10 +6,17 @@ import hmac
 import logging
 import re
 import secrets
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from registry.errors import AuthenticationRequiredError, PermissionDeniedError, UserExistsError, WeighbridgeError
+from registry.errors import (
+    AuthenticationRequiredError,
+    PermissionDeniedError,
+    TokenNotFoundError,
+    UserExistsError,
+    WeighbridgeError,
+)
 from registry.names import check_name, check_team
 from registry.schema import Page
 from registry.teams import NewToken, Scope, TokenCreate, TokenInfo, WhoAmI
@@ -149,6 +156,8 @@ def list_tokens(
 ) -> Page[TokenInfo]:
     """Return a page of the caller's tokens; of another user's, or of everybody's (`*`), for administrators.
 
+    Only those that can do no more than the caller's own: whoever finds a narrow token learns of no other.
+
     Raises:
         PermissionDeniedError: they are somebody else's.
         InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
@@ -156,24 +165,43 @@ def list_tokens(
     wanted = user or caller.name
     if wanted != caller.name:
         admit(stores, caller, Action.ADMINISTER)
-    return stores.catalog.list_tokens(None if wanted == "*" else wanted, cursor, limit)
+    page = stores.catalog.list_tokens(None if wanted == "*" else wanted, cursor, limit)
+    shown = [each for each in page.items if _reaches(caller, each.prefix, each.scopes, each.targets)]
+    return Page[TokenInfo](items=shown, cursor=page.cursor)
 
 
 def revoke_token(stores: Stores, caller: Caller, prefix: str) -> TokenInfo:
-    """End one of the caller's tokens, or anybody's for administrators. It is refused from the next request on.
+    """End one of the caller's tokens that can do no more than theirs, or anybody's for administrators.
+
+    It is refused from the next request on, and so are those that were made with it.
 
     Raises:
-        TokenNotFoundError: there is none, or it is somebody else's.
+        TokenNotFoundError: there is none, it is somebody else's, or it can do more.
     """
-    owner = None if may(caller, Action.ADMINISTER, Resource()) else caller.name
-    return stores.catalog.revoke_token(prefix, owner, caller.actor)
+    known = stores.catalog.find_token(prefix)
+    own = known is not None and known.user == caller.name and _reaches(caller, prefix, known.scopes, known.targets)
+    if known is None or not (own or may(caller, Action.ADMINISTER, Resource())):
+        raise TokenNotFoundError(f"There is no token {prefix} that yours may end.")
+    return stores.catalog.revoke_token(prefix, caller.actor)
+
+
+def _reaches(caller: Caller, prefix: str, scopes: Collection[Scope], targets: Collection[str]) -> bool:
+    """Return whether a token is the caller's very one, or can do no more than that."""
+    if prefix == caller.token or may(caller, Action.ADMINISTER, Resource()):
+        return True
+    covered = bool(targets) and all(_is_covered(caller, each) for each in targets)
+    return caller.scopes.issuperset(scopes) and (not caller.targets or covered)
+
+
+def _is_covered(caller: Caller, target: str) -> bool:
+    return target in caller.targets or target.partition("/")[0] in caller.targets
 
 
 def _check_no_more(caller: Caller, create: TokenCreate) -> None:
     beyond = sorted(set(create.scopes) - caller.scopes)
     if beyond:
         raise PermissionDeniedError(f"Your token has no scope {', '.join(beyond)}, so it cannot make one that has.")
-    covered = all(each in caller.targets or each.partition("/")[0] in caller.targets for each in create.targets)
+    covered = all(_is_covered(caller, each) for each in create.targets)
     if caller.targets and not (create.targets and covered):
         raise PermissionDeniedError(
             f"Your token is good for {', '.join(sorted(caller.targets))}, so it cannot make one for more. Name targets."

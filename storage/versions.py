@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from registry.schema import AnnotationsUpdate, Page, VersionInfo
 from storage.access import Action, Caller
-from storage.admission import admit, sees_quarantine
+from storage.admission import admit, is_member, sees_quarantine
 from storage.metadata.records import Purged
 from storage.stores import Stores
 
@@ -34,7 +34,7 @@ def list_versions(
         sort=sort,
         cursor=cursor,
         limit=limit,
-        include_deleted=include_deleted,
+        include_deleted=include_deleted and is_member(caller, team),
         tags=tags,
         include_quarantined=sees_quarantine(caller, team),
     )
@@ -84,7 +84,8 @@ def restore_version(stores: Stores, caller: Caller, team: str, model: str, numbe
         NotDeletedError: it is live, or purged.
     """
     admit(stores, caller, Action.DELETE, team, model)
-    return stores.catalog.restore_version(team, model, number, caller.actor)
+    shown = sees_quarantine(caller, team)
+    return stores.catalog.restore_version(team, model, number, caller.actor, include_quarantined=shown)
 
 
 def purge_version(  # noqa: PLR0917 - a version is named by three words

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api.bodies import BoundedRoute
-from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep
+from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep, in_utc
 from api.needs import needs
 from api.responses import problems
 from registry.schema import AliasInfo, AliasMove, AliasUpdate, Page
@@ -35,7 +35,7 @@ def get_alias(
     at: Annotated[datetime | None, Query(description="where it pointed then, as in `2026-10-01T00:00:00Z`")] = None,
 ) -> AliasInfo:
     """Return where an alias points, or pointed; the ETag is its revision."""
-    found = aliases.get_alias(stores, caller, team, model, alias, at)
+    found = aliases.get_alias(stores, caller, team, model, alias, in_utc(at))
     response.headers["ETag"] = f'"{found.revision}"'
     return found
 

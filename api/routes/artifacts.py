@@ -48,7 +48,7 @@ async def download_artifact(
     if request.method == "HEAD":
         return Response(status_code=chosen.status, headers=headers, media_type="application/octet-stream")
     pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
-    pieces = iter_while_admitted(service.stores, caller, team, model, pieces)
+    pieces = iter_while_admitted(service.stores, caller, team, model, artifact, pieces)
     body = await start(read_ahead(pieces, service.downloads))
     return StreamingResponse(body, chosen.status, headers, media_type="application/octet-stream")
 

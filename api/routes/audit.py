@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CallerDep, Cursor, Limit, StoresDep
+from api.deps import CallerDep, Cursor, Limit, StoresDep, in_utc
 from api.needs import needs
 from registry.schema import Page
 from registry.teams import AuditEntry
@@ -31,11 +31,7 @@ async def get_query(
     until: Moment = None,
 ) -> AuditQuery:
     """Return which entries are asked for; times without a zone are in UTC."""
-    return AuditQuery(team, actor, action, model, _in_utc(since), _in_utc(until))
-
-
-def _in_utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    return AuditQuery(team, actor, action, model, in_utc(since), in_utc(until))
 
 
 QueryDep: TypeAlias = Annotated[AuditQuery, Depends(get_query)]

@@ -28,7 +28,7 @@ _OVERRIDE = _TEAM + "/overrides/{sha256}"
 Digest = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
-@router.get("/teams", operation_id="list_teams", **needs(None))
+@router.get("/teams", operation_id="list_teams", **needs(Action.SEE_TEAM))
 def list_teams(stores: StoresDep, caller: CallerDep, cursor: Cursor = None, limit: Limit = 100) -> Page[TeamInfo]:
     """List the caller's teams; for administrators all of them."""
     return teams.list_teams(stores, caller, cursor, limit)

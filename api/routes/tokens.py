@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, Limit, StoresDep
@@ -12,6 +12,7 @@ from registry.teams import NewToken, TokenCreate, TokenInfo, WhoAmI
 from storage import tokens
 
 router = APIRouter(tags=["tokens"], route_class=BoundedRoute)
+Prefix = Annotated[str, Path(pattern=r"^wb_[a-z2-7]{16}$", description="how the token begins")]
 Owner = Annotated[str | None, Query(max_length=96, description="whose; `*` for everybody's; else the caller's own")]
 
 
@@ -36,6 +37,6 @@ def create_token(stores: StoresDep, caller: CallerDep, create: TokenCreate) -> N
 
 
 @router.delete("/tokens/{prefix}", operation_id="revoke_token", **needs(None))
-def revoke_token(stores: StoresDep, caller: CallerDep, prefix: str) -> TokenInfo:
+def revoke_token(stores: StoresDep, caller: CallerDep, prefix: Prefix) -> TokenInfo:
     """End a token; it is refused from the next request on."""
     return tokens.revoke_token(stores, caller, prefix)

@@ -59,9 +59,15 @@ class Models(Transactional):
 
     @reads
     def find_visibility(self, session: Session, team: str, name: str) -> Visibility | None:
-        """Return who may read a model, live or deleted; None where there is no such model."""
+        """Return who may read a live model; None where there is none."""
         model = find_model(session, team, name)
-        return None if model is None else model.visibility
+        return None if model is None or model.deleted_at is not None else model.visibility
+
+    @reads
+    def is_deleted(self, session: Session, team: str, name: str) -> bool:
+        """Return whether a model is deleted; False also where there never was one."""
+        model = find_model(session, team, name)
+        return model is not None and model.deleted_at is not None
 
     @writes
     def update_model(self, session: Session, team: str, name: str, update: ModelUpdate, by: Actor) -> ModelInfo:
@@ -166,6 +172,7 @@ def revive_model(session: Session, model: ModelRow, by: Actor) -> None:
     aliases = select(AliasRow).where(AliasRow.model_id == model.id, AliasRow.number.is_not(None))
     for alias in session.scalars(aliases).all():
         point_alias(session, model, alias.name, None, by=by, reason="the model was deleted and created again")
+    record(session, by, "model.revive", team=model.team, model=model.name)
     model.deleted_at = model.deleted_by = None
     model.created_at = model.updated_at = now
     model.created_by = by.name

@@ -46,7 +46,9 @@ class Removal(Transactional):
         return version_info(session, row, version)
 
     @writes
-    def restore_version(self, session: Session, team: str, model: str, number: int, by: Actor) -> VersionInfo:
+    def restore_version(
+        self, session: Session, team: str, model: str, number: int, by: Actor, *, include_quarantined: bool = True
+    ) -> VersionInfo:
         """Show a deleted version again.
 
         Raises:
@@ -54,7 +56,9 @@ class Removal(Transactional):
             NotDeletedError: it is live, or it was purged and is gone for good.
         """
         row = lock_model(session, team, model)
-        version = get_version_number(session, row, number, include_deleted=True, include_quarantined=True)
+        version = get_version_number(
+            session, row, number, include_deleted=True, include_quarantined=include_quarantined
+        )
         _require_deleted(row, version)
         version.deleted_at = version.deleted_by = None
         row.updated_at = utc_now()

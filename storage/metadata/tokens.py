@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from registry.errors import AuthenticationRequiredError, TokenNotFoundError
+from registry.errors import AuthenticationRequiredError, ConflictError, TokenNotFoundError
 from registry.schema import Page
 from registry.teams import Role, Scope, TokenCreate, TokenInfo
 from storage.metadata.audit import record
@@ -15,6 +15,8 @@ from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.team_tables import MemberRow, TokenRow, UserRow
 from storage.metadata.users import get_user
 
+MAX_TOKENS = 200
+"""Live ones of one user."""
 _NEWEST_FIRST = "-id"
 
 
@@ -37,12 +39,15 @@ class Tokens(Transactional):
         Raises:
             UserNotFoundError: there is no such user.
             AuthenticationRequiredError: the token that makes it was revoked meanwhile.
+            ConflictError: the user has as many as anybody may have.
         """
         require_live(session, by.token)
+        owner = get_user(session, user)
+        _require_room(session, owner)
         row = TokenRow(
             prefix=prefix,
             digest=digest,
-            user_id=get_user(session, user).id,
+            user_id=owner.id,
             name=create.name,
             scopes=sorted(set(create.scopes)),
             targets=sorted(set(create.targets)),
@@ -107,22 +112,21 @@ class Tokens(Transactional):
         return Page[TokenInfo](items=[_token_info(row, name) for row, name in rows[:limit]], cursor=following)
 
     @writes
-    def revoke_token(self, session: Session, prefix: str, owner: str | None, by: Actor) -> TokenInfo:
+    def revoke_token(self, session: Session, prefix: str, by: Actor) -> TokenInfo:
         """End a token at once, and those that its owner made with it; one that has ended stays as it is.
 
         Args:
             session: of this transaction.
             prefix: how it begins.
-            owner: whose it must be; None for anybody's.
             by: who ends it.
 
         Raises:
-            TokenNotFoundError: there is none of that owner.
+            TokenNotFoundError: there is none.
         """
         query = select(TokenRow, UserRow.name).join(UserRow, UserRow.id == TokenRow.user_id)
         found = session.execute(query.where(TokenRow.prefix == prefix)).one_or_none()
-        if found is None or owner not in {None, found[1]}:
-            raise TokenNotFoundError(f"There is no token {prefix} of yours.")
+        if found is None:
+            raise TokenNotFoundError(f"There is no token {prefix}.")
         row, user = found
         waiting = [row] if row.revoked_at is None else []
         while waiting:
@@ -139,6 +143,13 @@ class Tokens(Transactional):
         session.execute(update(TokenRow).where(TokenRow.prefix == prefix).values(last_used_at=utc_now()))
 
 
+def _require_room(session: Session, owner: UserRow) -> None:
+    live = TokenRow.user_id == owner.id, TokenRow.revoked_at.is_(None)
+    lasting = TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
+    if (session.scalar(select(func.count()).select_from(TokenRow).where(*live, lasting)) or 0) >= MAX_TOKENS:
+        raise ConflictError(f"{owner.name} has {MAX_TOKENS} tokens already. Revoke those that nobody needs.")
+
+
 def require_live(session: Session, prefix: str | None) -> None:
     """Return when the token, if any, is still good; for transactions that end work which took long.
 
@@ -149,7 +160,9 @@ def require_live(session: Session, prefix: str | None) -> None:
         return
     query = select(TokenRow.id).join(UserRow, UserRow.id == TokenRow.user_id)
     live = TokenRow.prefix == prefix, TokenRow.revoked_at.is_(None), UserRow.disabled_at.is_(None)
-    if session.scalar(query.where(*live)) is None:
+    lasting = TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
+    # Whoever revokes it waits until this transaction ends, or was first.
+    if session.scalar(query.where(*live, lasting).with_for_update(read=True)) is None:
         raise AuthenticationRequiredError("The token was revoked meanwhile. Nothing was changed.")
 
 

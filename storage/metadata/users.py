@@ -3,7 +3,7 @@
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from registry.errors import UserExistsError, UserNotFoundError
+from registry.errors import ConflictError, UserExistsError, UserNotFoundError
 from registry.schema import Page
 from registry.teams import UserInfo, UserUpdate
 from storage.metadata.audit import record
@@ -61,8 +61,14 @@ class Users(Transactional):
 
         Raises:
             UserNotFoundError: there is none.
+            ConflictError: one administrator with a token would shut out the last one.
         """
+        administrators = select(UserRow).where(UserRow.is_administrator.is_(True), UserRow.disabled_at.is_(None))
+        live = {each.id for each in session.scalars(administrators.with_for_update())}
         row = get_user(session, name)
+        goes = update.administrator is False or update.disabled is True
+        if goes and live == {row.id} and by.token is not None:
+            raise ConflictError(f"{name} is the last administrator. Make another one first.")
         if update.administrator is not None:
             row.is_administrator = update.administrator
         if update.disabled is not None:

@@ -119,3 +119,11 @@ def test_the_past_of_an_alias_is_known(client, model, weights):
     assert found[0]["code"] == "alias_not_found"
     assert naive["version"] == 1
     assert client.get(f"{model}/aliases/prod").json()["code"] == "alias_not_found"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
+def test_moments_beyond_the_calendar_are_refused(client, model, weights, moment):
+    client.put(f"{model}/upload/model.pt?alias=prod", content=weights)
+
+    assert client.get("/api/v1/audit", params={"since": moment}).json()["code"] == "invalid_request"
+    assert client.get(f"{model}/aliases/prod", params={"at": moment}).json()["code"] == "invalid_request"

@@ -126,3 +126,10 @@ def test_a_team_that_does_not_keep_them_refuses_them_all_the_same(guarded, calle
 
     assert answer.json()["code"] == "unsafe_artifact"
     assert guarded.get(model, headers=callers["root"]).status_code == 404
+
+
+def test_a_maintainer_cannot_look_into_quarantine_by_restoring(guarded, callers, harmful, model):
+    guarded.delete(f"{model}/versions/2", headers=callers["admin"])
+
+    assert guarded.post(f"{model}/versions/2/restore", headers=callers["maintainer"]).status_code == 404
+    assert guarded.post(f"{model}/versions/2/restore", headers=callers["admin"]).status_code == 200

@@ -104,6 +104,25 @@ def test_a_push_whose_writer_leaves_the_team_on_the_way_is_not_published(connect
     assert (answer.status, problem["code"]) == (403, "permission_denied")
 
 
+def test_a_push_whose_maintainer_becomes_a_writer_on_the_way_moves_no_protected_alias(connect, ask, token):
+    secret, _ = token
+    user = ask("GET", "whoami", token=secret)["name"]
+    wide = ask("POST", "tokens", {"name": "wide", "user": user, "scopes": ["read", "push", "promote"]})["token"]
+    ask("PUT", f"teams/vision/members/{user}", {"role": "maintainer"})
+    data = make_weights(3)
+    length = {"Content-Length": str(len(data))}
+    connection = connect("PUT", "models/vision/net/upload/model.pt?alias=prod", wide, **length)
+    connection.send(data[:1000])
+    time.sleep(1)  # admitted
+    ask("PUT", f"teams/vision/members/{user}", {"role": "writer"})
+    connection.send(data[1000:])
+
+    with connection.getresponse() as answer:
+        problem = json.load(answer)
+
+    assert (answer.status, problem["code"]) == (403, "permission_denied")
+
+
 def test_a_download_whose_token_ends_on_the_way_breaks_off_within_seconds(connect, ask, token):
     secret, prefix = token
     file = io.BytesIO()

@@ -96,7 +96,7 @@ def call(guarded, administrator, weights):
     def call(operation_id, headers):
         method, path, _ = OPERATIONS[operation_id]
         names = {"team": "vision", "model": f"net{next(numbers)}", "version": "1", "number": "1", "alias": "best"}
-        names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_unknown"}
+        names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_aaaaaaaaaaaaaaaa"}
         names["sha256"] = "sha256:" + "0" * 64
         if "{model}" in path:
             upload = f"{PREFIX}/models/vision/{names['model']}/upload/model.pt"
@@ -134,7 +134,7 @@ def outcome(answer):
 def expected(caller, operation_id):
     _, path, operation = OPERATIONS[operation_id]
     action = operation[NEEDS]["action"]
-    is_list_of_what_one_may_read = action == "read" and "{team}" not in path
+    is_list_of_what_one_may_read = action in READER and "{team}" not in path
     if action == ANYBODY or action in MAY[caller] or (is_list_of_what_one_may_read and caller == "outsider"):
         return "allowed"
     return "hidden" if caller == "outsider" and action != "administer" else "refused"

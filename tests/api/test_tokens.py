@@ -249,3 +249,62 @@ def test_only_maintainers_move_a_protected_alias(ask, member, push, team):
     ask("PATCH", f"teams/{team}", {"protected_aliases": ["best"]})
     assert push(f"{team}/net", writer, alias="best").status_code == 403
     assert push(f"{team}/net", writer, alias="prod").status_code == 201
+
+
+def test_who_finds_a_narrow_token_learns_of_no_broader_one_and_ends_none(ask, member, prefix_of, push, team):
+    push(f"{team}/net")
+    broad = member("admin")
+    body = {"name": "ci", "scopes": ["read"], "targets": [f"{team}/net"]}
+    narrow = ask("POST", "tokens", body, token=broad).json()
+
+    listed = ask("GET", "tokens", token=narrow["token"]).json()["items"]
+    ended = ask("DELETE", f"tokens/{prefix_of(broad)}", token=narrow["token"])
+
+    assert [each["prefix"] for each in listed] == [narrow["prefix"]]
+    assert ended.json()["code"] == "token_not_found"
+    assert ask("DELETE", f"tokens/{narrow['prefix']}", token=narrow["token"]).status_code == 200
+    assert ask("GET", "whoami", token=broad).status_code == 200
+
+
+def test_a_target_named_like_no_model_is_none(ask, member, team):
+    token = member("admin", targets=[f"{team}/None", "None/None"])
+
+    assert ask("GET", f"audit?team={team}", token=token).status_code == 404
+    assert ask("GET", "users", token=token).status_code == 403
+
+
+def test_who_may_see_one_model_is_told_of_no_other(ask, member, push, team):
+    push(f"{team}/resnet50")
+    push(f"{team}/resnet50-secret")
+    ask("PATCH", f"models/{team}/resnet50", {"visibility": "everyone"})
+    job = member("reader", targets=[f"{team}/resnet5"])
+    stranger = member("writer")
+    ask("DELETE", f"teams/{team}/members/writer-{team}")
+    ask("DELETE", f"models/{team}/resnet50")
+
+    answers = [ask("GET", f"models/{team}/resnet50", token=stranger), ask("GET", f"models/{team}/resnet5", token=job)]
+
+    assert [each.status_code for each in answers] == [404, 404]
+    assert not any("secret" in each.text or "deleted" in each.text for each in answers)
+
+
+def test_a_deleted_model_is_begun_anew_by_those_who_may_delete_only(ask, member, push, team):
+    push(f"{team}/net", alias="prod")
+    writer, maintainer = member("writer"), member("maintainer")
+    ask("DELETE", f"models/{team}/net")
+
+    assert push(f"{team}/net", writer).json()["code"] == "permission_denied"
+    assert ask("PUT", f"models/{team}/net", token=writer).status_code == 403
+    assert push(f"{team}/net", maintainer).status_code == 201
+
+
+def test_deleted_versions_of_what_everyone_may_read_are_for_the_team(ask, member, push, team):
+    push(f"{team}/net")
+    ask("PATCH", f"models/{team}/net", {"visibility": "everyone"})
+    ask("DELETE", f"models/{team}/net/versions/1")
+    reader = member("reader")
+    inside = ask("GET", f"models/{team}/net/versions?deleted=true", token=reader).json()["items"]
+    ask("DELETE", f"teams/{team}/members/reader-{team}")
+    outside = ask("GET", f"models/{team}/net/versions?deleted=true", token=reader).json()["items"]
+
+    assert (len(inside), len(outside)) == (1, 0)
