@@ -91,12 +91,13 @@ def backup(folder: Path) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
-def restore(folder: Path) -> None:
+@click.option("--keep-tokens", is_flag=True, help="Let tokens work again, also those revoked since the backup.")
+def restore(folder: Path, *, keep_tokens: bool) -> None:
     """Bring a backup back into an empty installation, whatever its database and blob store."""
     from storage.backup import restore as restore_backup
 
     with opened() as stores:
-        copied = restore_backup(stores, OPERATOR, folder)
+        copied = restore_backup(stores, OPERATOR, folder, keep_tokens=keep_tokens)
     click.echo(json.dumps(asdict(copied)))
 
 

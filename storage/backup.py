@@ -61,18 +61,19 @@ def backup(stores: Stores, caller: Caller, folder: Path) -> Copied:
                 _save(stores, each, place)
                 count, size_bytes = count + 1, size_bytes + each.size_bytes
         unfinished.replace(folder / ROWS_FILE)
+        stores.catalog.note(caller.actor, "installation.backup")
     return Copied(count, size_bytes)
 
 
-def restore(stores: Stores, caller: Caller, folder: Path) -> Copied:
+def restore(stores: Stores, caller: Caller, folder: Path, *, keep_tokens: bool = False) -> Copied:
     """Bring a backup into an empty installation, whatever database and blob store it has.
 
     The objects come first, each verified; then all rows at once. When it fails, nothing of it is left. The
-    installation keeps its own id.
+    installation keeps its own id. Tokens do not work again unless they are kept: some may have been revoked since.
 
     Raises:
         ConfigurationError: the folder holds no finished backup, or one of another schema.
-        ConflictError: something was pushed here already.
+        ConflictError: something was done here already.
         DigestMismatchError, BlobNotFoundError: an object of the backup is damaged or missing.
     """
     admit(stores, caller, Action.ADMINISTER)
@@ -80,7 +81,10 @@ def restore(stores: Stores, caller: Caller, folder: Path) -> Copied:
     if not rows.is_file():
         raise ConfigurationError(f"{folder} holds no finished backup: there is no {ROWS_FILE}.")
     if not stores.catalog.is_empty():
-        raise ConflictError("A backup is restored into an empty installation only; this one holds models.")
+        raise ConflictError(
+            "A backup is restored into an empty installation only, and something was done in this one: a service that "
+            "starts makes an administrator. Use a database that was migrated and never served."
+        )
     written: list[str] = []
     size_bytes = 0
     try:
@@ -88,7 +92,7 @@ def restore(stores: Stores, caller: Caller, folder: Path) -> Copied:
             written.append(each.location)
             _bring_back(stores, caller, each, folder / OBJECTS_FOLDER / check_location(each.location))
             size_bytes += each.size_bytes
-        stores.catalog.load(_Lines(rows))
+        stores.catalog.load(_Lines(rows), caller.actor, keep_tokens=keep_tokens)
     except BaseException:
         sweep_locations(stores, written, cancel=True)
         raise

@@ -7,23 +7,24 @@ from datetime import datetime
 from itertools import groupby
 from typing import IO, Any
 
-from sqlalchemy import Column, LargeBinary, Table, delete, exists, func, insert, select, text
+from sqlalchemy import Column, LargeBinary, Table, delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from registry.errors import ConfigurationError
+from storage.metadata.audit import record
 from storage.metadata.columns import Base, UtcDateTime
 from storage.metadata.migrate import find_revision
-from storage.metadata.session import Transactional, reads, writes
+from storage.metadata.records import Actor
+from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.tables import (
     DoomedRow,
     IdempotencyKeyRow,
     LeaseRow,
-    ModelRow,
-    ObjectRow,
     RegistryRow,
     UploadPinRow,
     WriteIntentRow,
 )
+from storage.metadata.team_tables import TokenRow
 
 DUMP_VERSION = 1
 _BATCH = 500
@@ -55,16 +56,18 @@ class Dumps(Transactional):
 
     @reads
     def is_empty(self, session: Session) -> bool:
-        """Return whether nothing was ever pushed here."""
-        return not session.scalar(select(exists(select(ModelRow.id)) | exists(select(ObjectRow.id))))
+        """Return whether nothing was ever done here."""
+        return not any(session.scalar(select(exists().select_from(table))) for table in _tables())
 
     @writes
-    def load(self, session: Session, lines: Iterable[str]) -> None:
+    def load(self, session: Session, lines: Iterable[str], by: Actor, *, keep_tokens: bool) -> None:
         """Insert the rows of a dump, all or none, and end all writes: what they wrote has names now.
 
         Args:
             session: of this transaction.
             lines: of a dump; iterated again when the transaction is repeated.
+            by: who does it.
+            keep_tokens: whether tokens work again, also those that were revoked since the dump.
 
         Raises:
             ConfigurationError: it is no dump, or one of another schema.
@@ -79,6 +82,10 @@ class Dumps(Transactional):
         session.execute(delete(WriteIntentRow))
         if session.get_bind().dialect.name == "postgresql":
             _advance_sequences(session)
+        if not keep_tokens:
+            live = update(TokenRow).where(TokenRow.revoked_at.is_(None))
+            session.execute(live.values(revoked_at=utc_now(), revoked_by=by.name))
+        record(session, by, "installation.restore", tokens_kept=keep_tokens)
 
 
 def iter_dumped(lines: Iterable[str], row: type[Base]) -> Iterator[dict[str, Any]]:

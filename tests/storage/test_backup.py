@@ -1,9 +1,14 @@
 import pytest
 
 from registry.errors import BlobNotFoundError, ConfigurationError, ConflictError, DigestMismatchError
+from registry.teams import TokenCreate
 from storage.access import Caller
+from storage.audit import list_audit
 from storage.backup import backup, restore
+from storage.metadata.records import AuditQuery
 from storage.read import get_artifact, get_manifest, get_version, iter_range
+from storage.teams import create_user
+from storage.tokens import create_token, list_tokens, make_first_administrator
 
 CALLER = Caller("tester", is_administrator=True)
 
@@ -73,3 +78,29 @@ def test_a_restore_never_overwrites(open_installation, push, tmp_path):
     backup(one, CALLER, tmp_path / "backup")
     with pytest.raises(ConflictError, match="empty installation"):
         restore(one, CALLER, tmp_path / "backup")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_tokens_work_again_only_where_they_are_kept(open_installation, tmp_path, kept):
+    one, two = open_installation("one"), open_installation("two")
+    create_user(one, CALLER, "ada")
+    made = create_token(one, CALLER, TokenCreate(name="laptop", user="ada"))
+    backup(one, CALLER, tmp_path / "backup")
+    restore(two, CALLER, tmp_path / "backup", keep_tokens=kept)
+
+    listed = list_tokens(two, CALLER, "ada").items[0]
+
+    assert (listed.prefix, listed.revoked_at is None) == (made.prefix, kept)
+    assert [each.action for each in list_audit(two, CALLER, AuditQuery()).items[:2]] == [
+        "installation.restore", "token.create",
+    ]  # fmt: skip
+
+
+def test_nothing_is_restored_where_a_service_was_started(open_installation, push, tmp_path):
+    push(one := open_installation("one"))
+    backup(one, CALLER, tmp_path / "backup")
+    make_first_administrator(two := open_installation("two"))
+
+    with pytest.raises(ConflictError, match="never served"):
+        restore(two, CALLER, tmp_path / "backup")
+    assert not [path for path in (tmp_path / "two" / "blobs" / "objects").rglob("*") if path.is_file()]
