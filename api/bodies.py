@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
 
+from api.deps import get_caller
 from api.receive import iter_body
 from registry.errors import IncompleteUploadError, RequestTimeoutError, TooLargeError
 
@@ -29,6 +30,7 @@ class BoundedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_bounded(request: Request) -> Response:
+            await get_caller(request, request.app.state.service)  # nobody's body is read before it is known whose
             settings = request.app.state.settings
             body = await _read(request, settings.idle_seconds, self.max_bytes or settings.max_metadata_bytes)
 

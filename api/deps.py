@@ -29,8 +29,12 @@ async def get_stores(service: Annotated[Service, Depends(get_service)]) -> Store
 
 
 async def get_caller(request: Request, service: Annotated[Service, Depends(get_service)]) -> Caller:
-    """Return who asks."""
-    return await authenticate(request, service)
+    """Return who asks; looked up once a request."""
+    state = request.scope.setdefault("state", {})
+    if "caller" not in state:
+        state["caller"] = await authenticate(request, service)
+    caller: Caller = state["caller"]
+    return caller
 
 
 async def get_tags(

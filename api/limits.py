@@ -120,8 +120,8 @@ class CallerLimits:
 
 
 def key_of(caller: Caller) -> str:
-    """Return what a caller is counted by: their token; where they have none of their own, their address."""
-    return caller.token or network_of(caller.address)
+    """Return what a caller is counted by: their name, whatever token they use; without one, their address."""
+    return caller.name if caller.token is not None else network_of(caller.address)
 
 
 def network_of(address: str | None) -> str:

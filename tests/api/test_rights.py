@@ -162,3 +162,9 @@ def test_every_route_lets_in_who_may_and_nobody_else(call, callers, caller, oper
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wb_aaaaaaaaaaaaaaaa_" + "a" * 64}])
 def test_no_route_answers_without_a_token_that_the_service_knows(call, headers, operation_id):
     assert call(operation_id, headers) == "who are you"
+
+
+def test_nobody_is_told_what_is_wrong_with_a_body_before_it_is_known_who_they_are(guarded):
+    answer = guarded.patch(f"{PREFIX}/users/x", content="{", headers={"Content-Type": "application/json"})
+
+    assert answer.json()["code"] == "authentication_required"
