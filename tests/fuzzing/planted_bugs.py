@@ -34,7 +34,7 @@ PLANTS: dict[str, Plant] = {
         "        m.mentioned = {pair: each for pair, each in m.mentioned.items() if each is not gone}\n",
     ),
     "a view may reach beyond its storage": Plant(
-        "tensors.py", "if elements and _bytes_of(start + last + 1, itemsize, packed) > available:", "if False:"
+        "tensors.py", "if elements and _bytes_of(last + 1, itemsize, packed) > available:", "if False:"
     ),
     "keys are looked through by recursion": Plant(
         "values.py",
@@ -43,7 +43,7 @@ PLANTS: dict[str, Plant] = {
         "    waiting: list[Node] = [node]\n    for _ in range(_KEY_NODES):\n",
     ),
     "a local header may have another name": Plant(
-        "archive.py", "if name_length != len(record.raw_name) or header[_LOCAL.size :] != record.raw_name:", "if False:"
+        "archive.py", "if name_length != len(raw_name) or header[_LOCAL.size :] != raw_name:", "if False:"
     ),
     "bytes may follow the pickle": Plant("torch_zip.py", "    if result.end != len(data):\n", "    if False:\n"),
     "the memo is read one off": Plant(
