@@ -11,7 +11,7 @@ from registry.errors import ConfigurationError
 
 _MIN_TOKEN_LENGTH = 16
 _REQUESTS_PER_MINUTE = 1200
-_UPLOADS_PER_TOKEN = 16
+_UPLOADS_PER_CALLER = 16
 
 
 class Settings(BaseSettings):
@@ -64,14 +64,14 @@ class Settings(BaseSettings):
     open_uploads: Annotated[int, Field(ge=1, le=100_000)] = Field(
         256, description="Uploads that one process receives at the same time; further ones are answered 429."
     )
-    uploads_per_token: Annotated[int, Field(ge=0)] | None = Field(
+    uploads_per_caller: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Uploads of one token, or address without one, at the same time; 0 for any number. Without it 16 "
+        description="Uploads of one user, or address without a token, at the same time; 0 for any number. Without it 16 "
         "where tokens are needed.",
     )
     requests_per_minute: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Requests of one token, or address without one, that one process answers; 0 for any number. "
+        description="Requests of one user, or address without a token, that one process answers; 0 for any number. "
         "Without it 1200 where tokens are needed.",
     )
     idle_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
@@ -100,8 +100,8 @@ class Settings(BaseSettings):
     @property
     def upload_limit(self) -> int:
         """Uploads of one caller at once, 0 for any number."""
-        default = 0 if self.is_open else _UPLOADS_PER_TOKEN
-        return default if self.uploads_per_token is None else self.uploads_per_token
+        default = 0 if self.is_open else _UPLOADS_PER_CALLER
+        return default if self.uploads_per_caller is None else self.uploads_per_caller
 
     @property
     def is_embedded(self) -> bool:

@@ -204,7 +204,7 @@ def test_a_reader_that_is_slow_gets_everything(large):
 def test_slow_uploads_beyond_the_limits_are_told_to_come_again_and_never_starve_a_reader(tmp_path):
     content = make_weights()
     settings = Settings(
-        data=tmp_path / "data", uploads=2, uploads_per_token=6, open_uploads=100, idle_seconds=10, database_pool=2
+        data=tmp_path / "data", uploads=2, uploads_per_caller=6, open_uploads=100, idle_seconds=10, database_pool=2
     )
     with serving(settings) as url, ExitStack() as stack:
         uploads = [stack.enter_context(closing(connect(url))) for _ in range(10)]
