@@ -218,7 +218,7 @@ class Draft:
         admit_to_push(self.stores, self.caller, self.team, self.model)
 
     def beat_when_due(self) -> None:
-        """Beat once a minute, however often this is called."""
+        """Beat when it is time, however often this is called."""
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + BEAT_SECONDS
             self.beat()

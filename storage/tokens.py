@@ -181,7 +181,7 @@ def revoke_token(stores: Stores, caller: Caller, prefix: str) -> TokenInfo:
     known = stores.catalog.find_token(prefix)
     own = known is not None and known.user == caller.name and _reaches(caller, prefix, known.scopes, known.targets)
     if known is None or not (own or may(caller, Action.ADMINISTER, Resource())):
-        raise TokenNotFoundError(f"There is no token {prefix} that yours may end.")
+        raise TokenNotFoundError(f"There is no token {prefix} that yours may end. `weighbridge token list` shows them.")
     return stores.catalog.revoke_token(prefix, caller.actor)
 
 

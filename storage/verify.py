@@ -134,7 +134,7 @@ def _keep_harmful(received: Received, error: UnsafeArtifactError) -> NewArtifact
         sha256=received.sha256,
         blake3=received.blake3,
         trust="unsafe",
-        reasons=error.extra.get("reasons") or [error.detail],
+        reasons=error.extra.get("reasons") or ["It is broken, and would do harm before that is noticed."],
         globals=error.extra.get("globals", []),
         global_count=error.extra.get("global_count", 0),
     )

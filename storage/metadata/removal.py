@@ -47,7 +47,7 @@ class Removal(Transactional):
 
     @writes
     def restore_version(
-        self, session: Session, team: str, model: str, number: int, by: Actor, *, include_quarantined: bool = True
+        self, session: Session, team: str, model: str, number: int, by: Actor, *, include_quarantined: bool = False
     ) -> VersionInfo:
         """Show a deleted version again.
 

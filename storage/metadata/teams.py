@@ -1,5 +1,7 @@
 """Teams in the catalog: their rules, and who has which role in them."""
 
+from typing import Any
+
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -70,9 +72,7 @@ class Teams(Transactional):
             TeamNotFoundError: there is no such team.
         """
         row = get_team(session, name)
-        changes = update.model_dump(mode="json", exclude_unset=True)
-        for member, value in changes.items():
-            setattr(row, member, value)
+        changes = _change(row, update)
         record(session, by, "team.update", team=name, changes=changes)
         return team_info(row)
 
@@ -84,9 +84,7 @@ class Teams(Transactional):
             TeamNotFoundError: there is no such team.
         """
         row = get_team(session, name)
-        changes = update.model_dump(mode="json", exclude_unset=True)
-        for member, value in changes.items():
-            setattr(row, member, value)
+        changes = _change(row, update)
         record(session, by, "team.quota", team=name, changes=changes)
         return team_info(row)
 
@@ -119,7 +117,7 @@ class Teams(Transactional):
         ids = select(UserRow.id).where(UserRow.name == user)
         membership = delete(MemberRow).where(MemberRow.team == team, MemberRow.user_id.in_(ids))
         if not session.scalars(membership.returning(MemberRow.user_id)).all():
-            raise UserNotFoundError(f"{user} is no member of {team}.")
+            raise UserNotFoundError(f"{user} is no member of {team}; `weighbridge team show {team}` lists who is.")
         record(session, by, "member.remove", team=team, user=user)
 
     @reads
@@ -140,6 +138,14 @@ class Teams(Transactional):
         rows = session.execute(seek(query, (UserRow.name,), descending=False, after=after, limit=limit)).all()
         following = encode_cursor(_BY_USER, [rows[limit - 1][1]]) if len(rows) > limit else None
         return Page[MemberInfo](items=[_member_info(row, user) for row, user in rows[:limit]], cursor=following)
+
+
+def _change(row: TeamRow, update: TeamUpdate | QuotaUpdate) -> dict[str, Any]:
+    """Change the members that are given, and return them as JSON values."""
+    changes = update.model_dump(mode="json", exclude_unset=True)
+    for member, value in changes.items():
+        setattr(row, member, value)
+    return changes
 
 
 def ensure_team(session: Session, name: str, by: Actor) -> bool:
@@ -169,7 +175,9 @@ def get_team(session: Session, name: str) -> TeamRow:
     """
     row = session.get(TeamRow, name)
     if row is None:
-        raise TeamNotFoundError(f"There is no team {name}.")
+        raise TeamNotFoundError(
+            f"There is no team {name}. Its first model makes it, or `weighbridge team create {name}`."
+        )
     return row
 
 

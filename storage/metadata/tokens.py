@@ -163,7 +163,7 @@ def require_live(session: Session, prefix: str | None) -> None:
     lasting = TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
     # Whoever revokes it waits until this transaction ends, or was first.
     if session.scalar(query.where(*live, lasting).with_for_update(read=True)) is None:
-        raise AuthenticationRequiredError("The token was revoked meanwhile. Nothing was changed.")
+        raise AuthenticationRequiredError("The token was revoked meanwhile, and nothing was changed. Use another.")
 
 
 def _token_info(row: TokenRow, user: str) -> TokenInfo:
