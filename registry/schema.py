@@ -189,6 +189,21 @@ class VersionInfo(AnswerModel):
         return f"{self.team}/{self.model}:{self.number}"
 
 
+class PurgeCreate(WireModel):
+    """Why a version's content goes for good."""
+
+    reason: Annotated[Text, Field(min_length=1, max_length=2_000)]
+    now: Annotated[bool, Field(description="also when it is live; its aliases go")] = False
+
+
+class PurgeInfo(AnswerModel):
+    """What a purge freed, and what other versions still hold, in bytes; the first of those versions."""
+
+    freed_bytes: int
+    still_held_bytes: int
+    held_by: list[str]
+
+
 class ArtifactManifest(AnswerModel):
     """The tensor manifest of one weights artifact, as `registry.manifest` defines it."""
 

@@ -4,14 +4,13 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, Field
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep, TagsDep
 from api.needs import needs
 from api.responses import problems
 from registry.errors import PreconditionFailedError
-from registry.schema import AnnotationsUpdate, Page, VersionInfo, VersionManifest, WireModel
+from registry.schema import AnnotationsUpdate, Page, PurgeCreate, PurgeInfo, VersionInfo, VersionManifest
 from storage import read, versions
 from storage.access import Action
 
@@ -21,21 +20,6 @@ _VERSION = _VERSIONS + "/{version}"
 _NUMBER = _VERSIONS + "/{number}"
 Selector = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
 Number = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
-
-
-class PurgeCreate(WireModel):
-    """Why a version's content goes for good."""
-
-    reason: Annotated[str, Field(min_length=1, max_length=2_000)]
-    now: Annotated[bool, Field(description="also when it is live; its aliases go")] = False
-
-
-class PurgeInfo(BaseModel):
-    """What a purge freed, and what other versions still hold, in bytes; the first of those versions."""
-
-    freed_bytes: int
-    still_held_bytes: int
-    held_by: list[str]
 
 
 @router.get(_VERSIONS, operation_id="list_versions", **needs(Action.READ))

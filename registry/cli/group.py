@@ -39,6 +39,7 @@ COMMANDS = {
     "alias": "registry.cli.changes:alias",
     "delete": "registry.cli.changes:delete",
     "restore": "registry.cli.changes:restore",
+    "purge": "registry.cli.purge:purge",
     "visibility": "registry.cli.changes:visibility",
     "login": "registry.cli.login:login",
     "logout": "registry.cli.login:logout",

@@ -9,9 +9,15 @@ from registry.client.connection import Connection
 from registry.client.push import plain_metrics, plain_tags, say_invalid
 from registry.client.resolve import model_route, version_route
 from registry.client.results import Model, Version
-from registry.errors import AliasNotFoundError, InvalidMetadataError, InvalidReferenceError
+from registry.errors import (
+    AliasNotFoundError,
+    InvalidMetadataError,
+    InvalidReferenceError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from registry.names import Reference, check_alias
-from registry.schema import AliasInfo, AliasUpdate, AnnotationsUpdate, ModelUpdate
+from registry.schema import AliasInfo, AliasUpdate, AnnotationsUpdate, ModelUpdate, PurgeCreate, PurgeInfo
 from registry.teams import Visibility
 
 
@@ -129,6 +135,45 @@ def restore(connection: Connection, ref: str) -> Model | Version:
     if reference.version is None:
         raise InvalidReferenceError(f"{ref!r}: a deleted version is restored by its number: `TEAM/MODEL:3`.")
     return transport.call(Version, "POST", version_route(reference, "restore"))
+
+
+def purge(connection: Connection, ref: str, *, reason: str, now: bool) -> PurgeInfo:
+    """Remove the content of a version for good.
+
+    Raises:
+        InvalidReferenceError: the reference does not say which version.
+        NotDeletedError: it is live and `now` is not given, or it was purged already.
+    """
+    reference = version_to_purge(connection, ref)
+    try:
+        body = PurgeCreate(reason=reason.strip(), now=now)
+    except ValidationError as error:
+        raise InvalidMetadataError(say_invalid(error)) from error
+    transport = connection.resolver.online()
+    if reference.version is None:
+        reference = _numbered(connection.resolver.version(reference))
+    return transport.call(PurgeInfo, "POST", version_route(reference, "purge"), body=body)
+
+
+def version_to_purge(connection: Connection, ref: str) -> Reference:
+    """Return the reference of one version, which says itself which: what was pushed last is nothing to guess here.
+
+    Raises:
+        InvalidReferenceError: it names a model, the latest version or a file.
+    """
+    reference = _without_path(connection.resolver.reference(ref))
+    if reference.selector == "latest":
+        raise InvalidReferenceError(f"{ref!r}: what is purged is named by its number or alias: `TEAM/MODEL:3`.")
+    return reference
+
+
+def find_purgeable(connection: Connection, ref: str) -> Version | None:
+    """Return the version that a purge would take, also when it is deleted; None where the caller cannot see it."""
+    reference = version_to_purge(connection, ref)
+    try:
+        return connection.resolver.online().get(Version, version_route(reference), [("deleted", "true")])
+    except (NotFoundError, PermissionDeniedError):
+        return None
 
 
 def is_whole_model(ref: str, reference: Reference) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 from registry.client import changes, listing
 from registry.client.connected import Connected
 from registry.client.results import Listing, Model, Version
-from registry.schema import AliasInfo, AliasMove
+from registry.schema import AliasInfo, AliasMove, PurgeInfo
 from registry.teams import Visibility
 
 
@@ -125,3 +125,19 @@ class Curating(Connected):
     def restore(self, ref: str) -> Model | Version:
         """Take back the deletion of a version (by its number) or of a model."""
         return changes.restore(self.connection, ref)
+
+    def purge(self, ref: str, *, reason: str, now: bool = False) -> PurgeInfo:
+        """Remove the content of a deleted version for good; its number stays taken and nothing takes this back.
+
+        Args:
+            ref: the version, by its number, or an alias of a live one.
+            reason: why; it is recorded, and told to whoever asks for the version.
+            now: purge it also when it is live, for weights that should never have been here; its aliases go.
+
+        Returns:
+            The bytes that were freed, those that other versions still hold, and the first of these versions.
+
+        Raises:
+            NotDeletedError: it is live and `now` is not given, or it was purged already.
+        """
+        return changes.purge(self.connection, ref, reason=reason, now=now)

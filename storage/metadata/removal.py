@@ -88,7 +88,7 @@ class Removal(Transactional):
             for alias in _find_aliases(session, row, number):
                 point_alias(session, row, alias, None, by=by, reason=f"version {number} was purged: {reason}")
             _recount(session, row, -1)
-        _require_deleted(row, version)
+        _require_deleted(row, version, "Delete it first, or purge it at once with `now` (`--now`).")
         purged = _purge_content(session, version, now + DOOM_DELAY)
         version.purged_at = row.updated_at = now
         version.purged_by, version.purge_reason = by.name, reason
@@ -112,12 +112,12 @@ class Removal(Transactional):
         return [(team, model, number) for team, model, number in found[:limit]]
 
 
-def _require_deleted(model: ModelRow, version: VersionRow) -> None:
+def _require_deleted(model: ModelRow, version: VersionRow, way: str = "") -> None:
     full = f"{model.team}/{model.name}:{version.number}"
     if version.purged_at is not None:
         raise NotDeletedError(f"{full} was purged by {version.purged_by}: {version.purge_reason}. It is gone for good.")
     if version.deleted_at is None:
-        raise NotDeletedError(f"{full} is not deleted.")
+        raise NotDeletedError(f"{full} is not deleted. {way}".rstrip())
 
 
 def _recount(session: Session, model: ModelRow, change: int) -> None:
