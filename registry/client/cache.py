@@ -9,25 +9,24 @@ changes nothing. Open files and maps survive an unlink, so pruning never disturb
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from registry.errors import ConfigurationError, DigestMismatchError, SizeMismatchError, StorageFullError
+from registry.client.verified_writing import FULL_DISK, VerifiedWriter
+from registry.errors import ConfigurationError, StorageFullError
 
 LAYOUT = "v1"
 READ_BYTES = 1 << 20
 STALE_TEMPORARY_SECONDS = 24 * 3600
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,45 +39,13 @@ class CacheEntry:
     used_at: float
 
 
-class CacheWriter:
+class CacheWriter(VerifiedWriter):
     """A file on its way into the cache: hashed as it is written, under its name only after `commit`."""
 
     def __init__(self, cache: "Cache", file: FileIO, temporary: Path, hasher: Executor) -> None:
+        super().__init__(file, hasher, cache.translated_errors)
         self._cache = cache
-        self._file = file
         self._temporary = temporary
-        # SHA-256 takes longer than everything else here; beside the writing and receiving it costs little.
-        self._hasher = hasher
-        self._hashing: Future[None] | None = None
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
-
-    def write(self, data: bytes) -> None:
-        """Append bytes.
-
-        Raises:
-            StorageFullError: there is no room for them.
-        """
-        self._finish_hashing()
-        self._hashing = self._hasher.submit(self._hash.update, data)
-        view = memoryview(data)
-        with self._cache.translated_errors():
-            while view:  # an unbuffered file may take less than it is given
-                view = view[self._file.write(view) :]
-        self.size_bytes += len(data)
-
-    def restart(self) -> None:
-        """Forget what was written."""
-        self._finish_hashing()
-        self._file.seek(0)
-        self._file.truncate()
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
-
-    def _finish_hashing(self) -> None:
-        if self._hashing is not None:
-            self._hashing.result()
-            self._hashing = None
 
     def commit(self, sha256: str, size_bytes: int) -> Path:
         """Give the file its name if it is what was expected.
@@ -87,18 +54,7 @@ class CacheWriter:
             SizeMismatchError, DigestMismatchError: it is not; nothing entered the cache.
             StorageFullError: the disk filled up.
         """
-        if self.size_bytes != size_bytes:
-            raise SizeMismatchError(f"Expected {size_bytes} bytes, received {self.size_bytes}. Try again.")
-        self._finish_hashing()
-        found = f"sha256:{self._hash.hexdigest()}"
-        if found != sha256:
-            raise DigestMismatchError(
-                f"What arrived has the digest {found}, not {sha256}: it was damaged on its way or in the store. "
-                "Try again; if it stays, ask the operator of the service to run `weighbridge admin fsck`."
-            )
-        with self._cache.translated_errors():
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        self.finish(sha256, size_bytes)
         return self._cache.adopt(self._temporary, sha256)
 
 
@@ -206,7 +162,7 @@ class Cache:
         try:
             yield
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL_DISK:
                 raise self._full(error.strerror or "disk full") from error
             raise ConfigurationError(
                 f"The cache folder {self.folder} cannot be used ({error.strerror or error}). Set WEIGHBRIDGE_CACHE to "

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.client.answers import PIECE_BYTES
-from registry.client.cache import Cache, CacheWriter
+from registry.client.cache import Cache
 from registry.client.progress import Bar
 from registry.client.transport import Transport, back_off_seconds, route
+from registry.client.verified_writing import VerifiedWriter
 from registry.errors import ServerUnreachableError, SizeMismatchError
 from registry.schema import ArtifactInfo, VersionInfo
 
@@ -31,24 +32,37 @@ def download_artifact(
         DigestMismatchError, SizeMismatchError: the bytes are not the artifact's; nothing entered the cache.
         StorageFullError: the cache has no room.
     """
-    path = route(
-        "models", version.team, version.model, "versions", version.number, "artifacts", *artifact.path.split("/")
-    )
     with cache.writer(artifact.size_bytes) as writer:
-        failures = 0
-        while writer.size_bytes < artifact.size_bytes:
-            before = writer.size_bytes
-            try:
-                _receive(transport, path, artifact, writer, bar)
-            except ServerUnreachableError:
-                failures = 0 if writer.size_bytes - before >= PROGRESS_BYTES else failures + 1
-                if failures >= MAX_FAILURES:
-                    raise
-                time.sleep(back_off_seconds(failures + 1))
+        receive_artifact(transport, writer, version, artifact, bar)
         return writer.commit(artifact.sha256, artifact.size_bytes)
 
 
-def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: CacheWriter, bar: Bar) -> None:
+def receive_artifact(
+    transport: Transport, writer: VerifiedWriter, version: VersionInfo, artifact: ArtifactInfo, bar: Bar
+) -> None:
+    """Write an artifact as it arrives, over as many connections as that takes; the caller finishes the writer.
+
+    Raises:
+        ServerUnreachableError: the connection broke too often.
+        SizeMismatchError: there were more bytes than announced.
+        StorageFullError: there is no room.
+    """
+    path = route(
+        "models", version.team, version.model, "versions", version.number, "artifacts", *artifact.path.split("/")
+    )
+    failures = 0
+    while writer.size_bytes < artifact.size_bytes:
+        before = writer.size_bytes
+        try:
+            _receive(transport, path, artifact, writer, bar)
+        except ServerUnreachableError:
+            failures = 0 if writer.size_bytes - before >= PROGRESS_BYTES else failures + 1
+            if failures >= MAX_FAILURES:
+                raise
+            time.sleep(back_off_seconds(failures + 1))
+
+
+def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: VerifiedWriter, bar: Bar) -> None:
     """Receive what is missing over one connection."""
     start, size_bytes = writer.size_bytes, artifact.size_bytes
     etag = f'"{artifact.sha256.removeprefix("sha256:")}"'
