@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": "registry.cli.convert:convert",
     "push": "registry.cli.push:push",
     "import": "registry.cli.importing:import_",
+    "export": "registry.cli.exporting:export",
     "pull": "registry.cli.pull:pull",
     "download": "registry.cli.pull:download",
     "list": "registry.cli.models:list_",

@@ -3,6 +3,7 @@
 import os
 from typing import Self
 
+from registry.client.archiving import Archiving
 from registry.client.config import ClientSettings
 from registry.client.connection import Connection
 from registry.client.curating import Curating
@@ -15,7 +16,7 @@ from registry.client.quarantine import Quarantining
 PathLike = str | os.PathLike[str]
 
 
-class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining):
+class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining, Archiving):
     """A registry's models, versions and weights. Making one talks to nobody; it is safe to share between threads.
 
     A *reference* names a model and perhaps a version: `vision/resnet50`, `vision/resnet50:3`, `vision/resnet50@prod`,

@@ -53,7 +53,7 @@ def push_files(
     collected = collect(sources)
     for notice in collected.notices:
         warnings.warn(notice, SkippedFilesWarning, stacklevel=4)
-    return _send(connection, reference, metadata, collected)
+    return send(connection, reference, metadata, collected)
 
 
 def push_collected(connection: Connection, ref: str, collected: Collected, details: Mapping[str, Any]) -> Version:
@@ -62,7 +62,7 @@ def push_collected(connection: Connection, ref: str, collected: Collected, detai
     Raises:
         WeighbridgeError: see `Client.push`.
     """
-    return _send(connection, connection.resolver.model(ref), make_metadata(connection, details), collected)
+    return send(connection, connection.resolver.model(ref), make_metadata(connection, details), collected)
 
 
 def push_object(
@@ -92,7 +92,7 @@ def push_object(
             os.fsync(file.fileno())
         size = captured.path.stat().st_size
         outgoing = OutgoingFile(captured.path.name, captured.path, size, hash_file(captured.path))
-        version = _send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
+        version = send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
         cache.adopt(captured.path, outgoing.sha256)
     return version
 
@@ -148,7 +148,19 @@ def say_invalid(error: ValidationError) -> str:
     return "The metadata does not fit: " + "; ".join(found) + "."
 
 
-def _send(connection: Connection, reference: Reference, metadata: VersionCreate, collected: Collected) -> Version:
+def send(
+    connection: Connection,
+    reference: Reference,
+    metadata: VersionCreate,
+    collected: Collected,
+    *,
+    idempotency_key: str | None = None,
+) -> Version:
+    """Send files and what is said of them as they are; a retry with the same key within 7 days makes nothing new.
+
+    Raises:
+        WeighbridgeError: see `Client.push`.
+    """
     announced = {
         each.path: ArtifactAnnouncement(sha256=each.sha256, size_bytes=each.size_bytes) for each in collected.files
     }
@@ -162,7 +174,7 @@ def _send(connection: Connection, reference: Reference, metadata: VersionCreate,
             "POST",
             model_route(reference, "versions"),
             body=form.iter_body,
-            headers={**form.headers, "Idempotency-Key": str(uuid.uuid4())},
+            headers={**form.headers, "Idempotency-Key": idempotency_key or str(uuid.uuid4())},
             read_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
         )
     return version.model_copy(update={"notices": [*collected.notices, *version.notices]})

@@ -1,0 +1,1 @@
+"""A team's models as plain files and JSON: written from one service, read into another."""

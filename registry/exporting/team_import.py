@@ -1,0 +1,212 @@
+"""The import itself: the versions of an export that a service lacks are pushed, then its aliases are set."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from registry.client.changes import annotate
+from registry.client.connection import Connection
+from registry.client.local import Collected
+from registry.client.push import send
+from registry.client.resolve import model_route
+from registry.client.results import Model, Version
+from registry.errors import (
+    ArtifactError,
+    ModelExistsError,
+    PermissionDeniedError,
+    TooLargeError,
+    WeighbridgeError,
+)
+from registry.exporting.aliases import AliasOutcome, set_aliases
+from registry.exporting.documents import ListedModel, ModelDocument, VersionDocument
+from registry.exporting.order import ImportOrder, Node
+from registry.exporting.present import PresentVersions
+from registry.exporting.reading import ExportFolder
+from registry.exporting.restated import Restating
+from registry.names import Reference, check_team
+from registry.schema import ModelCreate, ModelUpdate, VersionCreate
+
+State: TypeAlias = Literal["new", "there", "deleted", "left_out", "refused"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionOutcome:
+    """What became of a version.
+
+    Attributes:
+        source: its reference where it was exported.
+        reference: its reference here; None where it is not, or would be made.
+        state: `new`, `there` before, `deleted` here meanwhile, `left_out` of the export, or `refused` by the service.
+        why: of the last three.
+    """
+
+    source: str
+    reference: str | None
+    state: State
+    why: str = ""
+
+
+@dataclass(slots=True)
+class TeamImport:
+    """What came of an import.
+
+    Attributes:
+        team: that it went to.
+        versions: in the order in which they were imported.
+        aliases: what became of each.
+        failure: the first refusal, None when there was none.
+    """
+
+    team: str
+    versions: list[VersionOutcome] = field(default_factory=list[VersionOutcome])
+    aliases: list[AliasOutcome] = field(default_factory=list[AliasOutcome])
+    failure: WeighbridgeError | None = None
+
+
+def import_team(
+    connection: Connection, folder: Path, *, team: str | None = None, dry_run: bool = False, say: Say | None = None
+) -> TeamImport:
+    """Push what an export folder holds and the service lacks; every file is verified before it is sent.
+
+    Args:
+        connection: the way to the service.
+        folder: that an export wrote.
+        team: where to; by default the team of the same name.
+        dry_run: verify everything, and only say what would be done.
+        say: is told of each version, in a sentence.
+
+    Raises:
+        InvalidRequestError: the folder is no finished export.
+        MalformedArtifactError, DigestMismatchError, InvalidPathError: it is damaged or made up.
+        WeighbridgeError: the service is away, or the caller may not push there. The same call goes on later.
+    """
+    return _Import(connection, ExportFolder(folder.expanduser()), team, say or (lambda _: None), dry_run=dry_run).run()
+
+
+class _Import:
+    def __init__(
+        self, connection: Connection, folder: ExportFolder, team: str | None, say: Say, *, dry_run: bool
+    ) -> None:
+        self._connection = connection
+        self._transport = connection.resolver.online()
+        self._folder = folder
+        self._team = check_team(team or folder.info.team)
+        self._say = say
+        self._dry_run = dry_run
+        self._arrived: dict[Node, int] = {}
+        self._order = ImportOrder(folder.info.team)
+        self._restating = Restating(folder, self._order, self._team, self._arrived)
+        self._result = TeamImport(self._team)
+
+    def run(self) -> TeamImport:
+        documents = [(listed, self._folder.read_model(listed)) for listed in self._folder.info.models]
+        nodes = self._find_order(documents)
+        is_own = self._connection.resolver.service().registry_id == self._folder.info.registry_id
+        present: dict[str, PresentVersions] = {}
+        for listed, document in documents:
+            model = f"{self._team}/{document.name}"
+            present[listed.name] = PresentVersions(self._connection, model, self._folder.info, is_own_registry=is_own)
+            self._prepare_model(document, present[listed.name])
+        by_name = {listed.name: listed for listed, _ in documents}
+        for name, number in nodes:
+            document = self._folder.read_version(by_name[name], number)
+            outcome = self._import_version(document, present[name])
+            self._result.versions.append(outcome)
+            self._say(_sentence(outcome))
+        for _, document in documents:
+            self._set_aliases(document)
+        return self._result
+
+    def _find_order(self, documents: list[tuple[ListedModel, ModelDocument]]) -> list[Node]:
+        for listed, document in documents:
+            self._order.add(listed.name, document.versions)
+        for listed, document in documents:
+            for number in document.versions:
+                self._order.add_base((listed.name, number), self._folder.read_version(listed, number).base)
+        return self._order.nodes()
+
+    def _prepare_model(self, document: ModelDocument, present: PresentVersions) -> None:
+        """Make a model that is not there; one with versions keeps what it says of itself and who reads it."""
+        if self._dry_run or present.version_count:
+            return
+        route = model_route(Reference(self._team, document.name))
+        if not present.is_there:
+            create = ModelCreate(description=document.description, tags=document.tags)
+            try:
+                self._transport.call(Model, "PUT", route, body=create)
+            except ModelExistsError:
+                return
+        if document.visibility != "team":
+            self._transport.call(Model, "PATCH", route, body=ModelUpdate(visibility=document.visibility))
+
+    def _import_version(self, document: VersionDocument, present: PresentVersions) -> VersionOutcome:
+        source, node = document.reference, (document.model, document.number)
+        missing = next((each for each in document.files if each.file is None), None)
+        if missing is not None or not document.files:
+            why = f"{missing.path} is not in the export ({missing.left_out})" if missing else "it has no files"
+            return VersionOutcome(source, None, "left_out", why)
+        found = present.find(document)
+        if found is not None:
+            version, state = found
+            if state == "there":
+                self._arrived[node] = version.number
+                self._deprecate(version, document)
+                return VersionOutcome(source, version.reference, state)
+            return VersionOutcome(source, version.reference, state, f"`weighbridge restore {version.reference}`")
+        try:
+            pushed = self._push(document, present)
+        except (ArtifactError, TooLargeError, PermissionDeniedError) as error:
+            if isinstance(error, PermissionDeniedError) and document.trust == "tensors":
+                raise
+            self._result.failure = self._result.failure or error
+            return VersionOutcome(source, None, "refused", error.detail)
+        if pushed is None:
+            return VersionOutcome(source, None, "new")
+        self._arrived[node] = pushed.number
+        self._deprecate(pushed, document)
+        return VersionOutcome(source, pushed.reference, "new")
+
+    def _push(self, document: VersionDocument, present: PresentVersions) -> Version | None:
+        """Verify a version's files and push them; None in a dry run."""
+        collected = Collected([self._folder.verify(each) for each in document.files])
+        metadata = self._restating.restate(document)
+        if self._dry_run:
+            return None
+        # Where the last run died before it heard the answer, the service knows by the key that it is the same push.
+        key = _key(document, metadata, present.purged_numbers(document))
+        reference = Reference(self._team, document.model)
+        return send(self._connection, reference, metadata, collected, idempotency_key=key)
+
+    def _deprecate(self, version: Version, document: VersionDocument) -> None:
+        """Deprecate what was deprecated, unless somebody changed what is said of it here."""
+        notes = version.annotations
+        if self._dry_run or document.deprecated is None or notes.deprecated is not None or notes.revision > 1:
+            return
+        no_change = {"metrics": None, "tags": None, "description": None}
+        annotate(self._connection, version.reference, deprecated=document.deprecated, **no_change)
+
+    def _set_aliases(self, document: ModelDocument) -> None:
+        numbers = {alias.name: self._arrived.get((document.name, alias.version)) for alias in document.aliases}
+        outcomes = set_aliases(
+            self._connection, Reference(self._team, document.name), document, numbers, self._folder.info,
+            dry_run=self._dry_run,
+        )  # fmt: skip
+        for outcome in outcomes:
+            self._result.aliases.append(outcome)
+            self._result.failure = self._result.failure or outcome.failure
+
+
+def _sentence(outcome: VersionOutcome) -> str:
+    return f"{outcome.source}: {outcome.state.replace('_', ' ')}{f', {outcome.reference}' if outcome.reference else ''}"
+
+
+def _key(document: VersionDocument, metadata: VersionCreate, purged: list[int]) -> str:
+    """Return the `Idempotency-Key` of a push: the same for the same import, until what came of it was purged."""
+    said = metadata.model_dump(mode="json")
+    files = {each.path: each.sha256 for each in document.files}
+    text = json.dumps([said, files, purged], sort_keys=True)
+    return f"import-{hashlib.sha256(text.encode()).hexdigest()}"
