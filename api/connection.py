@@ -1,6 +1,7 @@
-"""One connection: a head that does not come and an answer that nobody reads end it, after a while."""
+"""One connection: a head that does not come and an answer that nobody reads end it, and so does an endless head."""
 
 import asyncio
+import logging
 import socket
 import struct
 import sys
@@ -9,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from api.errors import problem
+from registry.errors import TooLargeError
+
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
 else:
     Protocol = AutoHTTPProtocol
+
+MAX_HEAD_BYTES = 64 << 10
+"""Of a request's line and headers together; of what stands between two pieces of a chunked body, or behind it, too."""
+_HEAD_TOO_LARGE = 431
+
+log = logging.getLogger("weighbridge.connection")
 
 
 class PatientProtocol(Protocol):
@@ -20,7 +30,7 @@ class PatientProtocol(Protocol):
 
     Both may take as long as an idle connection is kept (`timeout_keep_alive`): a head from the connection's start, or
     from its own first byte, to its end; a reader from one byte to the next; and whoever still sends a body that was
-    refused, likewise.
+    refused, likewise. A head has an end in bytes, too: the parser of uvicorn takes any number, in quadratic time.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -28,6 +38,8 @@ class PatientProtocol(Protocol):
         self._head_is_due: asyncio.TimerHandle | None = None
         self._reader_is_due: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
+        self._head_bytes = 0
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
         """Wait for the first head."""
@@ -36,12 +48,20 @@ class PatientProtocol(Protocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a head or a body."""
-        super().data_received(data)
+        """Take bytes of a head or a body, of a head never more than one may have."""
+        while data and not self._is_refused and not self.transport.is_closing():
+            size = len(data) if self._is_in_body() else MAX_HEAD_BYTES - self._head_bytes
+            self._take(data[:size])
+            data = data[size:]
         if self._is_answering() or self._was_refused():
             self._forget_head()
         if not self._is_answering():
             self._expect_head()
+
+    def on_body(self, body: bytes) -> None:
+        """Take bytes of a body."""
+        self._head_bytes = 0
+        super().on_body(body)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - httptools has it
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -58,6 +78,31 @@ class PatientProtocol(Protocol):
         """Go on: the reader has taken it."""
         self._forget_reader()
         super().resume_writing()
+
+    def _take(self, piece: bytes) -> None:
+        before = self.cycle
+        self._head_bytes += len(piece)
+        super().data_received(piece)
+        if self.cycle is not before:
+            self._head_bytes = 0
+        if self._head_bytes >= MAX_HEAD_BYTES:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Say that the head is too large, where nothing else is being said, and take nothing more."""
+        log.warning("A request's head was refused: it has %s bytes or more", MAX_HEAD_BYTES)
+        self._is_refused = True
+        if self._is_answering():
+            self.transport.close()
+            return
+        answer = problem(TooLargeError(f"A request's head has less than {MAX_HEAD_BYTES} bytes."), None, _HEAD_TOO_LARGE)
+        lines = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]
+        lines += [name + b": " + value for name, value in answer.raw_headers]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body))
+        self.transport.write_eof()  # what still comes is taken, so that the answer is read; the timer ends it
+
+    def _is_in_body(self) -> bool:
+        return bool(self.cycle) and self.cycle.more_body
 
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete

@@ -193,6 +193,8 @@ def check_whole(request: Request) -> None:
         raise InvalidRequestError("A push sends whole files: leave out `Content-Range` (with curl, `-C`).")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequestError("A push sends files as they are: leave out `Content-Encoding`.")
+    if request.headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise InvalidRequestError("A push sends files as they are: `Transfer-Encoding` takes `chunked` only.")
 
 
 def check_announced_size(request: Request, service: Service, path: str) -> None:

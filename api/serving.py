@@ -119,6 +119,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
     """Return what uvicorn is told in any case."""
     return {
         "http": PatientProtocol,
+        "ws": "none",  # it would answer past every middleware
         "log_config": None,
         "access_log": False,
         "server_header": False,
