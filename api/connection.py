@@ -95,7 +95,9 @@ class PatientProtocol(Protocol):
         if self._is_answering():
             self.transport.close()
             return
-        answer = problem(TooLargeError(f"A request's head has less than {MAX_HEAD_BYTES} bytes."), None, _HEAD_TOO_LARGE)
+        answer = problem(
+            TooLargeError(f"A request's head has less than {MAX_HEAD_BYTES} bytes."), None, _HEAD_TOO_LARGE
+        )
         lines = [b"HTTP/1.1 431 Request Header Fields Too Large", b"connection: close"]
         lines += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body))

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from api.hiding import hide_secrets
 from registry import errors
 
 STATUSES: dict[type[errors.WeighbridgeError], int] = {
@@ -63,7 +64,7 @@ def status_of(kind: type[errors.WeighbridgeError]) -> int:
 def problem(
     error: errors.WeighbridgeError, request_id: str | None, status: int | None = None, headers: Mapping[str, str] = {}
 ) -> JSONResponse:
-    """Return the answer that describes an error."""
+    """Return the answer that describes an error. Somebody's token that they put in a wrong place is not repeated."""
     status = status or status_of(type(error))
     extra = {name: value for name, value in error.extra.items() if name not in _STANDARD}
     document: dict[str, Any] = {
@@ -71,7 +72,7 @@ def problem(
         "title": error.title,
         "status": status,
         "code": error.code,
-        "detail": error.detail,
+        "detail": hide_secrets(error.detail),
         "request_id": request_id,
         **extra,
     }
@@ -95,7 +96,7 @@ def _on_named(request: Request, error: Exception) -> JSONResponse:
 def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
     found = error.errors()
-    said = "; ".join(f"{_place(each['loc'])}: {str(each['msg']).removeprefix('Value error, ')}" for each in found)
+    said = "; ".join(f"{_place(each['loc'])}: {_message(each)}" for each in found)
     unparsable = any(each["type"] == "json_invalid" for each in found)
     in_body = all(each["loc"][:1] == ("body",) for each in found)
     kind = errors.InvalidMetadataError if in_body and not unparsable else errors.InvalidRequestError
@@ -115,6 +116,12 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    if found["type"] == "json_invalid":
+        return str(found["ctx"]["error"]).removesuffix(".")
+    return str(found["msg"]).removeprefix("Value error, ")
 
 
 def _request_id(request: Request) -> str | None:

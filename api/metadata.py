@@ -2,14 +2,15 @@
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
 
-from registry.errors import InvalidMetadataError, InvalidRequestError
+from registry.errors import InvalidMetadataError, InvalidRequestError, MalformedArtifactError
+from registry.formats.bounded_json import parse_json
+from registry.formats.limits import DEFAULT_LIMITS
 from registry.schema import VersionCreate
 
 _SHA256_FIELD = re.compile(r"\bsha-256=:([A-Za-z0-9+/=]+):")
@@ -95,9 +96,9 @@ def _take(found: dict[str, Any], name: str, value: str, path: str | None) -> Non
 
 def _parse_document(value: str) -> dict[str, Any]:
     try:
-        document = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise InvalidMetadataError("The field `metadata` is no JSON.") from error
+        document = parse_json(value.encode(), DEFAULT_LIMITS, "the field `metadata`")
+    except MalformedArtifactError as error:
+        raise InvalidMetadataError(error.detail) from error
     if not isinstance(document, dict):
         raise InvalidMetadataError("The field `metadata` is a JSON object.")
     return {str(name): member for name, member in document.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - pydantic checks the members

@@ -7,7 +7,7 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,9 @@ class Site:
             body = json.dumps(body).encode()
         return self.request(method, target, given, body)
 
-    def request(self, method: str, target: str, headers: Mapping[str, str | bytes], body: bytes | None = None) -> Answer:
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str | bytes], body: bytes | None = None
+    ) -> Answer:
         """Send a request whose target and headers are taken as they are."""
         lines = [f"{method} {target} HTTP/1.1".encode("latin-1"), b"Connection: close"]
         given = {"Host": urlsplit(self.url).netloc, **headers}
@@ -104,10 +106,8 @@ class Site:
     def send(self, data: bytes, method: str = "GET") -> Answer | None:
         """Send bytes and return the answer, None where the service hung up without one."""
         with self.connect() as raw:
-            try:
+            with suppress(OSError):  # refused before its end: the answer says why
                 raw.sendall(data)
-            except OSError:
-                pass  # refused before its end: the answer says why
             return read_answer(raw, method)
 
     def connect(self) -> socket.socket:
@@ -197,7 +197,9 @@ def content_of(operation_id: str) -> tuple[dict[str, str], bytes | None]:
 
 def form(*files: tuple[str, bytes], fields: Mapping[str, str] = {}) -> tuple[dict[str, str], bytes]:
     """Return headers and body of a form; file names are sent as they are."""
-    parts = [f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    parts = [
+        f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()
+    ]
     data = "".join(parts).encode()
     for name, content in files:
         head = f'--edge\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
@@ -205,7 +207,9 @@ def form(*files: tuple[str, bytes], fields: Mapping[str, str] = {}) -> tuple[dic
     return {"Content-Type": "multipart/form-data; boundary=edge"}, data + b"--edge--\r\n"
 
 
-def fill(path: str, names: Mapping[str, str], encode: Callable[[str], str] = lambda value: quote(value, safe="")) -> str:
+def fill(
+    path: str, names: Mapping[str, str], encode: Callable[[str], str] = lambda value: quote(value, safe="")
+) -> str:
     """Return a described path with its `{names}` filled in."""
     return re.sub(r"\{(\w+)\}", lambda found: encode(names[found[1]]), path)
 

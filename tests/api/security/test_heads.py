@@ -57,7 +57,9 @@ def test_requests_behind_each_other_are_counted_each_by_itself(site):
     assert received.count(b"HTTP/1.1 200") == 5
 
 
-@pytest.mark.parametrize("tail", [b"0\r\nX: " + b"x" * (8 << 20), b"5;" + b"x" * (8 << 20), b"0\r\n" + b"X: y\r\n" * (1 << 20)])
+@pytest.mark.parametrize(
+    "tail", [b"0\r\nX: " + b"x" * (8 << 20), b"5;" + b"x" * (8 << 20), b"0\r\n" + b"X: y\r\n" * (1 << 20)]
+)
 def test_a_chunked_body_cannot_hide_a_head_without_end(site, tail):
     before = anonymous_bytes(site.pid)
 
@@ -113,7 +115,9 @@ def test_a_request_that_two_servers_would_frame_differently_is_refused_and_nothi
     assert site.ask("GET", f"{API}/models/vision/smuggled").status == 404
 
 
-@pytest.mark.parametrize("chunk", ["zz\r\n", "ffffffffffffffffff\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5\nhello\n", " 5\r\nhello\r\n"])
+@pytest.mark.parametrize(
+    "chunk", ["zz\r\n", "ffffffffffffffffff\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5\nhello\n", " 5\r\nhello\r\n"]
+)
 def test_a_chunk_that_is_none_is_refused(site, chunk):
     answer = site.send(f"{PUSH}Transfer-Encoding: chunked\r\n\r\n{chunk}".encode())
 
@@ -145,8 +149,13 @@ def test_a_header_that_is_none_is_refused(site, what):
 
 
 def test_nobody_leaves_http_for_another_protocol(site):
-    websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXA=\r\n"
-    for head in (WHO + websocket, WHO + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"):
+    websocket = (
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXA=\r\n"
+    )
+    for head in (
+        WHO + websocket,
+        WHO + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
+    ):
         answer = site.send(f"{head}\r\n".encode())
 
         assert (answer.status, answer.json()["name"]) == (200, "token")
