@@ -5,18 +5,31 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
+from api.hiding import holds_secret
 from api.measures import Measures
-from registry.errors import InternalError, PermissionDeniedError
+from registry.errors import InternalError, InvalidRequestError, PermissionDeniedError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_SECRET = re.compile(r"(wb_[a-z2-7]{16})_[0-9a-f]+")
-"""A whole token where it does not belong."""
+_SECRET_IN_URL = (
+    "A token stands in the URL, where every proxy on its way logs it. Revoke it, and send another one as "
+    "`Authorization: Bearer …`."
+)
+_MAX_ADDRESS_LENGTH = 64
+_SAFEGUARDS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+]
+"""What browsers are told of every answer: it is what it says it is, and for no page of another site."""
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SERVER_ERROR = 500
@@ -38,11 +51,18 @@ class _Seen:
 
 
 class RequestMiddleware:
-    """Gives a request its id, counts and logs it, and answers for errors that have no name."""
+    """Gives a request its id, counts and logs it, and answers for errors that have no name.
 
-    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+    Args:
+        app: what answers.
+        measures: what counts.
+        secrets: what must not stand in a URL, beside tokens: it would be kept as a name, and by every proxy.
+    """
+
+    def __init__(self, app: ASGIApp, measures: Measures, secrets: Collection[str] = ()) -> None:
         self._app = app
         self._measures = measures
+        self._secrets = secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -50,6 +70,8 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
+        if scope.get("client"):  # a proxy on this machine may have said any text
+            scope["client"] = (scope["client"][0][:_MAX_ADDRESS_LENGTH], scope["client"][1])
         scope.setdefault("state", {})["request_id"] = request_id
         token = current_request_id.set(request_id)
         started, seen = time.perf_counter(), _Seen()
@@ -70,10 +92,14 @@ class RequestMiddleware:
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], *_SAFEGUARDS, (b"x-request-id", request_id.encode())]
             seen.sent_bytes += len(message.get("body", b""))
             await send(message)
 
+        if holds_secret(scope["path"] + unquote_plus(scope["query_string"].decode("latin-1")), self._secrets):
+            refused = InvalidRequestError(_SECRET_IN_URL)
+            await problem(refused, request_id)(scope, receive_counted, send_counted)
+            return
         try:
             await self._app(scope, receive_counted, send_counted)
         except Exception:
@@ -88,14 +114,13 @@ class RequestMiddleware:
         route = getattr(scope.get("route"), "path", "unknown")
         self._measures.observe(method, route, seen.status, seconds)
         self._measures.count_bytes(seen.received_bytes, seen.sent_bytes)
-        path = _SECRET.sub(r"\1_…", scope["path"])
         access_log.info(
             "%s %s",
             scope["method"],
-            path,
+            scope["path"],
             extra={
                 "method": scope["method"],
-                "path": path,
+                "path": scope["path"],
                 "status": seen.status,
                 "received_bytes": seen.received_bytes,
                 "sent_bytes": seen.sent_bytes,
@@ -119,15 +144,14 @@ class OpenHostMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "http":
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            refused = self._refusal(scope["method"], headers)
+            refused = self._refusal(scope["method"], Headers(scope=scope))
             if refused is not None:
                 await problem(PermissionDeniedError(refused), scope["state"].get("request_id"))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, method: str, headers: dict[str, str]) -> str | None:
-        host = headers.get("host", "")
+    def _refusal(self, method: str, headers: Headers) -> str | None:
+        host = ", ".join(headers.getlist("host"))
         if _without_port(host) not in self._hosts:
             return (
                 f"This service is open to this machine only and does not answer as {host[:100]!r}. Use localhost, add "

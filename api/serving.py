@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.connection import PatientProtocol
+from api.hiding import secrets_of
 from api.logs import configure_logging
 from api.service import Service
 from api.settings import Settings, as_variables, check_exposure, read_settings
@@ -65,7 +66,7 @@ def serve(settings: Settings) -> None:
         CatalogUnavailableError, BlobStoreUnavailableError: what it needs does not answer.
     """
     check_exposure(settings)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, secrets_of(settings))
     service = Service.open(settings)
     _announce_first_administrator(service)
     if settings.workers > 1:
@@ -96,7 +97,7 @@ def _announce_first_administrator(service: Service) -> None:
 def create_worker_app() -> FastAPI:
     """Return the app of one of several worker processes, by the environment that they share."""
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, secrets_of(settings))
     return create_app(settings)
 
 

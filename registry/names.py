@@ -22,6 +22,7 @@ MAX_PATH_LENGTH = 1000
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}")
 _VERSION_LIKE = re.compile(r"v?[0-9]+")
+_TOKEN_LIKE = re.compile(r"wb_[a-z2-7]{16}_[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -31,6 +32,10 @@ def check_name(name: str, what: str = "name") -> str:
     Raises:
         InvalidNameError: it cannot be addressed; the detail says the rule.
     """
+    if _TOKEN_LIKE.fullmatch(name):
+        raise InvalidNameError(
+            f"That is a token and no {what}. Revoke it: it was sent where names are kept and logged."
+        )
     broken = (
         _NAME.fullmatch(name) is None
         or "--" in name

@@ -62,6 +62,5 @@ def _headers(artifact: StoredArtifact, reference: str) -> dict[str, str]:
         "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",
         "X-Weighbridge-Version": reference,
     }

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, Limit, StoresDep
@@ -31,8 +31,9 @@ def list_tokens(
 
 
 @router.post("/tokens", status_code=201, operation_id="create_token", **needs(None))
-def create_token(stores: StoresDep, caller: CallerDep, create: TokenCreate) -> NewToken:
+def create_token(stores: StoresDep, caller: CallerDep, response: Response, create: TokenCreate) -> NewToken:
     """Make a token that can do no more than the caller's; its secret is told this once."""
+    response.headers["Cache-Control"] = "no-store"
     return tokens.create_token(stores, caller, create)
 
 

@@ -131,5 +131,5 @@ def _endpoint(options: dict[str, str], name: str) -> str | None:
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or "@" in parts.netloc:
-        raise ConfigurationError(f"{name}={url} is no endpoint: write http://HOST:PORT or https://HOST.")
+        raise ConfigurationError(f"{name} is no endpoint: write http://HOST:PORT or https://HOST.")
     return url.rstrip("/")

@@ -196,6 +196,11 @@ def _create_engine(url: str, pool_size: int) -> Engine:
                 pool_pre_ping=True,
                 connect_args={"options": options, "connect_timeout": 10},
             )
+    except ValueError:  # its words are a piece of the URL, perhaps of the password
+        raise ConfigurationError(
+            "The database URL cannot be read: write postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE, with `%2F` "
+            "for a `/` in the password, `%3A` for a `:` and `%40` for an `@`."
+        ) from None
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(f"The database URL cannot be used: {error}") from error
     raise ConfigurationError(
