@@ -5,6 +5,8 @@ import re
 from collections.abc import Collection
 from urllib.parse import unquote, urlsplit
 
+from pydantic import SecretStr
+
 from api.settings import Settings
 
 _TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[0-9a-f]+", re.IGNORECASE)
@@ -27,7 +29,8 @@ def holds_secret(text: str, secrets: Collection[str] = ()) -> bool:
 
 def secrets_of(settings: Settings) -> frozenset[str]:
     """Return what must never be told of an installation's settings, also as it is written inside JSON."""
-    given = [each.get_secret_value() for each in (settings.token, settings.blobs_secret_key) if each is not None]
+    values = [getattr(settings, name) for name in settings.model_fields_set]
+    given = [each.get_secret_value() for each in values if isinstance(each, SecretStr)]
     try:
         password = urlsplit(settings.catalog_url).password or ""
     except ValueError:

@@ -18,7 +18,7 @@ from api.measures import Measures
 from registry.errors import InternalError, InvalidRequestError, PermissionDeniedError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_SECRET_IN_URL = (
+_WRONG_PLACE = (
     "A token stands in the URL, where every proxy on its way logs it. Revoke it, and send another one as "
     "`Authorization: Bearer …`."
 )
@@ -97,7 +97,7 @@ class RequestMiddleware:
             await send(message)
 
         if holds_secret(scope["path"] + unquote_plus(scope["query_string"].decode("latin-1")), self._secrets):
-            refused = InvalidRequestError(_SECRET_IN_URL)
+            refused = InvalidRequestError(_WRONG_PLACE)
             await problem(refused, request_id)(scope, receive_counted, send_counted)
             return
         try:

@@ -66,8 +66,8 @@ class Settings(BaseSettings):
     )
     uploads_per_caller: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Uploads of one user, or address without a token, at the same time; 0 for any number. Without it 16 "
-        "where tokens are needed.",
+        description="Uploads of one user, or address without a token, at the same time; 0 for any number. Without it "
+        "16 where tokens are needed.",
     )
     requests_per_minute: Annotated[int, Field(ge=0)] | None = Field(
         None,
