@@ -23,6 +23,7 @@ from registry.teams import Role, Scope
 ROOT = "root-token-of-this-test-7c1f"
 SERVE = [sys.executable, "-m", "api", "serve"]
 WAIT_SECONDS = 30
+WEIGHTS = make_weights(99)
 DESCRIPTION = create_app(Settings(teams=True)).openapi()
 OPERATIONS = {
     operation["operationId"]: (method.upper(), path, operation)
@@ -191,8 +192,8 @@ def content_of(operation_id: str) -> tuple[dict[str, str], bytes | None]:
         body = json.dumps(BODIES.get(operation_id, {})).encode()
         return {**condition, "Content-Type": "application/json"}, body
     if "multipart/form-data" in kinds:
-        return form(("model.pt", make_weights(99)))
-    return condition, make_weights(99) if kinds else None
+        return form(("model.pt", WEIGHTS))
+    return condition, WEIGHTS if kinds else None
 
 
 def form(*files: tuple[str, bytes], fields: Mapping[str, str] = {}) -> tuple[dict[str, str], bytes]:

@@ -57,13 +57,13 @@ def send_json(site, operation_id, body, **headers):
     return site.ask(method, fill(path, NAMES), "root", body, If_Match="*", **{**JSON, **headers})
 
 
-@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("operation_id", WITH_JSON)
-def test_json_that_parsers_disagree_about_is_refused_by_every_operation(site, operation_id, body):
-    answer = send_json(site, operation_id, body)
+def test_json_that_parsers_disagree_about_is_refused_by_every_operation(site, operation_id):
+    for label, body in HOSTILE.items():
+        answer = send_json(site, operation_id, body)
 
-    assert (answer.status, answer.code) == (400, "invalid_request")
-    assert "JSON" in answer.json()["detail"] or "body" in answer.json()["detail"]
+        assert (answer.status, answer.code) == (400, "invalid_request"), label
+        assert "body" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("operation_id", WITH_JSON)
