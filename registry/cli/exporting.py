@@ -33,8 +33,9 @@ def export(*, client: Client, team: str, folder: Path, models: tuple[str, ...], 
         return
     counts = done.info.counts
     click.echo(
-        f"Exported {counts.models} models, {counts.versions} versions, {counts.files} files "
-        f"({format_size(counts.size_bytes)}); {done.copied_files} of them ({format_size(done.copied_bytes)}) just now.",
+        f"Exported {_many(counts.models, 'model')}, {_many(counts.versions, 'version')}, {_many(counts.files, 'file')} "
+        f"({format_size(counts.size_bytes)}); fetched {done.copied_files} of them "
+        f"({format_size(done.copied_bytes)}) just now.",
         err=True,
     )
     for notice in (*_left_out(counts), *done.notices):
@@ -65,6 +66,8 @@ def import_export(client: Client, folder: Path, *, team: str | None, dry_run: bo
         print_table(("EXPORTED AS", "HERE", "IS", "WHY"), versions)
     if aliases:
         print_table(("ALIAS", "VERSION", "IS", "WHY"), aliases, right=("VERSION",))
+    for notice in done.notices:
+        click.echo(f"note: {clean(notice)}", err=True)
     new = sum(each.state == "new" for each in done.versions)
     click.echo(f"{'Would import' if dry_run else 'Imported'} {new} of {len(done.versions)} versions.", err=True)
     if done.failure is not None:
@@ -73,6 +76,10 @@ def import_export(client: Client, folder: Path, *, team: str | None, dry_run: bo
 
 def _say(text: str) -> None:
     click.echo(clean(text), err=True)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _words(state: str) -> str:
@@ -91,11 +98,11 @@ def _run_of(done: TeamExport) -> dict[str, Any]:
 def _left_out(counts: Counts) -> list[str]:
     told: list[str] = []
     if counts.files_left_out:
-        told.append(f"{counts.files_left_out} files are left out; the JSON of their versions says why.")
+        told.append(f"Left out: {_many(counts.files_left_out, 'file')}. The JSON of their versions says why.")
     if counts.versions_left_out:
-        told.append(f"{counts.versions_left_out} versions are deleted or purged and left out.")
+        told.append(f"Left out: {_many(counts.versions_left_out, 'version')}, deleted or purged.")
     if counts.versions_not_shown:
-        told.append(f"{counts.versions_not_shown} versions are not shown to you, or are of deleted models.")
+        told.append(f"Not shown to you, or of deleted models: {_many(counts.versions_not_shown, 'version')}.")
     return told
 
 
@@ -107,4 +114,10 @@ def _document(done: TeamImport, *, dry_run: bool) -> dict[str, Any]:
     aliases = [
         {"alias": each.alias, "version": each.version, "state": each.state, "why": each.why} for each in done.aliases
     ]
-    return {"team": done.team, "dry_run": dry_run, "versions": versions, "aliases": aliases}
+    return {
+        "team": done.team,
+        "dry_run": dry_run,
+        "versions": versions,
+        "aliases": aliases,
+        "notices": done.notices,
+    }

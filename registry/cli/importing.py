@@ -87,7 +87,7 @@ def _names_export(sources: Sequence[str], options: Sequence[str], *, dry_run: bo
     Raises:
         click.UsageError: it is, and comes with others or with options that it does not take; or it is not.
     """
-    exports = [each for each in sources if is_export(Path(each).expanduser())]
+    exports = [each for each in sources if is_export(each)]
     if exports and (len(sources) > 1 or options):
         raise click.UsageError(f"{exports[0]} is an exported team: it comes alone, with --team and --dry-run only.")
     if dry_run and not exports:

@@ -57,7 +57,7 @@ class Archiving(Connected):
             folder: that `export_team` wrote.
             team: where to; by default the team of the same name.
             dry_run: verify everything, and only say what would be done.
-            say: is told of each version as it is done.
+            say: is told of each new version as it is done.
 
         Raises:
             InvalidRequestError: the folder is no finished export.

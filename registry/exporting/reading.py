@@ -43,9 +43,12 @@ _MAX_LINE_BYTES = 8 << 10
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\n?")
 
 
-def is_export(folder: Path) -> bool:
-    """Return whether a folder says that it is an export, and not just some folder of weights."""
-    return (folder / INFO_NAME).is_file()
+def is_export(text: str) -> bool:
+    """Return whether a text is the path of a folder that says it is an export, and not just one of weights."""
+    try:
+        return (Path(text).expanduser() / INFO_NAME).is_file()
+    except (OSError, ValueError, RuntimeError):  # a URL longer than a file's name, a NUL, nobody's `~`: then it is none
+        return False
 
 
 class ExportFolder:

@@ -157,7 +157,8 @@ class _Export:
             return False
         self._out.write_document(f"{folders[model.name]}/{MODEL_NAME}", document)
         self._counts["models"] += 1
-        self._say(f"{model.full_name}: {len(document.versions)} versions")
+        count = len(document.versions)
+        self._say(f"{model.full_name}: {count} version{'' if count == 1 else 's'}")
         return True
 
     def _export_model(self, model: Model, folder: str) -> ModelDocument:
@@ -235,8 +236,8 @@ class _Export:
         strangers = self._out.count_strangers()
         if strangers:
             self._notices.append(
-                f"{strangers} files in {str(self._out.root)!r} do not belong to this export: they are of versions "
-                "that were there in an earlier one. SHA256SUMS does not name them."
+                f"Files in {str(self._out.root)!r} that do not belong to this export: {strangers}. They are of an "
+                "earlier one, and SHA256SUMS does not name them."
             )
 
 

@@ -16,7 +16,9 @@ from registry.client.results import Model, Version
 from registry.errors import (
     ArtifactError,
     ModelExistsError,
+    ModelNotFoundError,
     PermissionDeniedError,
+    TeamNotFoundError,
     TooLargeError,
     WeighbridgeError,
 )
@@ -28,6 +30,7 @@ from registry.exporting.reading import ExportFolder
 from registry.exporting.restated import Restating
 from registry.names import Reference, check_team
 from registry.schema import ModelCreate, ModelUpdate, VersionCreate
+from registry.teams import Role, Scope, WhoAmI
 
 State: TypeAlias = Literal["new", "there", "deleted", "left_out", "refused"]
 Say = Callable[[str], None]
@@ -58,12 +61,14 @@ class TeamImport:
         team: that it went to.
         versions: in the order in which they were imported.
         aliases: what became of each.
+        notices: what else the user should know, as sentences.
         failure: the first refusal, None when there was none.
     """
 
     team: str
     versions: list[VersionOutcome] = field(default_factory=list[VersionOutcome])
     aliases: list[AliasOutcome] = field(default_factory=list[AliasOutcome])
+    notices: list[str] = field(default_factory=list[str])
     failure: WeighbridgeError | None = None
 
 
@@ -77,7 +82,7 @@ def import_team(
         folder: that an export wrote.
         team: where to; by default the team of the same name.
         dry_run: verify everything, and only say what would be done.
-        say: is told of each version, in a sentence.
+        say: is told of each new version, in a few words.
 
     Raises:
         InvalidRequestError: the folder is no finished export.
@@ -103,6 +108,8 @@ class _Import:
         self._result = TeamImport(self._team)
 
     def run(self) -> TeamImport:
+        if self._dry_run:
+            self._require_pusher()
         documents = [(listed, self._folder.read_model(listed)) for listed in self._folder.info.models]
         nodes = self._find_order(documents)
         is_own = self._connection.resolver.service().registry_id == self._folder.info.registry_id
@@ -116,10 +123,23 @@ class _Import:
             document = self._folder.read_version(by_name[name], number)
             outcome = self._import_version(document, present[name])
             self._result.versions.append(outcome)
-            self._say(_sentence(outcome))
+            if outcome.state == "new":
+                self._say(f"{outcome.source}: {outcome.reference or 'would be new'}")
         for _, document in documents:
             self._set_aliases(document)
         return self._result
+
+    def _require_pusher(self) -> None:
+        """Raise what the first push would raise, where nothing is pushed."""
+        who = self._transport.get(WhoAmI, "whoami")
+        role = Role.ADMIN if who.administrator else who.roles.get(self._team)
+        if role is None:
+            raise _no_team(self._team)
+        if not role.reaches(Role.WRITER) or Scope.PUSH not in who.scopes:
+            raise PermissionDeniedError(
+                f"{who.name} may not push to {self._team}: that takes the role `{Role.WRITER}` there, and a token with "
+                f"the scope `{Scope.PUSH}`."
+            )
 
     def _find_order(self, documents: list[tuple[ListedModel, ModelDocument]]) -> list[Node]:
         for listed, document in documents:
@@ -140,8 +160,17 @@ class _Import:
                 self._transport.call(Model, "PUT", route, body=create)
             except ModelExistsError:
                 return
-        if document.visibility != "team":
+            except ModelNotFoundError as error:
+                raise _no_team(self._team) from error
+        if document.visibility == "team":
+            return
+        try:
             self._transport.call(Model, "PATCH", route, body=ModelUpdate(visibility=document.visibility))
+        except PermissionDeniedError as error:
+            self._result.failure = self._result.failure or error
+            self._result.notices.append(
+                f"{self._team}/{document.name} is read by its team only, and was read by everyone. {error.detail}"
+            )
 
     def _import_version(self, document: VersionDocument, present: PresentVersions) -> VersionOutcome:
         source, node = document.reference, (document.model, document.number)
@@ -200,8 +229,11 @@ class _Import:
             self._result.failure = self._result.failure or outcome.failure
 
 
-def _sentence(outcome: VersionOutcome) -> str:
-    return f"{outcome.source}: {outcome.state.replace('_', ' ')}{f', {outcome.reference}' if outcome.reference else ''}"
+def _no_team(team: str) -> TeamNotFoundError:
+    return TeamNotFoundError(
+        f"There is no team {team} that you may push to. An administrator makes one with `weighbridge team create "
+        f"{team}`, and an admin of it lets you in; `--team` names another."
+    )
 
 
 def _key(document: VersionDocument, metadata: VersionCreate, purged: list[int]) -> str:

@@ -44,15 +44,15 @@ class OutputFolder:
         """
         with self._translated_errors():
             self.root.mkdir(parents=True, exist_ok=True)
+            self._require_own(info)
             for left in self.root.glob(f"{_PARTIAL}*"):
                 left.unlink()
-            self._require_own(info)
         self._replace(INFO_NAME, _to_json(info))
 
     def _require_own(self, info: ExportInfo) -> None:
         there = self.root / INFO_NAME
         if not there.is_file():
-            if any(self.root.iterdir()):
+            if any(not each.name.startswith(_PARTIAL) for each in self.root.iterdir()):
                 raise InvalidRequestError(f"{str(self.root)!r} holds other things. Name a folder that is new or empty.")
             return
         with there.open("rb") as file:

@@ -37,10 +37,12 @@ def test_a_reader_exports_and_a_writer_imports(run, become, team, out, root):
     become("reader")
     exported = run("export", team, "-o", str(out))
     assert (exported.code, exported.out) == (0, f"{out}\n")
-    for part in (f"{team}/net: 2 versions", "2 versions, 2 files", "2 of them"):
+    for part in (f"{team}/net: 2 versions", "2 versions, 2 files", "fetched 2 of them"):
         assert part in exported.err
     assert run("export", team, "-o", str(out), "--json").json["copied_files"] == 0
-    assert run("import", str(out), "--team", f"{team}-2").code == 4
+    for more in ((), ("--dry-run",)):
+        refused = run("import", str(out), "--team", f"{team}-2", *more)
+        assert (refused.code, f"weighbridge team create {team}-2" in refused.err) == (4, True)
     root.create_team(f"{team}-2")
     root.set_member(f"{team}-2", become("writer"), "writer")
 
@@ -62,6 +64,9 @@ def test_a_dry_run_changes_nothing(run, become, team, out, root):
     run("export", team, "-o", str(out))
     root.create_team(f"{team}-2")
     root.set_member(f"{team}-2", f"reader-of-{team}", "reader")
+    refused = run("import", str(out), "--team", f"{team}-2", "--dry-run")
+    assert (refused.code, "`writer`" in refused.err) == (3, True)
+    root.set_member(f"{team}-2", f"reader-of-{team}", "writer")
 
     ran = run("import", str(out), "--team", f"{team}-2", "--dry-run", "--json")
 
@@ -119,6 +124,20 @@ def test_an_outsider_exports_what_everyone_may_read_and_learns_of_nothing_else(r
     assert (ran.json["rules"], ran.json["counts"]["versions_not_shown"]) == (None, None)
 
 
+def test_who_may_not_show_a_model_to_everyone_imports_it_for_the_team(run, become, team, out, root):
+    root.set_visibility(f"{team}/net", "everyone")
+    become("reader")
+    run("export", team, "-o", str(out))
+    root.create_team(f"{team}-2")
+    root.set_member(f"{team}-2", become("writer"), "writer")
+
+    ran = run("import", str(out), "--team", f"{team}-2")
+
+    assert (ran.code, "read by its team only" in ran.err) == (3, True)
+    assert root.model(f"{team}-2/net").version_count == 2
+    assert root.model(f"{team}-2/net").visibility == "team"
+
+
 def test_models_are_chosen_by_name_and_what_belongs_to_an_earlier_export_is_said(run, become, team, out, root, file):
     root.push(f"{team}/other", str(file))
     become("reader")
@@ -126,8 +145,8 @@ def test_models_are_chosen_by_name_and_what_belongs_to_an_earlier_export_is_said
 
     ran = run("export", team, "-o", str(out), "--models", "ot*")
 
-    assert (ran.code, "1 models, 1 versions" in ran.err) == (0, True)
-    assert "do not belong to this export" in ran.err
+    assert (ran.code, "1 model, 1 version, 1 file " in ran.err) == (0, True)
+    assert "do not belong to this export: 5" in ran.err
     assert run("export", team, "-o", str(out), "--models", "none*").code == 4
 
 
@@ -150,6 +169,7 @@ def test_an_exported_team_is_told_from_a_folder_of_weights(run, become, team, ou
     run("export", team, "-o", str(out))
     for more in (("x/y",), ("--tag", "a=b"), ("--alias", "prod"), ("--sha256", "0" * 64)):
         assert run("import", str(out), *more).code == 2
+    assert run("import", f"https://127.0.0.1:9/{'x' * 300}.pt", f"{team}/plain").code == 1
     folder = tmp_path / "weights"
     folder.mkdir()
     file.rename(folder / "model.pt")
