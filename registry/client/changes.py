@@ -63,9 +63,14 @@ def move_alias(connection: Connection, ref: str, name: str, reason: str) -> Alia
     """Point an alias at the version that `ref` means now; making it when it is new.
 
     Raises:
+        InvalidMetadataError: the reason is too long, or no text.
         PreconditionFailedError: somebody moved it at the same moment; the detail names who and when.
     """
     check_alias(name)
+    try:
+        said = AliasUpdate(version=1, reason=reason)
+    except ValidationError as error:
+        raise InvalidMetadataError(say_invalid(error)) from error
     transport = connection.resolver.online()
     version = connection.resolver.version(_without_path(connection.resolver.reference(ref)))
     path = model_route(_numbered(version), "aliases", name)
@@ -77,7 +82,7 @@ def move_alias(connection: Connection, ref: str, name: str, reason: str) -> Alia
         if current.version == version.number:
             return current
         expected = {"If-Match": f'"{current.revision}"'}
-    body = AliasUpdate(version=version.number, reason=reason)
+    body = said.model_copy(update={"version": version.number})
     return transport.call(AliasInfo, "PUT", path, body=body, headers=expected)
 
 

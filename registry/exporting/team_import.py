@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pydantic import ValidationError
+
 from registry.client.changes import annotate
 from registry.client.connection import Connection
 from registry.client.local import Collected
-from registry.client.push import send
+from registry.client.push import say_invalid, send
 from registry.client.resolve import model_route
 from registry.client.results import Model, Version
 from registry.errors import (
     ArtifactError,
+    ArtifactNotFoundError,
+    InvalidMetadataError,
     ModelExistsError,
     ModelNotFoundError,
     PermissionDeniedError,
@@ -155,9 +159,11 @@ class _Import:
             return
         route = model_route(Reference(self._team, document.name))
         if not present.is_there:
-            create = ModelCreate(description=document.description, tags=document.tags)
             try:
+                create = ModelCreate(description=document.description, tags=document.tags)
                 self._transport.call(Model, "PUT", route, body=create)
+            except ValidationError as error:
+                raise InvalidMetadataError(f"{self._team}/{document.name}: {say_invalid(error)}") from error
             except ModelExistsError:
                 return
             except ModelNotFoundError as error:
@@ -188,7 +194,7 @@ class _Import:
             return VersionOutcome(source, version.reference, state, f"`weighbridge restore {version.reference}`")
         try:
             pushed = self._push(document, present)
-        except (ArtifactError, TooLargeError, PermissionDeniedError) as error:
+        except (ArtifactError, ArtifactNotFoundError, TooLargeError, PermissionDeniedError) as error:
             if isinstance(error, PermissionDeniedError) and document.trust == "tensors":
                 raise
             self._result.failure = self._result.failure or error

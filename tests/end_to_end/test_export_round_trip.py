@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -268,6 +269,29 @@ def test_killed_in_the_middle_both_go_on_where_they_stopped(first, second, secon
     assert [(each.number, each.base) for each in second.versions(net, sort="number")] == [
         (value + 1, f"{net}:{value}" if value else None) for value in range(25)
     ]
+
+
+def test_an_export_is_whole_while_others_push(first, second, team, tmp_path):
+    net = f"{team}/net"
+    first.push(net, weights(0.0), alias="prod")
+
+    def push() -> None:
+        for value in range(20):
+            first.push(net, weights(float(value)), alias=["prod", f"a{value}"], base=f"{net}:1")
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    for number in range(3):
+        first.export_team(team, tmp_path / str(number))
+    pushing.join()
+
+    for number in range(3):
+        require_sound(tmp_path / str(number))
+        said = json.loads((tmp_path / str(number) / "net" / "model.json").read_text())
+        assert {each["version"] for each in said["aliases"]} <= set(said["versions"])
+        done = second.import_team(tmp_path / str(number))
+        assert {each.state for each in done.aliases} <= {"set", "kept", "there"}
+    assert first.export_team(team, tmp_path / "2").info.counts.versions == 21
 
 
 def test_an_index_among_several_stays_the_state_dict(first, second, team, tmp_path):

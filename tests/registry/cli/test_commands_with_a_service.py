@@ -94,10 +94,23 @@ def test_the_tables_show_what_counts(run, name, file):
 def test_a_deprecated_version_is_used_with_a_warning(run, name, file, tmp_path):
     run("push", name, str(file))
     run("annotate", name, "--deprecated", "trained on the test set")
-    ran = run("download", f"{name}:1", "-o", str(tmp_path / "out"))
-    assert ran.code == 0
-    assert "warning:" in ran.err
-    assert "trained on the test set" in ran.err
+    for ran in (
+        run("download", f"{name}:1", "-o", str(tmp_path / "out")),
+        run("pull", f"{name}:1", "-o", str(tmp_path / "out.safetensors")),
+    ):
+        assert ran.code == 0
+        assert "warning:" in ran.err
+        assert "trained on the test set" in ran.err
+
+
+def test_a_version_that_an_alias_points_at_is_not_deleted_and_says_what_to_do(run, name, file):
+    run("push", name, str(file), "--alias", "prod")
+    for force in ((), ("--force",)):
+        refused = run("delete", f"{name}@prod", "--yes", *force)
+        assert refused.code == 5
+        assert "`prod` points at. Move or remove the alias first" in refused.err
+    run("alias", "rm", name, "prod")
+    assert run("delete", f"{name}:1", "--yes").code == 0
 
 
 def test_failures_have_the_exit_codes_that_scripts_gate_on(run, name, file, tmp_path):

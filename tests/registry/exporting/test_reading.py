@@ -1,15 +1,18 @@
 """An export folder that somebody made up or damaged: a named error, whatever is in it."""
 
 import hashlib
+import io
 import json
 import os
 
 import pytest
+import torch
 
 from registry.client.client import Client
 from registry.errors import (
     ArtifactNotFoundError,
     DigestMismatchError,
+    InvalidMetadataError,
     InvalidNameError,
     InvalidPathError,
     InvalidRequestError,
@@ -207,6 +210,29 @@ def test_deeply_nested_json_is_refused(write, dry_run):
     write(model=a_model(versions=[9]), files={"net/1/model.pt": DATA, "net/9.json": version})
     with pytest.raises(MalformedArtifactError):
         dry_run()
+
+
+@pytest.mark.parametrize("changes", [{"info": {"service_url": "\0"}}, {"model": {"description": "\0"}},
+                                     {"model": {"tags": {"?": "x"}}}, {"version": {"description": "\0"}},
+                                     {"version": {"created_by": "x" * 3000}}, {"version": {"deprecated": "\0"}},
+                                     {"version": {"metrics": {"loss": float("inf")}}}])  # fmt: skip
+def test_what_no_registry_says_is_refused_by_name(write, live_server, folder, changes, request):
+    file = io.BytesIO()
+    torch.save({"weight": torch.ones(2)}, file)
+    data = file.getvalue()
+    said = a_file(size_bytes=len(data), sha256=f"sha256:{sha256(data)}")
+    alias = {"name": "prod", "version": 1, "moved_at": WHEN, "moved_by": "ada"}
+    write(
+        an_info(**changes.get("info", {})),
+        a_model(**{"aliases": [alias]} | changes.get("model", {})),
+        [a_version(**{"files": [said]} | changes.get("version", {}))],
+        {"net/1/model.pt": data},
+    )
+    with (
+        Client(live_server.url, progress=False) as client,
+        pytest.raises((InvalidMetadataError, MalformedArtifactError)),
+    ):
+        client.import_team(folder, team=f"t-{sha256(request.node.name.encode())[:10]}")
 
 
 def test_versions_based_on_each_other_in_a_circle_are_refused(write, dry_run):
