@@ -8,7 +8,8 @@ from registry.exporting.documents import INFO_NAME, SUMS_NAME
 from registry.names import check_name, check_path, fold_path
 
 _MAX_PART_BYTES = 200
-_MAX_PATH_BYTES = 1_500
+_MAX_PATH_BYTES = 800
+"""So that a path below its model's folder is short enough to be a path again, when it is imported."""
 
 
 def place_models(names: Iterable[str]) -> dict[str, str]:

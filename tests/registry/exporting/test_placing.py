@@ -9,10 +9,11 @@ from hypothesis import given
 
 from registry.errors import InvalidNameError, InvalidPathError
 from registry.exporting.placing import place_files, place_models
+from registry.names import check_path
 
 DIGEST = "sha256:" + "ab" * 32
 PARTS = st.sampled_from(["a", "A", "b", "ä", "Ä", "a" * 255, "model.pt", "\u0130", "\u017f", "s"])
-PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
+PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
 
 
 def test_files_lie_under_their_own_names():
@@ -32,6 +33,11 @@ def test_no_two_files_are_one_on_any_file_system_nor_one_a_folder_of_the_other(p
     above = {str(parent) for each in folded for parent in PurePosixPath(each).parents}
     assert not above & set(folded)
     assert all(len(part.encode()) <= 255 for each in folded for part in each.split("/"))
+
+
+def test_the_longest_name_is_placed_where_an_import_takes_it():
+    (placed,) = place_files(f"{'n' * 96}/{10**18}", {"/".join(["a" * 99] * 10): DIGEST}).values()
+    assert check_path(placed) == placed
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a//b", "", ".", "a\nb", "a\\b", "\ud800"])
