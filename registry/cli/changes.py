@@ -8,6 +8,7 @@ from registry.cli.moments import ends
 from registry.cli.options import client_options, confirm, parse_metrics, parse_pairs
 from registry.cli.tables import print_alias_moves, print_aliases, print_json, print_version
 from registry.client.client import Client
+from registry.schema import VersionInfo
 from registry.teams import Visibility
 
 
@@ -159,11 +160,12 @@ def delete(*, client: Client, ref: str, yes: bool, force: bool, as_json: bool) -
     A whole model when REF names no version. `restore` takes it back.
     """
     confirm(f"Delete {ref}?", yes=yes)
-    client.delete(ref, force=force)
+    gone = client.delete(ref, force=force)
+    name = gone.reference if isinstance(gone, VersionInfo) else gone.full_name
     if as_json:
-        print_json({"deleted": ref})
+        print_json({"deleted": name})
         return
-    click.echo(f"Deleted {ref}. `weighbridge restore {ref}` takes it back.", err=True)
+    click.echo(f"Deleted {name}. `weighbridge restore {name}` takes it back.", err=True)
 
 
 @click.command()

@@ -112,8 +112,8 @@ def set_visibility(connection: Connection, ref: str, visibility: Visibility) -> 
     return connection.resolver.online().call(Model, "PATCH", model_route(connection.resolver.model(ref)), body=update)
 
 
-def delete(connection: Connection, ref: str, *, force: bool = False) -> None:
-    """Delete a version, or the whole model when the reference names none; `restore` takes it back.
+def delete(connection: Connection, ref: str, *, force: bool = False) -> Model | Version:
+    """Delete a version, or the whole model when the reference names none, and return it; `restore` takes it back.
 
     Raises:
         VersionInUseError: an alias points at the version; or others are based on it, without `force`.
@@ -121,10 +121,9 @@ def delete(connection: Connection, ref: str, *, force: bool = False) -> None:
     reference = _without_path(connection.resolver.reference(ref))
     transport = connection.resolver.online()
     if is_whole_model(ref, reference):
-        transport.send("DELETE", model_route(reference))
-        return
+        return transport.call(Model, "DELETE", model_route(reference))
     path = version_route(_numbered(connection.resolver.version(reference)))
-    transport.send("DELETE", path, query=[("force", "true")] if force else ())
+    return transport.call(Version, "DELETE", path, query=[("force", "true")] if force else ())
 
 
 def restore(connection: Connection, ref: str) -> Model | Version:

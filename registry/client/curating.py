@@ -110,8 +110,10 @@ class Curating(Connected):
         """Let only the model's team read it (`team`), or everyone who has a token (`everyone`)."""
         return changes.set_visibility(self.connection, ref, visibility)
 
-    def delete(self, ref: str, *, force: bool = False) -> None:
-        """Delete a version, or the whole model when the reference names no version; `restore` takes it back.
+    def delete(self, ref: str, *, force: bool = False) -> Model | Version:
+        """Delete a version, or the whole model when the reference names no version, and return it.
+
+        `restore` takes it back, by its number.
 
         Args:
             ref: the version or model.
@@ -120,7 +122,7 @@ class Curating(Connected):
         Raises:
             VersionInUseError: an alias points at the version; or others are based on it, without `force`.
         """
-        changes.delete(self.connection, ref, force=force)
+        return changes.delete(self.connection, ref, force=force)
 
     def restore(self, ref: str) -> Model | Version:
         """Take back the deletion of a version (by its number) or of a model."""

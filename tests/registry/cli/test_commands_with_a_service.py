@@ -103,6 +103,14 @@ def test_a_deprecated_version_is_used_with_a_warning(run, name, file, tmp_path):
         assert "trained on the test set" in ran.err
 
 
+def test_a_deletion_says_the_command_that_takes_it_back(run, name, file):
+    run("push", name, str(file))
+    for ref, gone in ((f"{name}@latest", f"{name}:1"), (name, name)):
+        deleted = run("delete", ref, "--yes")
+        assert (deleted.code, f"`weighbridge restore {gone}`" in deleted.err) == (0, True)
+        assert run("restore", gone).code == 0
+
+
 def test_a_version_that_an_alias_points_at_is_not_deleted_and_says_what_to_do(run, name, file):
     run("push", name, str(file), "--alias", "prod")
     for force in ((), ("--force",)):
