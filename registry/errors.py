@@ -18,6 +18,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── ArtifactNotFoundError
     │   ├── TeamNotFoundError
     │   ├── UserNotFoundError
+    │   ├── IdentityNotFoundError
     │   └── TokenNotFoundError
     ├── AccessError
     │   ├── AuthenticationRequiredError
@@ -54,6 +55,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── BlobNotFoundError
     │   ├── CatalogUnavailableError
     │   ├── ScannerUnavailableError
+    │   ├── IdentityProviderUnavailableError
     │   ├── ServerUnreachableError
     │   └── OfflineError
     ├── ConfigurationError
@@ -185,6 +187,13 @@ class UserNotFoundError(NotFoundError):
 
     code = "user_not_found"
     title = "User not found"
+
+
+class IdentityNotFoundError(NotFoundError):
+    """No such binding of a user to an issuer's subject."""
+
+    code = "identity_not_found"
+    title = "Identity not found"
 
 
 class TokenNotFoundError(NotFoundError):
@@ -437,6 +446,13 @@ class ScannerUnavailableError(UnavailableError):
 
     code = "scanner_unavailable"
     title = "Scanner unavailable"
+
+
+class IdentityProviderUnavailableError(UnavailableError):
+    """Who would say who the caller is does not answer."""
+
+    code = "identity_provider_unavailable"
+    title = "Identity provider unavailable"
 
 
 class ServerUnreachableError(UnavailableError):

@@ -269,7 +269,7 @@ class Limits(AnswerModel):
 
 
 class ServiceInfo(AnswerModel):
-    """Who answers: `GET /api/v1`."""
+    """Who answers: `GET /api/v1`. `sign_in` is where people sign in with a browser, None where they cannot."""
 
     name: Literal["weighbridge"] = "weighbridge"
     version: str
@@ -277,3 +277,4 @@ class ServiceInfo(AnswerModel):
     capabilities: list[str]
     limits: Limits
     default_team: str | None = None
+    sign_in: str | None = None

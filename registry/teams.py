@@ -40,6 +40,8 @@ Visibility: TypeAlias = Literal["team", "everyone"]
 """Who may read a model: its team, or everyone who has a token."""
 UnsafePolicy: TypeAlias = Literal["refuse", "quarantine"]
 """What happens to a push with files that would do harm."""
+TokenKind: TypeAlias = Literal["made", "job", "session"]
+"""How a token began: somebody made it, a job came with a JWT, or somebody signed in with a browser."""
 Limit: TypeAlias = Annotated[int, Field(ge=0, le=(1 << 63) - 1)] | None
 
 
@@ -50,11 +52,12 @@ class MemberUpdate(WireModel):
 
 
 class MemberInfo(AnswerModel):
-    """Somebody's role in a team."""
+    """Somebody's role in a team; `by_group` where it follows from their groups at the identity provider."""
 
     team: str
     user: str
     role: Role
+    by_group: bool = False
     added_at: datetime
     added_by: str
 
@@ -154,7 +157,10 @@ class TokenCreate(WireModel):
 
 
 class TokenInfo(AnswerModel):
-    """A token, without its secret. `prefix` is how it begins, which is how people recognise it."""
+    """A token, without its secret. `prefix` is how it begins, which is how people recognise it.
+
+    `issuer` and `subject` say on whose word it was made: of whom, where another service said who they are.
+    """
 
     prefix: str
     name: str
@@ -166,6 +172,9 @@ class TokenInfo(AnswerModel):
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    kind: TokenKind = "made"
+    issuer: str | None = None
+    subject: str | None = None
 
 
 class NewToken(TokenInfo):

@@ -14,6 +14,8 @@ from storage.stores import Stores
 
 COLLECTOR_LEASE = "collector"
 LEASE = timedelta(minutes=5)
+SIGN_INS_KEPT = timedelta(days=30)
+"""How long the rows of JWTs and sessions stay after their end, to look up what the audit names."""
 _BATCH = 500
 
 log = logging.getLogger("weighbridge.garbage")
@@ -30,6 +32,7 @@ class Collection:
         unused_objects: objects that no version refers to any more; their bytes go after a delay.
         removed_locations: locations whose bytes went, or would go.
         forgotten_keys: `Idempotency-Key`s that nobody may repeat any more.
+        forgotten_tokens: JWTs of jobs and sessions of browsers that ended long ago.
     """
 
     ran: bool = True
@@ -38,6 +41,7 @@ class Collection:
     unused_objects: int = 0
     removed_locations: int = 0
     forgotten_keys: int = 0
+    forgotten_tokens: int = 0
 
 
 def collect(stores: Stores, caller: Caller, *, dry_run: bool = False) -> Collection:
@@ -66,13 +70,15 @@ def collect(stores: Stores, caller: Caller, *, dry_run: bool = False) -> Collect
 def _collect(stores: Stores, caller: Caller, holder: str) -> Collection:
     catalog = stores.catalog
     purged = _purge_expired(stores, caller, holder)
-    expired = unused = removed = forgotten = 0
+    expired = unused = removed = forgotten = tokens = 0
     while batch := catalog.doom_expired_writes(_now(), _BATCH):
         expired += batch
     while batch := catalog.doom_unused_objects(_now(), _BATCH).object_count:
         unused += batch
     while batch := catalog.forget_expired_keys(_now(), _BATCH):
         forgotten += batch
+    while batch := catalog.forget_passed_tokens(_now() - SIGN_INS_KEPT, _BATCH):
+        tokens += batch
     while locations := catalog.list_doomed(_now(), _BATCH):
         _remove(stores, locations)
         removed += len(locations)
@@ -84,6 +90,7 @@ def _collect(stores: Stores, caller: Caller, holder: str) -> Collection:
         unused_objects=unused,
         removed_locations=removed,
         forgotten_keys=forgotten,
+        forgotten_tokens=tokens,
     )
 
 

@@ -22,7 +22,7 @@ from registry.schema import Page
 from registry.teams import NewToken, Scope, TokenCreate, TokenInfo, WhoAmI
 from storage.access import Action, Caller, Resource, may
 from storage.admission import admit
-from storage.metadata.records import Actor, KnownToken
+from storage.metadata.records import Actor, KnownToken, Word
 from storage.stores import Stores
 
 USE_NOTED_EVERY = timedelta(minutes=10)
@@ -47,11 +47,11 @@ def identify(stores: Stores, token: str, address: str | None = None, request_id:
     match = _TOKEN.fullmatch(token)
     known = stores.catalog.find_token(match[1]) if match else None
     # Compared also where there is none, so that time does not tell which prefixes there are.
-    is_same = hmac.compare_digest(_digest(token), known.digest if known else _digest(""))
+    is_same = hmac.compare_digest(digest_of(token), known.digest if known else digest_of(""))
     if known is None or not is_same or not known.is_live:
         raise AuthenticationRequiredError(_UNKNOWN)
-    _note_use(stores, known)
-    return _caller(known, address, request_id)
+    note_use(stores, known)
+    return caller_of(known, address, request_id)
 
 
 def note_failed_login(
@@ -86,7 +86,7 @@ def recheck(stores: Stores, caller: Caller) -> Caller:
     known = stores.catalog.find_token(caller.token)
     if known is None or not known.is_live:
         raise AuthenticationRequiredError(_UNKNOWN)
-    return _caller(known, caller.address, caller.request_id)
+    return caller_of(known, caller.address, caller.request_id)
 
 
 def who_am_i(stores: Stores, caller: Caller) -> WhoAmI:
@@ -117,7 +117,7 @@ def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToke
     if user != caller.name:
         admit(stores, caller, Action.ADMINISTER)
     for target in create.targets:
-        _check_target(target)
+        check_target(target)
     _check_no_more(caller, create)
     own = caller.token if user == caller.name else None
     known = stores.catalog.find_token(own) if own is not None else None
@@ -126,16 +126,31 @@ def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToke
     return issue_token(stores, caller.actor, user, create, min(ends, default=None))
 
 
-def issue_token(stores: Stores, by: Actor, user: str, create: TokenCreate, expires_at: datetime | None) -> NewToken:
+def issue_token(  # noqa: PLR0917 - a token is all of these
+    stores: Stores, by: Actor, user: str, create: TokenCreate, expires_at: datetime | None, word: Word | None = None
+) -> NewToken:
     """Make a token for a user; who may do that was decided by whoever calls this.
+
+    Args:
+        stores: of the installation.
+        by: who makes it.
+        user: whose it is.
+        create: what it is good for.
+        expires_at: when it ends.
+        word: the identity provider's on which it is made; then it outlives the session that asked for it.
 
     Raises:
         UserNotFoundError: there is no such user.
     """
-    prefix = "wb_" + base64.b32encode(secrets.token_bytes(_PREFIX_BYTES)).decode().lower()
-    token = f"{prefix}_{secrets.token_hex(_SECRET_BYTES)}"
-    info = stores.catalog.create_token(user, create, prefix, _digest(token), expires_at, by)
+    prefix, token = mint()
+    info = stores.catalog.create_token(user, create, prefix, digest_of(token), expires_at, by, word)
     return NewToken(**info.model_dump(), token=token)
+
+
+def mint() -> tuple[str, str]:
+    """Return how a new token begins, and the whole of it."""
+    prefix = "wb_" + base64.b32encode(secrets.token_bytes(_PREFIX_BYTES)).decode().lower()
+    return prefix, f"{prefix}_{secrets.token_hex(_SECRET_BYTES)}"
 
 
 def make_first_administrator(stores: Stores) -> NewToken | None:
@@ -208,14 +223,20 @@ def _check_no_more(caller: Caller, create: TokenCreate) -> None:
         )
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """Return when a token may be good for a team or model of that name.
+
+    Raises:
+        InvalidNameError: none may be called that.
+    """
     team, slash, model = target.partition("/")
     check_team(team)
     if slash:
         check_name(model, "model name")
 
 
-def _caller(known: KnownToken, address: str | None, request_id: str | None) -> Caller:
+def caller_of(known: KnownToken, address: str | None, request_id: str | None) -> Caller:
+    """Return the holder of a token."""
     return Caller(
         name=known.user,
         is_administrator=known.is_administrator,
@@ -228,7 +249,7 @@ def _caller(known: KnownToken, address: str | None, request_id: str | None) -> C
     )
 
 
-def _note_use(stores: Stores, known: KnownToken) -> None:
+def note_use(stores: Stores, known: KnownToken) -> None:
     """Keep now and then that a token is in use; a request never fails for it."""
     if known.last_used_at is not None and _now() - known.last_used_at < USE_NOTED_EVERY:
         return
@@ -238,7 +259,8 @@ def _note_use(stores: Stores, known: KnownToken) -> None:
         log.warning("The use of %s could not be noted: %s", known.prefix, error)
 
 
-def _digest(token: str) -> str:
+def digest_of(token: str) -> str:
+    """Return what is kept of a token's secret."""
     return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
 
 

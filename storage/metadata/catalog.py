@@ -12,6 +12,7 @@ from storage.metadata.artifacts import Artifacts
 from storage.metadata.audit import AuditRecords
 from storage.metadata.dump import Dumps
 from storage.metadata.garbage import Garbage
+from storage.metadata.identities import Identities
 from storage.metadata.migrate import find_revision, head_revision
 from storage.metadata.models import Models
 from storage.metadata.overrides import Overrides
@@ -19,6 +20,7 @@ from storage.metadata.publishing import Publishing
 from storage.metadata.pushes import Pushes
 from storage.metadata.removal import Removal
 from storage.metadata.session import Database, reads
+from storage.metadata.sign_ins import SignIns
 from storage.metadata.tables import RegistryRow
 from storage.metadata.teams import Teams
 from storage.metadata.tokens import Tokens
@@ -41,6 +43,8 @@ class Catalog(
     Teams,
     Users,
     Tokens,
+    Identities,
+    SignIns,
     Overrides,
     AuditRecords,
 ):

@@ -1,13 +1,13 @@
 """What the use cases hand to the catalog and get back, where `registry.schema` has no word for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from registry.schema import ArtifactInfo, VersionCreate
-from registry.teams import Role, Scope
+from registry.teams import Role, Scope, TokenKind
 
 
 class Actor(NamedTuple):
@@ -17,6 +17,40 @@ class Actor(NamedTuple):
     token: str | None = None
     address: str | None = None
     request_id: str | None = None
+
+
+class Word(NamedTuple):
+    """Whose word says who somebody is, and of whom: `iss` and `sub` of what it signed."""
+
+    issuer: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Somebody whom an identity provider has just signed in.
+
+    Attributes:
+        name: of the user that they become where nobody is bound to their identity yet; None where they become none.
+        refusal: why they become none.
+        roles: what their groups give them, by team.
+        is_administrator: whether a group makes them one.
+    """
+
+    word: Word
+    name: str | None
+    refusal: str | None
+    roles: Mapping[str, Role]
+    is_administrator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """How a new token begins, the digest of the whole, and when it ends."""
+
+    prefix: str
+    digest: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +85,7 @@ class KnownToken:
         digest: `sha256:…` of the whole token.
         is_live: False where it was revoked or has expired, or its owner is disabled.
         last_used_at: when its use was last noted, which is not done at each.
+        word: on whose it was made; None where a user or an operator made it.
     """
 
     prefix: str
@@ -63,6 +98,8 @@ class KnownToken:
     targets: frozenset[str]
     expires_at: datetime | None
     last_used_at: datetime | None
+    kind: TokenKind = "made"
+    word: Word | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from registry.teams import Role, UnsafePolicy
+from registry.identities import Use
+from registry.teams import Role, TokenKind, UnsafePolicy
 from storage.metadata.columns import Base, Id, Name
 
 
@@ -34,20 +35,41 @@ class TeamRow(Base):
 
 
 class UserRow(Base):
-    """A person or a job. Never deleted, so that a name in the record always means the same one."""
+    """A person or a job. Never deleted, so that a name in the record always means the same one.
+
+    `administrator_by_group` where a group at the identity provider made them an administrator, and no person.
+    """
 
     __tablename__ = "users"
 
     id: Mapped[Id]
     name: Mapped[Name] = mapped_column(unique=True)
     is_administrator: Mapped[bool]
+    administrator_by_group: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime]
     created_by: Mapped[str]
     disabled_at: Mapped[datetime | None]
 
 
+class IdentityRow(Base):
+    """A user as an issuer knows them: whoever comes on its word with this subject is the user."""
+
+    __tablename__ = "identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"), Index(None, "user_id"))
+
+    id: Mapped[Id]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    use: Mapped[Use] = mapped_column(Text())
+    scopes: Mapped[list[str]]
+    targets: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+
+
 class MemberRow(Base):
-    """A user's role in a team."""
+    """A user's role in a team; `by_group` where it follows from their groups at the identity provider."""
 
     __tablename__ = "members"
     __table_args__ = (Index(None, "user_id"),)
@@ -55,6 +77,7 @@ class MemberRow(Base):
     team: Mapped[Name] = mapped_column(ForeignKey("teams.name"), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
     role: Mapped[Role] = mapped_column(Text())
+    by_group: Mapped[bool] = mapped_column(default=False)
     added_at: Mapped[datetime]
     added_by: Mapped[str]
 
@@ -62,11 +85,17 @@ class MemberRow(Base):
 class TokenRow(Base):
     """A token: the digest of its secret, never the secret. A revoked one stays, for the record names its prefix.
 
-    `made_by` is the prefix of the owner's token that made it, and that ends it when it is revoked.
+    `made_by` is the prefix of the owner's token that made it, and that ends it when it is revoked. `issuer` and
+    `subject` are whose word it was made on, where there was one. Of a `job` the secret is the JWT that it sends.
     """
 
     __tablename__ = "tokens"
-    __table_args__ = (UniqueConstraint("prefix"), Index(None, "user_id", "id"), Index(None, "made_by"))
+    __table_args__ = (
+        UniqueConstraint("prefix"),
+        Index(None, "user_id", "id"),
+        Index(None, "made_by"),
+        Index(None, "kind", "expires_at"),
+    )
 
     id: Mapped[Id]
     prefix: Mapped[str]
@@ -82,6 +111,9 @@ class TokenRow(Base):
     revoked_at: Mapped[datetime | None]
     revoked_by: Mapped[str | None]
     made_by: Mapped[str | None]
+    kind: Mapped[TokenKind] = mapped_column(Text(), default="made")
+    issuer: Mapped[str | None]
+    subject: Mapped[str | None]
 
 
 class OverrideRow(Base):

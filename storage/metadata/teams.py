@@ -101,7 +101,7 @@ class Teams(Transactional):
         if row is None:
             row = MemberRow(team=team, user_id=known.id)
             session.add(row)
-        before, row.role = row.role, role
+        before, row.role, row.by_group = row.role, role, False
         row.added_at, row.added_by = utc_now(), by.name
         session.flush()
         record(session, by, "member.set", team=team, user=user, role=role, before=before)
@@ -200,4 +200,11 @@ def team_info(row: TeamRow) -> TeamInfo:
 
 
 def _member_info(row: MemberRow, user: str) -> MemberInfo:
-    return MemberInfo(team=row.team, user=user, role=row.role, added_at=row.added_at, added_by=row.added_by)
+    return MemberInfo(
+        team=row.team,
+        user=user,
+        role=row.role,
+        by_group=row.by_group,
+        added_at=row.added_at,
+        added_by=row.added_by,
+    )

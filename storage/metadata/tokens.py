@@ -1,5 +1,6 @@
 """Tokens in the catalog: the digests of their secrets, whose they are, what they are good for."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -10,13 +11,13 @@ from registry.schema import Page
 from registry.teams import Role, Scope, TokenCreate, TokenInfo
 from storage.metadata.audit import record
 from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
-from storage.metadata.records import Actor, KnownToken
+from storage.metadata.records import Actor, KnownToken, Word
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.team_tables import MemberRow, TokenRow, UserRow
 from storage.metadata.users import get_user
 
 MAX_TOKENS = 200
-"""Live ones of one user."""
+"""Live ones of one user; JWTs of jobs and sessions of browsers do not count, for they end by themselves."""
 _NEWEST_FIRST = "-id"
 
 
@@ -33,8 +34,11 @@ class Tokens(Transactional):
         digest: str,
         expires_at: datetime | None,
         by: Actor,
+        word: Word | None = None,
     ) -> TokenInfo:
         """Make a token, known by its prefix and the digest of its secret; it ends with the owner's that makes it.
+
+        One that is made on the word of an identity provider outlives the session that asked for it.
 
         Raises:
             UserNotFoundError: there is no such user.
@@ -54,7 +58,9 @@ class Tokens(Transactional):
             created_at=utc_now(),
             created_by=by.name,
             expires_at=expires_at,
-            made_by=by.token if user == by.name else None,
+            made_by=by.token if user == by.name and word is None else None,
+            issuer=word and word.issuer,
+            subject=word and word.subject,
         )
         session.add(row)
         session.flush()
@@ -91,6 +97,8 @@ class Tokens(Transactional):
             targets=frozenset(token.targets),
             expires_at=token.expires_at,
             last_used_at=token.last_used_at,
+            kind=token.kind,
+            word=None if token.issuer is None or token.subject is None else Word(token.issuer, token.subject),
         )
 
     @reads
@@ -128,13 +136,8 @@ class Tokens(Transactional):
         if found is None:
             raise TokenNotFoundError(f"There is no token {prefix}.")
         row, user = found
-        waiting = [row] if row.revoked_at is None else []
-        while waiting:
-            ended = waiting.pop()
-            ended.revoked_at, ended.revoked_by = utc_now(), by.name
-            record(session, by, "token.revoke", user=user, prefix=ended.prefix)
-            made = TokenRow.made_by == ended.prefix, TokenRow.revoked_at.is_(None)
-            waiting += session.scalars(select(TokenRow).where(*made)).all()
+        if row.revoked_at is None:
+            end_tokens(session, [row], user, by)
         return _token_info(row, user)
 
     @writes
@@ -143,8 +146,19 @@ class Tokens(Transactional):
         session.execute(update(TokenRow).where(TokenRow.prefix == prefix).values(last_used_at=utc_now()))
 
 
+def end_tokens(session: Session, rows: Sequence[TokenRow], user: str, by: Actor) -> None:
+    """End live tokens of a user, and those that were made with them."""
+    waiting = list(rows)
+    while waiting:
+        ended = waiting.pop()
+        ended.revoked_at, ended.revoked_by = utc_now(), by.name
+        record(session, by, "token.revoke", user=user, prefix=ended.prefix)
+        made = TokenRow.made_by == ended.prefix, TokenRow.revoked_at.is_(None)
+        waiting += session.scalars(select(TokenRow).where(*made)).all()
+
+
 def _require_room(session: Session, owner: UserRow) -> None:
-    live = TokenRow.user_id == owner.id, TokenRow.revoked_at.is_(None)
+    live = TokenRow.user_id == owner.id, TokenRow.kind == "made", TokenRow.revoked_at.is_(None)
     lasting = TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
     if (session.scalar(select(func.count()).select_from(TokenRow).where(*live, lasting)) or 0) >= MAX_TOKENS:
         raise ConflictError(f"{owner.name} has {MAX_TOKENS} tokens already. Revoke those that nobody needs.")
@@ -178,4 +192,7 @@ def _token_info(row: TokenRow, user: str) -> TokenInfo:
         expires_at=row.expires_at,
         last_used_at=row.last_used_at,
         revoked_at=row.revoked_at,
+        kind=row.kind,
+        issuer=row.issuer,
+        subject=row.subject,
     )

@@ -70,7 +70,7 @@ class Users(Transactional):
         if goes and live == {row.id} and by.token is not None:
             raise ConflictError(f"{name} is the last administrator. Make another one first.")
         if update.administrator is not None:
-            row.is_administrator = update.administrator
+            row.is_administrator, row.administrator_by_group = update.administrator, False
         if update.disabled is not None:
             row.disabled_at = (row.disabled_at or utc_now()) if update.disabled else None
         record(session, by, "user.update", user=name, changes=update.model_dump(exclude_unset=True))
