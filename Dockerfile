@@ -12,7 +12,7 @@ COPY api api
 RUN python -m pip wheel --no-deps --wheel-dir /wheels .
 RUN python -m venv /opt/weighbridge \
     && set -- /wheels/*.whl \
-    && /opt/weighbridge/bin/pip install "$1[server,s3,minio,postgres]"
+    && /opt/weighbridge/bin/pip install "$1[server,s3,minio,postgres,oidc]"
 RUN mkdir /data
 
 FROM python:3.11-slim-trixie

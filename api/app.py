@@ -20,7 +20,20 @@ from api.hiding import secrets_of
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
 from api.responses import COMMON_FAILURES, document, problems
-from api.routes import aliases, artifacts, audit, compatibility, info, models, teams, tokens, uploads, users, versions
+from api.routes import (
+    aliases,
+    artifacts,
+    audit,
+    compatibility,
+    info,
+    models,
+    sign_in,
+    teams,
+    tokens,
+    uploads,
+    users,
+    versions,
+)
 from api.service import Service
 from api.settings import Settings, check_exposure
 from api.version import VERSION
@@ -53,11 +66,12 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.state.service = service
     app.state.measures = Measures()
     app.state.is_draining = False
-    # Every route asks who calls; here too, so that none can forget.
+    # Every route asks who calls; here too, so that none can forget. Only who signs in is not known yet.
     common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
     app.include_router(info.router, **common)
-    for module in (models, uploads, versions, artifacts, aliases, compatibility, teams, users, tokens, audit):
+    for module in (models, uploads, versions, artifacts, aliases, compatibility, teams, users, tokens, sign_in, audit):
         app.include_router(module.router, prefix=PREFIX, **common)
+    app.include_router(sign_in.browsers, prefix=PREFIX)
     app.include_router(health.router)
     _add_docs(app)
     document(app)

@@ -1,15 +1,25 @@
-"""Who asks: whoever reaches an open service, the holder of the installation's token, or of one of their own."""
+"""Who asks: whoever reaches an open service, the holder of a token, a job with a JWT, somebody who signed in."""
 
 import hmac
+import logging
+import shlex
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from api.limits import key_of, network_of
+from api.oidc.untrusted import UntrustedError
 from api.service import Service
 from registry.errors import AuthenticationRequiredError
 from storage.access import Caller
+from storage.identities import accept_job, identify_job
 from storage.tokens import identify, note_failed_login
+
+_REFUSED_JWT = (
+    "The service does not accept this JWT. Its administrator finds the reason in the log, under the id of this request."
+)
+
+log = logging.getLogger("weighbridge.tokens")
 
 
 async def authenticate(request: Request, service: Service) -> Caller:
@@ -17,9 +27,16 @@ async def authenticate(request: Request, service: Service) -> Caller:
 
     Raises:
         AuthenticationRequiredError: the service needs a token and got none that it knows.
+        PermissionDeniedError: a browser sent it for another site.
         RateLimitedError: they asked for too much in a short time.
+        IdentityProviderUnavailableError: who would vouch for a job does not answer.
     """
-    caller = await _identify(request, service)
+    try:
+        caller = await _identify(request, service)
+    except AuthenticationRequiredError as error:
+        if service.provider is not None:
+            error.extra["sign_in"] = service.provider.sign_in_url
+        raise
     service.callers.count_request(key_of(caller))
     return caller
 
@@ -29,7 +46,7 @@ async def _identify(request: Request, service: Service) -> Caller:
     request_id: str | None = request.scope.get("state", {}).get("request_id")
     if service.settings.is_open:
         return Caller("local", is_administrator=True, address=address, request_id=request_id)
-    given = _bearer(request)
+    given = _bearer(request) or _session(request, service)
     if given is None:
         service.callers.count_request(network_of(address))
         raise AuthenticationRequiredError(
@@ -39,6 +56,8 @@ async def _identify(request: Request, service: Service) -> Caller:
     if expected is not None and hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
         return Caller("token", is_administrator=True, address=address, request_id=request_id)
     try:
+        if service.jobs is not None and given.count(".") == 2:  # noqa: PLR2004 - header, claims, signature
+            return await _identify_job(service, given, address, request_id)
         return await run_in_threadpool(identify, service.stores, given, address, request_id)
     except AuthenticationRequiredError:
         left_out = service.callers.failed_logins.note(address)
@@ -48,6 +67,44 @@ async def _identify(request: Request, service: Service) -> Caller:
         raise
 
 
+async def _identify_job(service: Service, jwt: str, address: str | None, request_id: str | None) -> Caller:
+    """Return who sent a JWT: by the row of one that was accepted before, else by what its issuer signed."""
+    issuer = service.jobs.find(jwt) if service.jobs is not None else None
+    if service.jobs is None or issuer is None:
+        log.info("A JWT was refused: it is malformed, too long, or of no issuer in WEIGHBRIDGE_JOB_ISSUERS")
+        raise AuthenticationRequiredError(_REFUSED_JWT)
+    known = await run_in_threadpool(identify_job, service.stores, jwt, address, request_id)
+    if known is not None:
+        return known
+    try:
+        with service.callers.failed_logins.costly(address):
+            verified = await service.in_identities(service.jobs.verify, issuer, jwt)
+    except UntrustedError as error:
+        log.info("A JWT of %s was refused: %s", issuer.url, error)
+        raise AuthenticationRequiredError(_REFUSED_JWT) from error
+    word = verified.word
+    caller = await run_in_threadpool(accept_job, service.stores, jwt, word, verified.expires_at, address, request_id)
+    if caller is None:
+        log.info(
+            "A JWT was refused: its subject is bound to no user who may come in. To bind it: weighbridge user trust "
+            "NAME --issuer %s --subject %s --scope read",
+            shlex.quote(word.issuer),
+            shlex.quote(word.subject),
+        )
+        raise AuthenticationRequiredError(_REFUSED_JWT)
+    return caller
+
+
 def _bearer(request: Request) -> str | None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return given.strip() if scheme.lower() == "bearer" and given.strip() else None
+
+
+def _session(request: Request, service: Service) -> str | None:
+    """Return the session of a browser; whoever sends any `Authorization` means that, and no cookie."""
+    if service.cookies is None or "authorization" in request.headers:
+        return None
+    session = service.cookies.session(request)
+    if session is not None:
+        service.cookies.require_same_origin(request)
+    return session

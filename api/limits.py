@@ -42,6 +42,11 @@ class Buckets:
             self._levels.popitem(last=False)
         return wait
 
+    def give_back(self, key: str) -> None:
+        """Undo one taking."""
+        level, at = self._levels.get(key, (float(self._per_minute), self._clock()))
+        self._levels[key] = (min(float(self._per_minute), level + 1), at)
+
 
 class FailedLogins:
     """Counts who came with a token that is none: how often they are answered, and what the audit is told of it."""
@@ -72,6 +77,19 @@ class FailedLogins:
         """
         if wait := self._answered.take(network_of(address)):
             raise _limited("Too many tokens from this address that the service does not know.", wait)
+
+    @contextmanager
+    def costly(self, address: str | None) -> Generator[None]:
+        """Count one as failed during a block that finds out at some cost whether it is, and not any more after it.
+
+        Raises:
+            RateLimitedError: there were too many, so nothing is found out for this address just now.
+        """
+        self.check(address)
+        try:
+            yield
+        finally:
+            self._answered.give_back(network_of(address))
 
 
 class CallerLimits:

@@ -4,16 +4,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from api.limits import CallerLimits
+from api.oidc.configured import open_job_issuers, open_provider
+from api.oidc.cookies import Cookies
 from api.settings import Settings
 from registry.schema import Limits
 from storage.installation import open_stores
 from storage.stores import Stores
+
+if TYPE_CHECKING:
+    from api.oidc.jobs import JobIssuers
+    from api.oidc.provider import Provider
 
 Params = ParamSpec("Params")
 ResultT = TypeVar("ResultT")
@@ -28,6 +34,10 @@ class Service:
         verifications: threads that verify what was received.
         downloads: threads that read what is sent.
         callers: how much one caller may ask for.
+        identities: threads that ask identity providers and verify what they signed.
+        jobs: who may speak for jobs; None where nobody may.
+        provider: who signs people in; None where nobody does.
+        cookies: of people who signed in.
     """
 
     settings: Settings
@@ -36,11 +46,18 @@ class Service:
     verifications: CapacityLimiter
     downloads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(32))
     callers: CallerLimits = field(init=False)
+    identities: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
+    jobs: "JobIssuers | None" = field(init=False)
+    provider: "Provider | None" = field(init=False)
+    cookies: Cookies | None = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the counters that the settings ask for."""
+        """Make the counters, and what lets people and jobs in, that the settings ask for."""
         settings = self.settings
         self.callers = CallerLimits(settings.request_limit, settings.upload_limit, settings.open_uploads)
+        self.jobs = open_job_issuers(settings)
+        self.provider = open_provider(settings)
+        self.cookies = None if self.provider is None else Cookies(self.provider.public_url)
 
     @classmethod
     def open(cls, settings: Settings) -> "Service":
@@ -51,7 +68,11 @@ class Service:
             CatalogUnavailableError, BlobStoreUnavailableError: something does not answer.
         """
         stores = open_settings(settings)
-        return cls(settings, stores, CapacityLimiter(settings.uploads), CapacityLimiter(settings.verifications))
+        try:
+            return cls(settings, stores, CapacityLimiter(settings.uploads), CapacityLimiter(settings.verifications))
+        except BaseException:
+            stores.close()
+            raise
 
     async def in_upload(
         self, work: Callable[Params, ResultT], /, *args: Params.args, **kwargs: Params.kwargs
@@ -64,6 +85,12 @@ class Service:
     ) -> ResultT:
         """Return what `work` returns in a thread for verification."""
         return await run_sync(partial(work, *args, **kwargs), limiter=self.verifications)
+
+    async def in_identities(
+        self, work: Callable[Params, ResultT], /, *args: Params.args, **kwargs: Params.kwargs
+    ) -> ResultT:
+        """Return what `work` returns in a thread that may wait for an identity provider."""
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.identities)
 
     def close(self) -> None:
         """Let go of everything."""

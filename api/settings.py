@@ -84,6 +84,46 @@ class Settings(BaseSettings):
     grace_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
         30, description="How long a deleted version can be restored before its content is purged; in days."
     )
+    public_url: str | None = Field(
+        None, description="Where browsers reach the service, as `https://models.example.com`; single sign-on needs it."
+    )
+    oidc_issuer: str | None = Field(
+        None, description="Single sign-on: the OpenID Connect provider, as `iss` in its tokens says it."
+    )
+    oidc_client_id: str | None = Field(None, description="Single sign-on: what the provider calls this service.")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="Single sign-on: the client's secret; without it the client is a public one, with PKCE alone."
+    )
+    oidc_scopes: str = Field(
+        "openid profile email", description="Single sign-on: what the provider is asked for, separated by blanks."
+    )
+    oidc_user_claim: str = Field(
+        "preferred_username", description="Single sign-on: the claim that names a new user, up to its first `@`."
+    )
+    oidc_new_users: Literal["everyone", "groups", "nobody"] = Field(
+        "everyone",
+        description="Single sign-on: who becomes a user by signing in: `everyone` whom the provider lets in, members "
+        "of a group in WEIGHBRIDGE_OIDC_GROUPS (`groups`), or `nobody`.",
+    )
+    oidc_groups_claim: str = Field("groups", description="Single sign-on: the claim that lists a person's groups.")
+    oidc_groups: str | None = Field(
+        None,
+        description='Single sign-on: what groups give, as JSON: `{"ml-vision": "vision:writer", "platform": '
+        '"administrator"}`.',
+    )
+    session_hours: Annotated[int, Field(ge=1, le=720)] = Field(
+        12, description="How long somebody who signed in with a browser stays in; in hours."
+    )
+    login_token_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        90,
+        description="How long the token lives that a person makes for `weighbridge login` after signing in; in days.",
+    )
+    job_issuers: str = Field(
+        "", description="Issuers whose JWTs jobs may send, separated by commas, each as `iss` in its JWTs says it."
+    )
+    job_audience: Annotated[str, Field(min_length=1)] = Field(
+        "weighbridge", description="The audience (`aud`) that JWTs of jobs must be made for."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged at least.")
 
     @property

@@ -21,4 +21,5 @@ def get_service_info(service: ServiceDep, caller: CallerDep) -> ServiceInfo:
         capabilities=CAPABILITIES,
         limits=service.stores.limits,
         default_team=service.settings.open_team,
+        sign_in=service.provider and service.provider.sign_in_url,
     )

@@ -1,18 +1,22 @@
-"""Users: the people and jobs that may have tokens."""
+"""Users: the people and jobs that may have tokens, and who they are at other services."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, Cursor, Limit, StoresDep
 from api.needs import needs
 from api.responses import problems
+from registry.identities import IdentityCreate, IdentityInfo
 from registry.schema import Page
 from registry.teams import UserCreate, UserInfo, UserUpdate
-from storage import teams
+from storage import identities, teams
 from storage.access import Action
 
 router = APIRouter(tags=["users"], route_class=BoundedRoute)
 _USER = "/users/{user}"
+_IDENTITIES = "/users/{user}/identities"
 
 
 @router.get("/users", operation_id="list_users", **needs(Action.ADMINISTER))
@@ -37,3 +41,25 @@ def get_user(stores: StoresDep, caller: CallerDep, user: str) -> UserInfo:
 def update_user(stores: StoresDep, caller: CallerDep, user: str, update: UserUpdate) -> UserInfo:
     """Make a user an administrator or not, shut them out or let them in again."""
     return teams.update_user(stores, caller, user, update)
+
+
+@router.get(_IDENTITIES, operation_id="list_identities", **needs(Action.ADMINISTER))
+def list_identities(stores: StoresDep, caller: CallerDep, user: str) -> list[IdentityInfo]:
+    """List who a user is at other services, at most 100."""
+    return identities.list_trusted(stores, caller, user)
+
+
+@router.post(
+    _IDENTITIES, status_code=201, operation_id="add_identity", responses=problems(409), **needs(Action.ADMINISTER)
+)
+def add_identity(stores: StoresDep, caller: CallerDep, user: str, create: IdentityCreate) -> IdentityInfo:
+    """Let an issuer's subject in as a user: a job that sends a JWT, or a person who signs in."""
+    return identities.trust(stores, caller, user, create)
+
+
+@router.delete(f"{_IDENTITIES}/{{identity}}", operation_id="remove_identity", **needs(Action.ADMINISTER))
+def remove_identity(
+    stores: StoresDep, caller: CallerDep, user: str, identity: Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
+) -> IdentityInfo:
+    """Let nobody in any more by an identity, and end the tokens that were made on its word."""
+    return identities.distrust(stores, caller, user, identity)

@@ -30,6 +30,7 @@ MAY = {
     "only admin": {"share", "delete", "purge", "manage_team", "read_audit", "administer"},
 }
 BODIES = {
+    "add_identity": {"issuer": "https://gitlab.example.com", "subject": "x", "scopes": ["read"]},
     "annotate_version": {"description": "x"},
     "check_version": {"architecture": {"tensors": []}},
     "find_compatible": {"architecture": {"tensors": []}},
@@ -97,6 +98,7 @@ def call(guarded, administrator, weights):
         method, path, _ = OPERATIONS[operation_id]
         names = {"team": "vision", "model": f"net{next(numbers)}", "version": "1", "number": "1", "alias": "best"}
         names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_aaaaaaaaaaaaaaaa"}
+        names |= {"identity": "1"}
         names["sha256"] = "sha256:" + "0" * 64
         if "{model}" in path:
             upload = f"{PREFIX}/models/vision/{names['model']}/upload/model.pt"

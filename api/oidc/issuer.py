@@ -1,0 +1,119 @@
+"""Issuers of JWTs: their description and keys, fetched now and then; signatures, checked by joserfc."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import InvalidKeyIdError, JoseError
+from joserfc.jwk import KeySet
+from joserfc.jws import JWSRegistry
+
+from api.oidc.fetching import fetch_json, require_safe_url
+from api.oidc.untrusted import UntrustedError
+from registry.errors import ConfigurationError, IdentityProviderUnavailableError
+
+ALGORITHMS = [
+    *(f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)),
+    *("EdDSA", "Ed25519"),
+]
+"""Signatures by a key that only the issuer has. Nothing shared (HS…), and never `none`."""
+LEEWAY_SECONDS = 60
+KEEP_SECONDS = 3600
+REFRESH_SECONDS = 60
+"""Keys are fetched again for an unknown `kid` no more often than this."""
+PAUSE_SECONDS = 10
+"""How long an issuer that did not answer is left alone."""
+
+log = logging.getLogger("weighbridge.oidc")
+
+
+class Issuer:
+    """One issuer that an administrator named. Safe to share between threads.
+
+    Args:
+        url: as `iss` says it.
+        variable: the setting that names it.
+        clock: in seconds, that never goes back.
+    """
+
+    def __init__(self, url: str, variable: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.url = require_safe_url(url, variable)
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._known: tuple[dict[str, Any], KeySet] | None = None
+        self._fetched_at = 0.0
+        self._failure: tuple[float, IdentityProviderUnavailableError] | None = None
+
+    def description(self) -> dict[str, Any]:
+        """Return what the issuer says of itself (OpenID Connect Discovery 1.0).
+
+        Raises:
+            IdentityProviderUnavailableError: it does not answer as it should.
+        """
+        return self._current(KEEP_SECONDS)[0]
+
+    def verify(self, token: str) -> jwt.Token:
+        """Return the header and claims of a JWT that this issuer signed; the claims are not looked at yet.
+
+        Raises:
+            UntrustedError: it signed no such thing.
+            IdentityProviderUnavailableError: its keys cannot be had.
+        """
+        try:
+            return _decode(token, self._current(KEEP_SECONDS)[1])
+        except InvalidKeyIdError:
+            keys = self._current(REFRESH_SECONDS)[1]
+        try:
+            return _decode(token, keys)
+        except InvalidKeyIdError as error:
+            raise UntrustedError("it has no key of that name") from error
+
+    def _current(self, keep_seconds: float) -> tuple[dict[str, Any], KeySet]:
+        """Return description and keys, no older than that; one thread fetches them and the others wait for it."""
+        with self._turn:
+            now = self._clock()
+            if self._known is not None and now - self._fetched_at < keep_seconds:
+                return self._known
+            if self._failure is not None and now - self._failure[0] < PAUSE_SECONDS:
+                raise self._failure[1]
+            try:
+                self._known = self._fetch()
+            except IdentityProviderUnavailableError as error:
+                self._failure = (self._clock(), error)
+                raise
+            self._fetched_at, self._failure = self._clock(), None
+            return self._known
+
+    def _fetch(self) -> tuple[dict[str, Any], KeySet]:
+        description = fetch_json(f"{self.url.rstrip('/')}/.well-known/openid-configuration")
+        if description.get("issuer") != self.url:
+            raise self._unusable("`issuer` in it is another")
+        try:
+            address = require_safe_url(description.get("jwks_uri"), "`jwks_uri` in it")
+            document: Any = fetch_json(address)
+            return description, KeySet.import_key_set(document)
+        except ConfigurationError as error:
+            raise self._unusable(error.detail) from error
+        except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._unusable(f"its keys cannot be read ({type(error).__name__})") from error
+
+    def _unusable(self, reason: str) -> IdentityProviderUnavailableError:
+        log.warning("The issuer %s describes itself in a way that cannot be used: %s", self.url, reason)
+        return IdentityProviderUnavailableError(
+            f"The identity provider {self.url} describes itself in a way that cannot be used: {reason}. See its "
+            "`.well-known/openid-configuration`."
+        )
+
+
+def _decode(token: str, keys: KeySet) -> jwt.Token:
+    try:
+        # Providers add headers of their own; those that they call critical are refused all the same.
+        registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+        return jwt.decode(token, keys, algorithms=ALGORITHMS, registry=registry)
+    except InvalidKeyIdError:
+        raise
+    except Exception as error:  # whatever a hostile JWT makes a library raise, it means no
+        raise UntrustedError(f"its signature does not hold ({type(error).__name__})") from error
