@@ -32,6 +32,7 @@ def issuer():
 def stranger():
     """An issuer that the service does not trust."""
     with running_issuer() as stranger:
+        stranger.keys = [new_key("first")]
         yield stranger
 
 

@@ -11,7 +11,7 @@ from installation import ROOT, build
 HOMES = {"weighbridge": "weighbridge", "registry": "registry"} | {
     name: f"weighbridge/_server/{name}" for name in ("api", "storage")
 }
-EXTRAS = {"torch", "server", "s3", "minio", "postgres", "dev"}
+EXTRAS = {"torch", "server", "oidc", "s3", "minio", "postgres", "dev"}
 
 
 def metadata(wheel: Path) -> email.message.Message:
