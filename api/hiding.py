@@ -10,16 +10,17 @@ from pydantic import SecretStr
 from api.settings import Settings
 
 _TOKEN = re.compile(r"(wb_[a-z2-7]{16})_[0-9a-f]+", re.IGNORECASE)
+_JWT = re.compile(r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+")
 _WHOLE_TOKEN = re.compile(r"wb_[a-z2-7]{16}_[0-9a-f]{64}", re.IGNORECASE)
 _MIN_HIDDEN_LENGTH = 8
 """A shorter secret is a word of its own in too many sentences."""
 
 
 def hide_secrets(text: str, secrets: Collection[str] = ()) -> str:
-    """Return a text without tokens, of which their public beginning stays, and without these secrets."""
+    """Return a text without tokens, of which their public beginning stays, JWTs, and these secrets."""
     for secret in secrets:
         text = text.replace(secret, "…")
-    return _TOKEN.sub(r"\1_…", text)
+    return _TOKEN.sub(r"\1_…", _JWT.sub("…", text))
 
 
 def holds_secret(text: str, secrets: Collection[str] = ()) -> bool:

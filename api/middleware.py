@@ -29,7 +29,7 @@ _SAFEGUARDS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
 ]
-"""What browsers are told of every answer: it is what it says it is, and for no page of another site."""
+"""What browsers are told of an answer that says nothing else: it is what it is called, and for no other site's page."""
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "POST", "PATCH", "DELETE"})
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SERVER_ERROR = 500
@@ -92,7 +92,9 @@ class RequestMiddleware:
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen.status = message["status"]
-                message["headers"] = [*message["headers"], *_SAFEGUARDS, (b"x-request-id", request_id.encode())]
+                own = {name.lower() for name, _ in message["headers"]}
+                added = [each for each in _SAFEGUARDS if each[0] not in own]
+                message["headers"] = [*message["headers"], *added, (b"x-request-id", request_id.encode())]
             seen.sent_bytes += len(message.get("body", b""))
             await send(message)
 

@@ -32,6 +32,7 @@ OPERATIONS = {
 }
 """Every operation that the API describes: its method, its path with `{names}`, and what it says of itself."""
 BODIES = {
+    "add_identity": {"issuer": "https://gitlab.example.com", "subject": "x", "scopes": ["read"]},
     "annotate_version": {"description": "x"},
     "check_version": {"architecture": {"tensors": []}},
     "create_token": {"name": "x", "scopes": ["read"]},

@@ -88,7 +88,8 @@ class Cookies:
         if request.method in _SAFE_METHODS:
             return
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-        if site == "same-origin" if site is not None else origin == self._origin:
+        agree = site in {None, "same-origin"} and origin in {None, self._origin}
+        if agree and (site is not None or origin is not None):
             return
         raise PermissionDeniedError(
             "A session may change things from this service's own pages only, and this request does not say that it "

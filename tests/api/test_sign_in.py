@@ -427,6 +427,7 @@ FOREIGN = [
     {"Origin": "null"},
     {"Origin": "http://models.example.com"},
     {"Origin": PUBLIC, "Sec-Fetch-Site": "cross-site"},
+    {"Origin": "https://evil.example.com", "Sec-Fetch-Site": "same-origin"},
 ]
 
 
@@ -470,6 +471,9 @@ def test_the_page_at_the_end_says_who_one_is_and_lets_nothing_in(browser, sign_i
     for rule in ("default-src 'none'", "frame-ancestors 'none'", "form-action 'self'", "base-uri 'none'"):
         assert rule in policy
     assert "unsafe" not in policy
+    # With no referrer at all, browsers would send the page's own forms with `Origin: null`.
+    assert page.headers.get_list("referrer-policy") == ["same-origin"]
+    assert page.headers["x-content-type-options"] == "nosniff"
     assert "<script" not in page.text
     assert page.headers["cache-control"] == "no-store"
 
