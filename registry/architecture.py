@@ -15,7 +15,7 @@ from registry.formats.inspection import Inspection, TensorRecord
 from registry.formats.wire import inspection_from_json
 from registry.state_dict import METADATA_KEY, choose_part
 from registry.tensor_names import Endings, unwrap
-from registry.tensor_spec import TensorRole, TensorSpec, count_parameters, spec_from_json, spec_to_json
+from registry.tensor_spec import TensorRole, TensorSpec, parameter_sizes, spec_from_json, spec_to_json
 
 _TELLING = 3
 """From this many tensors on, sorted names tell that a file was sorted."""
@@ -191,10 +191,15 @@ class Architecture:
         """The root's digest: equal for architectures with the same names and shapes."""
         return self.tree.digest
 
+    @cached_property
+    def parameter_sizes(self) -> Mapping[str, int]:
+        """Elements of the distinct tensors that are not known to be buffers, by the first name of each."""
+        return parameter_sizes(self.tensors.values())
+
     @property
     def parameter_count(self) -> int:
         """Elements of distinct tensors that are not known to be buffers."""
-        return count_parameters(self.tensors.values())
+        return sum(self.parameter_sizes.values())
 
 
 def _digest(root: Subtree) -> None:

@@ -1,6 +1,7 @@
 """One tensor of a network, without its values: what architectures are made of."""
 
 from collections.abc import Iterable
+from math import prod
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 TensorRole: TypeAlias = Literal["parameter", "buffer", "unknown"]
@@ -32,23 +33,25 @@ class TensorSpec(NamedTuple):
     @property
     def numel(self) -> int:
         """The number of elements."""
-        product = 1
-        for size in self.shape:
-            product *= size
-        return product
+        return prod(self.shape)
 
 
-def count_parameters(specs: Iterable[TensorSpec]) -> int:
-    """Return the elements of distinct tensors that are not known to be buffers."""
+def parameter_sizes(specs: Iterable[TensorSpec]) -> dict[str, int]:
+    """Return the elements of distinct tensors that are not known to be buffers, by the first name of each."""
     seen: set[str] = set()
-    total = 0
+    sizes: dict[str, int] = {}
     for spec in specs:
         if spec.role == "buffer" or spec.tie in seen:
             continue
         if spec.tie is not None:
             seen.add(spec.tie)
-        total += spec.numel
-    return total
+        sizes[spec.name] = prod(spec.shape)
+    return sizes
+
+
+def count_parameters(specs: Iterable[TensorSpec]) -> int:
+    """Return the elements of distinct tensors that are not known to be buffers."""
+    return sum(parameter_sizes(specs).values())
 
 
 def spec_to_json(spec: TensorSpec) -> dict[str, Any]:

@@ -74,16 +74,16 @@ def architecture_of_document(document: Mapping[str, Any]) -> Architecture:
     shapes = [tuple(each) for each in listed]
     names: list[str] = document["names"]
     kinds: list[tuple[str, TensorRole, str, bool]] = document["kinds"]
-    rows: list[tuple[int, int]] = list(zip(document["shape"], document["kind"], strict=True))
+    rests = [(dtype, role, None, layout, quantised, None) for dtype, role, layout, quantised in kinds]
+    shape_of, rest_of = map(shapes.__getitem__, document["shape"]), map(rests.__getitem__, document["kind"])
+    make = tuple[Any, ...].__new__  # what TensorSpec(...) ends in: a search makes ten thousand
+    specs = [make(TensorSpec, (name, shape, *rest)) for name, shape, rest in zip(names, shape_of, rest_of, strict=True)]
     firsts: list[tuple[int, int]] = document["ties"]
-    ties = {at: names[first] for at, first in firsts}
+    for at, first in firsts:
+        specs[at] = specs[at]._replace(tie=names[first])
     versions = document.get("versions")
     return Architecture(
-        (
-            TensorSpec(name, shapes[shape], dtype, role, ties.get(at), layout, quantised)
-            for at, (name, (shape, kind)) in enumerate(zip(names, rows, strict=True))
-            for dtype, role, layout, quantised in [kinds[kind]]
-        ),
+        specs,
         entries=document["entries"],
         metadata=None if versions is None else {name: {"version": each} for name, each in versions.items()},
     )

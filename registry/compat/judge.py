@@ -161,14 +161,5 @@ def coverage(target: Architecture, filled: Collection[str]) -> float:
     """Return the fraction of the target's parameters, in elements, that would be initialised; ties count once."""
     if not filled:
         return 0.0 if any(prod(spec.shape) for spec in target.tensors.values() if spec.role != "buffer") else 1.0
-    total = reached = 0
-    seen: set[str] = set()
-    for name, spec in target.tensors.items():
-        if spec.role == "buffer" or (spec.tie is not None and spec.tie in seen):
-            continue
-        if spec.tie is not None:
-            seen.add(spec.tie)
-        size = prod(spec.shape)
-        total += size
-        reached += size if name in filled else 0
-    return reached / total if total else 1.0
+    sizes, total = target.parameter_sizes, target.parameter_count
+    return sum(sizes[name] for name in sizes.keys() & filled) / total if total else 1.0

@@ -1,7 +1,7 @@
 """Where in a target a source fits best: the whole of it, or one of its submodules; and how good that is."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -166,39 +166,32 @@ class _Inside:
     @cached_property
     def most(self) -> float:
         """What the score of any submodule is at most; 0 when none can count."""
-        tensors = self._target.architecture.tensors
-        reached = sum(tensors[name].numel for name in self._compared.matched)
+        reached = sum(map(self._target.sizes.__getitem__, self._compared.matched))
         size = self._source.weight_count
         return self._source.bound_of(reached / self._target.elements, size, len(self._compared.matched))
 
     def could_reach(self, least: float, where: Place) -> bool:
         """Return whether the score of one submodule can be so much, and count."""
-        inside = max((self._partners.get(twin, _NOBODY) for twin in where.twins), key=lambda found: found.elements)
+        found = [self._partners[twin] for twin in where.twins if twin in self._partners]
+        inside = max(found, key=lambda partners: partners.elements, default=_NOBODY)
         bound = self._source.bound_of(inside.elements / self._target.elements, where.size, inside.fit)
         return 0 < bound >= least and not inside.foreign
 
     @cached_property
     def _partners(self) -> dict[str, _Partners]:
-        tensors = self._target.architecture.tensors
-        owners: defaultdict[str, _Partners] = defaultdict(_Partners)
+        sizes, owner_of = self._target.sizes, self._target.owners
+        owners: defaultdict[tuple[str, ...], _Partners] = defaultdict(_Partners)
         for name in self._compared.matched:
-            owner = owners[name.rpartition(".")[0]]
+            owner = owners[owner_of[name]]
             owner.fit += 1
-            owner.elements += tensors[name].numel
+            owner.elements += sizes[name]
         for each in self._compared.mismatched:
-            owners[each.name.rpartition(".")[0]].differ += each.adapter is None
+            owners[owner_of[each.name]].differ += each.adapter is None
         found: defaultdict[str, _Partners] = defaultdict(_Partners)
-        for owner, partners in owners.items():
-            for module in _iter_modules(owner):
+        for modules, partners in owners.items():
+            for module in modules:
                 found[module].add(partners)
         return found
-
-
-def _iter_modules(module: str) -> Iterator[str]:
-    """Yield a module and those that it lies in, the innermost first."""
-    while module:
-        yield module
-        module = module.rpartition(".")[0]
 
 
 def _is_inner(found: Placement, best: Placement) -> bool:

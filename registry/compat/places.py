@@ -96,6 +96,18 @@ class Target:
         self.elements = architecture.parameter_count
         self.places = _find_places(architecture)
 
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """The number of elements of each tensor."""
+        return {name: prod(spec.shape) for name, spec in self.architecture.tensors.items()}
+
+    @cached_property
+    def owners(self) -> Mapping[str, tuple[str, ...]]:
+        """The modules that each tensor lies in, the innermost first."""
+        modules: dict[str, tuple[str, ...]] = {}
+        names = self.architecture.tensors
+        return {name: _modules_above(name.rpartition(".")[0], modules) for name in names}
+
 
 class Source:
     """A source, and what is counted of it once for all targets.
@@ -114,15 +126,24 @@ class Source:
         return count_features(self.architecture.tensors.values())
 
     @cached_property
+    def _lines(self) -> str:
+        """The names, each with a dot before it and a line of its own: what ends alike is found without a loop."""
+        return "".join(f"\n.{name}" for name in self.architecture.tensors) + "\n"
+
+    @cached_property
     def _sorted_names(self) -> list[str]:
         return sorted(self.architecture.tensors)
 
     def has_equal(self, where: Place) -> bool:
         """Return whether a module of it has the names and shapes of a place, and no more."""
         wanted = where.architecture.tensors
-        first = next(iter(wanted))
-        modules = [name[: -len(first)] for name in self.architecture.tensors if name.endswith(first)]
-        return any(self._is_equal(module, wanted) for module in modules if not module or module[-1] == ".")
+        first = f".{next(iter(wanted))}\n"
+        start = self._lines.find(first)
+        while start >= 0:
+            if self._is_equal(self._lines[self._lines.rfind("\n", 0, start + 1) + 2 : start + 1], wanted):
+                return True
+            start = self._lines.find(first, start + 1)
+        return False
 
     def _is_equal(self, module: str, wanted: Mapping[str, TensorSpec]) -> bool:
         """Return whether a module, named with its dot, has the names and shapes of some tensors, and no more."""
@@ -206,6 +227,15 @@ def _find_places(target: Architecture) -> list[Place]:
         largest = sorted(found, key=lambda each: -each.parameter_count)[:MAX_PLACES]
         names = {each.into for each in largest}
         found = [each for each in found if each.into in names]
+    return found
+
+
+def _modules_above(module: str, known: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return a module and those that it lies in, the innermost first; what is `known` is shared."""
+    found = known.get(module)
+    if found is None:
+        parts = module.split(".") if module else []
+        found = known[module] = tuple(".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return found
 
 
