@@ -104,14 +104,17 @@ def remove_member(stores: Stores, caller: Caller, team: str, user: str) -> None:
     stores.catalog.remove_member(team, user, caller.actor)
 
 
-def list_overrides(stores: Stores, caller: Caller, team: str) -> list[OverrideInfo]:
-    """Return what admins of a team may download although it would do harm, the newest first, at most 1,000.
+def list_overrides(
+    stores: Stores, caller: Caller, team: str, cursor: str | None = None, limit: int = 100
+) -> Page[OverrideInfo]:
+    """Return a page of what admins of a team may download although it would do harm, the newest first.
 
     Raises:
         TeamNotFoundError, PermissionDeniedError: the caller may not see it, or is no admin of it.
+        InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
     """
     admit(stores, caller, Action.MANAGE_TEAM, team)
-    return stores.catalog.list_overrides(team)
+    return stores.catalog.list_overrides(team, cursor, limit)
 
 
 def set_override(stores: Stores, caller: Caller, team: str, sha256: str, reason: str) -> OverrideInfo:

@@ -79,9 +79,11 @@ def remove_member(stores: StoresDep, caller: CallerDep, team: str, user: str) ->
 
 
 @router.get(_TEAM + "/overrides", operation_id="list_overrides", **needs(Action.MANAGE_TEAM))
-def list_overrides(stores: StoresDep, caller: CallerDep, team: str) -> Page[OverrideInfo]:
+def list_overrides(
+    stores: StoresDep, caller: CallerDep, team: str, cursor: Cursor = None, limit: Limit = 100
+) -> Page[OverrideInfo]:
     """List the bytes in quarantine that admins of a team may download, the newest first."""
-    return Page[OverrideInfo](items=teams.list_overrides(stores, caller, team))
+    return teams.list_overrides(stores, caller, team, cursor, limit)
 
 
 @router.put(_OVERRIDE, operation_id="set_override", **needs(Action.MANAGE_TEAM))

@@ -10,7 +10,7 @@ from registry.errors import AliasNotFoundError, PreconditionFailedError
 from registry.schema import AliasInfo, AliasMove, Page
 from storage.metadata.audit import record
 from storage.metadata.lookup import alias_not_found, get_model, get_version_number, lock_model
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.shapes import alias_info, alias_move
@@ -18,7 +18,7 @@ from storage.metadata.tables import AliasMoveRow, AliasRow, ModelRow
 
 Expected: TypeAlias = int | Literal["absent", "any"]
 """What a caller thinks an alias is: its revision, not there, or they do not care."""
-_HISTORY_SORT = "-revision"
+_NEWEST_FIRST = Order("-revision", (AliasMoveRow.revision,), (int,))
 
 
 class Aliases(Transactional):
@@ -133,16 +133,12 @@ class Aliases(Transactional):
             ModelNotFoundError, AliasNotFoundError: there is no such live model, or it never had such an alias.
             InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
         row = get_model(session, team, model)
         if find_alias(session, row, alias) is None:
             raise alias_not_found(session, row, alias)
-        after = None if cursor is None else decode_cursor(cursor, _HISTORY_SORT, (int,))
         query = select(AliasMoveRow).where(AliasMoveRow.model_id == row.id, AliasMoveRow.name == alias)
-        chosen = seek(query, (AliasMoveRow.revision,), descending=True, after=after, limit=limit)
-        moves = session.scalars(chosen).all()
-        following = encode_cursor(_HISTORY_SORT, [moves[limit - 1].revision]) if len(moves) > limit else None
-        return Page[AliasMove](items=[alias_move(move) for move in moves[:limit]], cursor=following)
+        moves, following = read_page(session, query, _NEWEST_FIRST, cursor, limit)
+        return Page[AliasMove](items=[alias_move(move) for (move,) in moves], cursor=following)
 
 
 def find_alias(session: Session, model: ModelRow, alias: str) -> AliasRow | None:

@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 
 from registry.schema import Page
 from registry.teams import AuditEntry
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor, AuditQuery
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.team_tables import AuditRow
 
-_SORT = "-id"
+_NEWEST_FIRST = Order("-id", (AuditRow.id,), (int,))
 
 
 class AuditRecords(Transactional):
@@ -42,12 +42,8 @@ class AuditRecords(Transactional):
         Raises:
             InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
-        after = None if cursor is None else decode_cursor(cursor, _SORT, (int,))
-        chosen = seek(_filter(query), (AuditRow.id,), descending=True, after=after, limit=limit)
-        rows = session.scalars(chosen).all()
-        following = encode_cursor(_SORT, [rows[limit - 1].id]) if len(rows) > limit else None
-        return Page[AuditEntry](items=[_entry(row) for row in rows[:limit]], cursor=following)
+        rows, following = read_page(session, _filter(query), _NEWEST_FIRST, cursor, limit)
+        return Page[AuditEntry](items=[_entry(row) for (row,) in rows], cursor=following)
 
 
 def record(

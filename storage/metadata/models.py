@@ -13,7 +13,7 @@ from registry.teams import Visibility
 from storage.metadata.aliases import point_alias
 from storage.metadata.audit import record
 from storage.metadata.lookup import find_model, get_model, lock_model, visible
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor, ModelQuery, Sight
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.shapes import model_infos
@@ -131,16 +131,9 @@ class Models(Transactional):
             InvalidRequestError: no such sort, or a bad limit.
             InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
-        columns, kinds = _get_sort(query.sort)
-        after = None if cursor is None else decode_cursor(cursor, query.sort, kinds)
-        descending = query.sort.startswith("-")
-        chosen = seek(_filter(query).where(*visible(sight)), columns, descending=descending, after=after, limit=limit)
-        rows = session.scalars(chosen).all()
-        following = None
-        if len(rows) > limit:
-            following = encode_cursor(query.sort, [getattr(rows[limit - 1], column.key) for column in columns])
-        return Page[ModelInfo](items=model_infos(session, rows[:limit]), cursor=following)
+        order = _get_order(query.sort)
+        rows, following = read_page(session, _filter(query).where(*visible(sight)), order, cursor, limit)
+        return Page[ModelInfo](items=model_infos(session, [row for (row,) in rows]), cursor=following)
 
 
 def ensure_model(session: Session, team: str, name: str, by: Actor) -> bool:
@@ -183,11 +176,11 @@ def revive_model(session: Session, model: ModelRow, by: Actor) -> None:
     model.latest = None
 
 
-def _get_sort(sort: str) -> tuple[tuple[InstrumentedAttribute[Any], ...], tuple[type[Any], ...]]:
+def _get_order(sort: str) -> Order:
     found = _SORTS.get(sort.removeprefix("-"))
     if found is None:
         raise InvalidRequestError(f"Models cannot be sorted by {sort!r}. Use {', '.join(_SORTS)}, or one with a `-`.")
-    return found
+    return Order(sort, *found)
 
 
 def _filter(query: ModelQuery) -> Select[ModelRow]:

@@ -1,19 +1,22 @@
 """Overrides in the catalog: harmful bytes that admins of a team may download, and why."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from registry.errors import NotFoundError
+from registry.schema import Page
 from registry.teams import OverrideInfo
 from storage.metadata.audit import record
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.team_tables import OverrideRow
 from storage.metadata.teams import get_team
 
-MAX_LISTED = 1000
+_NEWEST_FIRST = Order("-created", (OverrideRow.created_at, OverrideRow.sha256), (datetime, str))
 
 
 class Overrides(Transactional):
@@ -53,21 +56,26 @@ class Overrides(Transactional):
         return session.get(OverrideRow, (team, sha256)) is not None
 
     @reads
-    def list_overrides(self, session: Session, team: str) -> list[OverrideInfo]:
-        """Return the newest overrides of a team, at most 1,000.
+    def list_overrides(
+        self, session: Session, team: str, cursor: str | None = None, limit: int = 100
+    ) -> Page[OverrideInfo]:
+        """Return a page of the overrides of a team, the newest first.
 
         Raises:
             TeamNotFoundError: there is no such team.
+            InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
         """
         get_team(session, team)
-        query = select(OverrideRow).where(OverrideRow.team == team).order_by(OverrideRow.created_at.desc())
-        return [
-            OverrideInfo(
-                team=row.team,
-                sha256=row.sha256,
-                reason=row.reason,
-                created_at=row.created_at,
-                created_by=row.created_by,
-            )
-            for row in session.scalars(query.limit(MAX_LISTED))
-        ]
+        query = select(OverrideRow).where(OverrideRow.team == team)
+        rows, following = read_page(session, query, _NEWEST_FIRST, cursor, limit)
+        return Page[OverrideInfo](items=[_override_info(row) for (row,) in rows], cursor=following)
+
+
+def _override_info(row: OverrideRow) -> OverrideInfo:
+    return OverrideInfo(
+        team=row.team,
+        sha256=row.sha256,
+        reason=row.reason,
+        created_at=row.created_at,
+        created_by=row.created_by,
+    )

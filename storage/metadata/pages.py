@@ -4,12 +4,13 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import UnionType
 from typing import Any, TypeAlias, TypeVarTuple
 
 from sqlalchemy import Select, tuple_
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.errors import InvalidCursorError, InvalidRequestError
 
@@ -17,6 +18,40 @@ MAX_PAGE = 1000
 Columns = TypeVarTuple("Columns")
 Kind: TypeAlias = type[Any] | UnionType
 KeyValue: TypeAlias = str | int | float | datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a list is sorted.
+
+    Attributes:
+        sort: as its cursors call it; a leading minus is descending.
+        columns: that together name a row exactly once; all go in one direction.
+        kinds: of their values.
+    """
+
+    sort: str
+    columns: tuple[InstrumentedAttribute[Any], ...]
+    kinds: tuple[Kind, ...]
+
+
+def read_page(
+    session: Session, query: Select[*Columns], order: Order, cursor: str | None, limit: int
+) -> tuple[list[tuple[*Columns]], str | None]:
+    """Return the rows of a page, and the cursor that continues after them, None at the end.
+
+    Raises:
+        InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
+    """
+    check_limit(limit)
+    after = None if cursor is None else decode_cursor(cursor, order.sort, order.kinds)
+    keyed: Select[Any] = query.add_columns(*order.columns)
+    chosen = seek(keyed, order.columns, descending=order.sort.startswith("-"), after=after, limit=limit)
+    found: Sequence[Sequence[Any]] = session.execute(chosen).all()
+    width = len(order.columns)
+    following = encode_cursor(order.sort, found[limit - 1][-width:]) if len(found) > limit else None
+    rows: list[Any] = [tuple(row[:-width]) for row in found[:limit]]
+    return rows, following
 
 
 def encode_cursor(sort: str, key: Sequence[KeyValue]) -> str:

@@ -9,14 +9,15 @@ from registry.errors import TeamExistsError, TeamNotFoundError, UserNotFoundErro
 from registry.schema import Page
 from registry.teams import MemberInfo, QuotaUpdate, Role, TeamInfo, TeamUpdate
 from storage.metadata.audit import record
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.team_tables import MemberRow, TeamRow, UserRow
 from storage.metadata.users import get_user
 
 DEFAULT_PROTECTED = ("prod",)
-_BY_NAME, _BY_USER = "name", "user"
+_BY_NAME = Order("name", (TeamRow.name,), (str,))
+_BY_USER = Order("user", (UserRow.name,), (str,))
 
 
 class Teams(Transactional):
@@ -57,12 +58,9 @@ class Teams(Transactional):
         Raises:
             InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
-        after = None if cursor is None else decode_cursor(cursor, _BY_NAME, (str,))
         query = select(TeamRow) if names is None else select(TeamRow).where(TeamRow.name.in_(names))
-        rows = session.scalars(seek(query, (TeamRow.name,), descending=False, after=after, limit=limit)).all()
-        following = encode_cursor(_BY_NAME, [rows[limit - 1].name]) if len(rows) > limit else None
-        return Page[TeamInfo](items=[team_info(row) for row in rows[:limit]], cursor=following)
+        rows, following = read_page(session, query, _BY_NAME, cursor, limit)
+        return Page[TeamInfo](items=[team_info(row) for (row,) in rows], cursor=following)
 
     @writes
     def update_team(self, session: Session, name: str, update: TeamUpdate, by: Actor) -> TeamInfo:
@@ -130,14 +128,10 @@ class Teams(Transactional):
             TeamNotFoundError: there is no such team.
             InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
         get_team(session, team)
-        after = None if cursor is None else decode_cursor(cursor, _BY_USER, (str,))
         query = select(MemberRow, UserRow.name).join(UserRow, UserRow.id == MemberRow.user_id)
-        query = query.where(MemberRow.team == team)
-        rows = session.execute(seek(query, (UserRow.name,), descending=False, after=after, limit=limit)).all()
-        following = encode_cursor(_BY_USER, [rows[limit - 1][1]]) if len(rows) > limit else None
-        return Page[MemberInfo](items=[_member_info(row, user) for row, user in rows[:limit]], cursor=following)
+        rows, following = read_page(session, query.where(MemberRow.team == team), _BY_USER, cursor, limit)
+        return Page[MemberInfo](items=[_member_info(row, user) for row, user in rows], cursor=following)
 
 
 def _change(row: TeamRow, update: TeamUpdate | QuotaUpdate) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from registry.errors import AuthenticationRequiredError, ConflictError, TokenNot
 from registry.schema import Page
 from registry.teams import Role, Scope, TokenCreate, TokenInfo
 from storage.metadata.audit import record
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor, KnownToken, Word
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.team_tables import MemberRow, TokenRow, UserRow
@@ -18,7 +18,7 @@ from storage.metadata.users import get_user
 
 MAX_TOKENS = 200
 """Live ones of one user; JWTs of jobs and sessions of browsers do not count, for they end by themselves."""
-_NEWEST_FIRST = "-id"
+_NEWEST_FIRST = Order("-id", (TokenRow.id,), (int,))
 
 
 class Tokens(Transactional):
@@ -110,14 +110,11 @@ class Tokens(Transactional):
         Raises:
             InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
-        after = None if cursor is None else decode_cursor(cursor, _NEWEST_FIRST, (int,))
         query = select(TokenRow, UserRow.name).join(UserRow, UserRow.id == TokenRow.user_id)
         if user is not None:
             query = query.where(UserRow.name == user)
-        rows = session.execute(seek(query, (TokenRow.id,), descending=True, after=after, limit=limit)).all()
-        following = encode_cursor(_NEWEST_FIRST, [rows[limit - 1][0].id]) if len(rows) > limit else None
-        return Page[TokenInfo](items=[_token_info(row, name) for row, name in rows[:limit]], cursor=following)
+        rows, following = read_page(session, query, _NEWEST_FIRST, cursor, limit)
+        return Page[TokenInfo](items=[_token_info(row, name) for row, name in rows], cursor=following)
 
     @writes
     def revoke_token(self, session: Session, prefix: str, by: Actor) -> TokenInfo:

@@ -7,12 +7,12 @@ from registry.errors import ConflictError, UserExistsError, UserNotFoundError
 from registry.schema import Page
 from registry.teams import UserInfo, UserUpdate
 from storage.metadata.audit import record
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.team_tables import UserRow
 
-_BY_NAME = "name"
+_BY_NAME = Order("name", (UserRow.name,), (str,))
 
 
 class Users(Transactional):
@@ -49,11 +49,8 @@ class Users(Transactional):
         Raises:
             InvalidRequestError: a bad limit. InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
-        after = None if cursor is None else decode_cursor(cursor, _BY_NAME, (str,))
-        rows = session.scalars(seek(select(UserRow), (UserRow.name,), descending=False, after=after, limit=limit)).all()
-        following = encode_cursor(_BY_NAME, [rows[limit - 1].name]) if len(rows) > limit else None
-        return Page[UserInfo](items=[_user_info(row) for row in rows[:limit]], cursor=following)
+        rows, following = read_page(session, select(UserRow), _BY_NAME, cursor, limit)
+        return Page[UserInfo](items=[_user_info(row) for (row,) in rows], cursor=following)
 
     @writes
     def update_user(self, session: Session, name: str, update: UserUpdate, by: Actor) -> UserInfo:

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, exists, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.errors import InvalidRequestError
 from registry.schema import Page, VersionInfo
 from storage.metadata.lookup import get_model, get_version
-from storage.metadata.pages import check_limit, decode_cursor, encode_cursor, seek
+from storage.metadata.pages import Order, check_limit, decode_cursor, encode_cursor, read_page, seek
 from storage.metadata.session import Transactional, reads
 from storage.metadata.shapes import version_info, version_infos
 from storage.metadata.tables import (
@@ -22,6 +22,10 @@ from storage.metadata.tables import (
 )
 
 _METRIC_PREFIX = "metrics."
+_SORTS: dict[str, tuple[tuple[InstrumentedAttribute[Any], ...], tuple[type[Any], ...]]] = {
+    "number": ((VersionRow.number,), (int,)),
+    "created": ((VersionRow.created_at, VersionRow.number), (datetime, int)),
+}
 
 
 class Versions(Transactional):
@@ -70,18 +74,16 @@ class Versions(Transactional):
             InvalidRequestError: no such sort, or a bad limit.
             InvalidCursorError: the cursor is not of this list.
         """
-        check_limit(limit)
         row = get_model(session, team, model)
         query = _filter(row, tags or {}, include_deleted=include_deleted)
         if not include_quarantined:
             query = query.where(VersionRow.quarantined_at.is_(None))
         name = sort.removeprefix("-")
         if name.startswith(_METRIC_PREFIX):
-            found = _by_metric(session, row, query, sort, cursor, limit)
+            versions, following = _by_metric(session, row, query, sort, cursor, limit)
         else:
-            found = _by_column(session, query, sort, cursor, limit)
-        versions = [version for version, _ in found[:limit]]
-        following = encode_cursor(sort, found[limit - 1][1]) if len(found) > limit else None
+            rows, following = read_page(session, query, _get_order(sort), cursor, limit)
+            versions = [version for (version,) in rows]
         return Page[VersionInfo](items=version_infos(session, row, versions), cursor=following)
 
 
@@ -102,32 +104,23 @@ def _filter(model: ModelRow, tags: Mapping[str, str], *, include_deleted: bool) 
     return query
 
 
-_Keyed = list[tuple[VersionRow, list[Any]]]
-
-
-def _by_column(session: Session, query: Select[VersionRow], sort: str, cursor: str | None, limit: int) -> _Keyed:
-    descending = sort.startswith("-")
-    if sort.removeprefix("-") == "number":
-        after = None if cursor is None else decode_cursor(cursor, sort, (int,))
-        chosen = seek(query, (VersionRow.number,), descending=descending, after=after, limit=limit)
-        return [(version, [version.number]) for version in session.scalars(chosen)]
-    if sort.removeprefix("-") == "created":
-        after = None if cursor is None else decode_cursor(cursor, sort, (datetime, int))
-        columns = (VersionRow.created_at, VersionRow.number)
-        chosen = seek(query, columns, descending=descending, after=after, limit=limit)
-        return [(version, [version.created_at, version.number]) for version in session.scalars(chosen)]
-    raise InvalidRequestError(
-        f"Versions cannot be sorted by {sort!r}. Use number, created or metrics.NAME, or one with a `-`."
-    )
+def _get_order(sort: str) -> Order:
+    found = _SORTS.get(sort.removeprefix("-"))
+    if found is None:
+        raise InvalidRequestError(
+            f"Versions cannot be sorted by {sort!r}. Use number, created or metrics.NAME, or one with a `-`."
+        )
+    return Order(sort, *found)
 
 
 def _by_metric(  # noqa: PLR0917 - all that a page is
     session: Session, model: ModelRow, query: Select[VersionRow], sort: str, cursor: str | None, limit: int
-) -> _Keyed:
+) -> tuple[list[VersionRow], str | None]:
     """Walk the metric's index, and once it ends the versions without the metric: never a sort of all versions."""
+    check_limit(limit)
     name = sort.removeprefix("-").removeprefix(_METRIC_PREFIX)
     after = None if cursor is None else decode_cursor(cursor, sort, (float | int | None, int))
-    found: _Keyed = []
+    found: list[tuple[VersionRow, list[Any]]] = []
     if after is None or after[0] is not None:
         measured = query.join(MetricRow, MetricRow.version_id == VersionRow.id).add_columns(MetricRow.value)
         measured = measured.where(MetricRow.model_id == model.id, MetricRow.name == name)
@@ -145,4 +138,5 @@ def _by_metric(  # noqa: PLR0917 - all that a page is
             limit=limit - len(found),
         )
         found += [(version, [None, version.number]) for version in session.scalars(rest)]
-    return found
+    following = encode_cursor(sort, found[limit - 1][1]) if len(found) > limit else None
+    return [version for version, _ in found[:limit]], following

@@ -133,3 +133,23 @@ def test_a_maintainer_cannot_look_into_quarantine_by_restoring(guarded, callers,
 
     assert guarded.post(f"{model}/versions/2/restore", headers=callers["maintainer"]).status_code == 404
     assert guarded.post(f"{model}/versions/2/restore", headers=callers["admin"]).status_code == 200
+
+
+def test_overrides_are_listed_in_pages_the_newest_first(guarded, callers):
+    overrides = f"{PREFIX}/teams/pages/overrides"
+    guarded.put(f"{PREFIX}/teams/pages", headers=callers["root"])
+    digests = [f"sha256:{number:064x}" for number in range(5)]
+    for digest in digests:
+        made = guarded.put(f"{overrides}/{digest}", json={"reason": "x"}, headers=callers["root"])
+        assert made.status_code == 200
+
+    pages, query = [], {"limit": 2}
+    while query.get("cursor", "") is not None:
+        page = guarded.get(overrides, params=query, headers=callers["root"]).json()
+        pages.append([each["sha256"] for each in page["items"]])
+        query["cursor"] = page["cursor"]
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [digest for page in pages for digest in page] == digests[::-1]
+    foreign = guarded.get(overrides, params={"cursor": "nonsense"}, headers=callers["root"])
+    assert foreign.json()["code"] == "invalid_cursor"
