@@ -45,7 +45,10 @@ class ModelUpdate(WireModel):
 
 
 class ModelInfo(AnswerModel):
-    """A named line of versions. `latest` is the highest live, undeprecated number, None without one."""
+    """A named line of versions. `latest` is the highest live, undeprecated number, None without one.
+
+    `version_count` counts live versions without those in quarantine, of which few may know.
+    """
 
     team: str
     name: str
@@ -197,11 +200,15 @@ class PurgeCreate(WireModel):
 
 
 class PurgeInfo(AnswerModel):
-    """What a purge freed, and what other versions still hold, in bytes; the first of those versions."""
+    """What a purge freed, and what other versions still hold, in bytes.
+
+    `held_by` are the first of those versions that the caller may see, `held_by_more` says how many there are beside.
+    """
 
     freed_bytes: int
     still_held_bytes: int
     held_by: list[str]
+    held_by_more: int = 0
 
 
 class ArtifactManifest(AnswerModel):

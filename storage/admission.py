@@ -88,6 +88,16 @@ def sight_of(caller: Caller) -> Sight:
     return Sight(caller.is_administrator, frozenset(caller.roles), caller.targets)
 
 
+def sight_in(caller: Caller, team: str) -> Sight | None:
+    """Return what the caller may read, for naming it in answers to something else; None where their token reads none.
+
+    What is in quarantine is part of it where they see that in this team.
+    """
+    if Scope.READ not in caller.scopes:
+        return None
+    return replace(sight_of(caller), quarantine=sees_quarantine(caller, team))
+
+
 def _denied(caller: Caller, action: Action, team: str | None) -> PermissionDeniedError:
     rule, words = RULES[action], action.value.replace("_", " ")
     if rule.scope not in caller.scopes:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from registry.schema import AnnotationsUpdate, Page, VersionInfo
 from storage.access import Action, Caller
-from storage.admission import admit, is_member, sees_quarantine
+from storage.admission import admit, is_member, sees_quarantine, sight_in
 from storage.metadata.records import Purged
 from storage.stores import Stores
 
@@ -71,8 +71,9 @@ def delete_version(
         VersionInUseError: an alias points at it; or versions are based on it and it is not forced.
     """
     admit(stores, caller, Action.DELETE, team, model)
+    number = _number(stores, caller, team, model, selector)
     return stores.catalog.delete_version(
-        team, model, _number(stores, caller, team, model, selector), caller.actor, is_forced=is_forced
+        team, model, number, caller.actor, is_forced=is_forced, sight=sight_in(caller, team)
     )
 
 
@@ -100,7 +101,9 @@ def purge_version(  # noqa: PLR0917 - a version is named by three words
         NotDeletedError: it is live and `is_live` is not given, or it was purged already.
     """
     admit(stores, caller, Action.PURGE, team, model)
-    return stores.catalog.purge_version(team, model, number, caller.actor, reason, is_live=is_live)
+    return stores.catalog.purge_version(
+        team, model, number, caller.actor, reason, is_live=is_live, sight=sight_in(caller, team)
+    )
 
 
 def _number(stores: Stores, caller: Caller, team: str, model: str, selector: str) -> int:

@@ -48,4 +48,6 @@ def _outcome(purged: PurgeInfo) -> str:
     if not purged.still_held_bytes:
         return freed
     held = f"{format_size(purged.still_held_bytes)} ({purged.still_held_bytes:,} bytes)"
-    return f"{freed} {held} stay, held by {', '.join(purged.held_by)}. Purge these, too, where the bytes must go."
+    hidden = [f"{purged.held_by_more} more versions"] if purged.held_by_more else []
+    holders = ", ".join([*purged.held_by, *hidden])
+    return f"{freed} {held} stay, held by {holders}. Purge these, too, where the bytes must go."

@@ -171,10 +171,11 @@ def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:
     """Return the model's row with the next number in its counter, locked until the transaction ends."""
     number = ModelRow.version_counter + 1
     latest = number if new.trust != "unsafe" else ModelRow.latest
+    counted = 0 if new.trust == "unsafe" else 1  # few may know what is in quarantine
     statement = (
         update(ModelRow)
         .where(ModelRow.team == new.team, ModelRow.name == new.model)
-        .values(version_counter=number, version_count=ModelRow.version_count + 1, latest=latest, updated_at=now)
+        .values(version_counter=number, version_count=ModelRow.version_count + counted, latest=latest, updated_at=now)
         .returning(ModelRow)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
@@ -184,7 +185,7 @@ def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:
         model = session.scalars(statement).one()
     if model.deleted_at is not None:
         revive_model(session, model, new.by)
-        model.version_count, model.latest = 1, model.version_counter if new.trust != "unsafe" else None
+        model.version_count, model.latest = counted, model.version_counter if counted else None
     return model
 
 

@@ -61,11 +61,13 @@ class Sight:
         everything: those of all teams.
         teams: those of these teams; beside them the models that everyone may read.
         targets: of those only these teams (`vision`) and models (`vision/resnet50`), where there are any.
+        quarantine: what is in quarantine there, too.
     """
 
     everything: bool = False
     teams: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
+    quarantine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +218,17 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge freed, and what stays because other versions hold it, in bytes; the first of those, at most 20."""
+    """What a purge freed, and what stays because other versions hold it, in bytes.
+
+    Attributes:
+        held_by: the first of those that the caller may see, at most 20.
+        held_by_more: how many there are beside these.
+    """
 
     freed_bytes: int
     still_held_bytes: int
     held_by: list[str]
+    held_by_more: int
 
 
 @dataclass(frozen=True, slots=True)

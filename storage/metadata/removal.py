@@ -1,9 +1,8 @@
 """Removing versions in the catalog: hide them, show them again, drop their content for good."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from registry.errors import NotDeletedError, VersionInUseError
@@ -12,15 +11,16 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.architectures import forget_uses
 from storage.metadata.audit import record
 from storage.metadata.garbage import DOOM_DELAY, doom_objects
-from storage.metadata.lookup import find_latest, get_version_number, lock_model
+from storage.metadata.lookup import find_latest, get_version_number, lock_model, visible
 from storage.metadata.quotas import give_room
-from storage.metadata.records import Actor, Purged
+from storage.metadata.records import Actor, Purged, Sight
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.shapes import version_info
 from storage.metadata.tables import AliasRow, ArtifactRow, ExtentRow, ManifestRow, ModelRow, ObjectRow, VersionRow
 
 _NAMED = 20
 """Versions that a message or an answer names at most."""
+EVERYTHING = Sight(everything=True, quarantine=True)
 
 
 class Removal(Transactional):
@@ -28,9 +28,19 @@ class Removal(Transactional):
 
     @writes
     def delete_version(
-        self, session: Session, team: str, model: str, number: int, by: Actor, *, is_forced: bool = False
+        self,
+        session: Session,
+        team: str,
+        model: str,
+        number: int,
+        by: Actor,
+        *,
+        is_forced: bool = False,
+        sight: Sight | None = EVERYTHING,
     ) -> VersionInfo:
         """Hide a version; `restore_version` shows it again and its number is never given to another.
+
+        The error names those of the others that can be seen; without `sight` none.
 
         Raises:
             ModelNotFoundError, VersionNotFoundError: there is no such live version.
@@ -38,10 +48,10 @@ class Removal(Transactional):
         """
         row = lock_model(session, team, model)
         version = get_version_number(session, row, number, include_quarantined=True)
-        _require_unused(session, row, version, is_forced=is_forced)
+        _require_unused(session, row, version, sight, is_forced=is_forced)
         version.deleted_at = row.updated_at = utc_now()
         version.deleted_by = by.name
-        _recount(session, row, -1)
+        _recount(session, row, version, -1)
         record(session, by, "version.delete", team=team, model=model, version=number, forced=is_forced)
         return version_info(session, row, version)
 
@@ -62,18 +72,28 @@ class Removal(Transactional):
         _require_deleted(row, version)
         version.deleted_at = version.deleted_by = None
         row.updated_at = utc_now()
-        _recount(session, row, +1)
+        _recount(session, row, version, +1)
         record(session, by, "version.restore", team=team, model=model, version=number)
         return version_info(session, row, version)
 
     @writes
     def purge_version(  # noqa: PLR0917 - a version is named by three words
-        self, session: Session, team: str, model: str, number: int, by: Actor, reason: str, *, is_live: bool = False
+        self,
+        session: Session,
+        team: str,
+        model: str,
+        number: int,
+        by: Actor,
+        reason: str,
+        *,
+        is_live: bool = False,
+        sight: Sight | None = EVERYTHING,
     ) -> Purged:
         """Remove the content of a deleted version for good. Its number stays taken, its annotations stay readable.
 
         A version of a deleted model counts as deleted; so does a live one with `is_live`, whoever names it as base.
-        An alias that points at it is removed.
+        An alias that points at it is removed. The answer names those that hold its bytes and can be seen; without
+        `sight` none.
 
         Raises:
             ModelNotFoundError, VersionNotFoundError: there never was such a version.
@@ -87,9 +107,9 @@ class Removal(Transactional):
             version.deleted_by = row.deleted_by or by.name
             for alias in _find_aliases(session, row, number):
                 point_alias(session, row, alias, None, by=by, reason=f"version {number} was purged: {reason}")
-            _recount(session, row, -1)
+            _recount(session, row, version, -1)
         _require_deleted(row, version, "Delete it first, or purge it at once with `now` (`--now`).")
-        purged = _purge_content(session, version, now + DOOM_DELAY)
+        purged = _purge_content(session, version, now + DOOM_DELAY, sight)
         version.purged_at = row.updated_at = now
         version.purged_by, version.purge_reason = by.name, reason
         version.builder, version.wrappers, version.notices, version.weights = None, [], [], []
@@ -120,14 +140,17 @@ def _require_deleted(model: ModelRow, version: VersionRow, way: str = "") -> Non
         raise NotDeletedError(f"{full} is not deleted. {way}".rstrip())
 
 
-def _recount(session: Session, model: ModelRow, change: int) -> None:
+def _recount(session: Session, model: ModelRow, version: VersionRow, change: int) -> None:
     """Bring what the model's row keeps of its versions up to date. The caller holds its lock."""
     session.flush()
-    model.version_count += change
+    if version.quarantined_at is None:
+        model.version_count += change
     model.latest = find_latest(session, model)
 
 
-def _require_unused(session: Session, model: ModelRow, version: VersionRow, *, is_forced: bool) -> None:
+def _require_unused(
+    session: Session, model: ModelRow, version: VersionRow, sight: Sight | None, *, is_forced: bool
+) -> None:
     """Raise when an alias points at a version, or versions are based on it and it is not forced."""
     full = f"{model.team}/{model.name}:{version.number}"
     aliases = _find_aliases(session, model, version.number)
@@ -139,15 +162,14 @@ def _require_unused(session: Session, model: ModelRow, version: VersionRow, *, i
         .join(ModelRow, ModelRow.id == VersionRow.model_id)
         .where(VersionRow.base_id == version.id, VersionRow.deleted_at.is_(None), ModelRow.deleted_at.is_(None))
     )
-    found = [] if is_forced else list(session.execute(based.limit(_NAMED)))
-    if found:
-        # Another team's versions are none of this caller's business, not even their names.
-        own = [f"{team}/{name}:{number}" for team, name, number in found if team == model.team]
-        named = ", ".join(own) or "versions of other teams"
+    named, more = ([], 0) if is_forced else _name_versions(session, based, sight)
+    if named or more:
+        told = ", ".join([*named, *([f"{more} more" if named else f"{more} that you may not see"] if more else [])])
         raise VersionInUseError(
-            f"{full} is the base of {named}. They keep working without it; delete it all the same with `force=true` "
+            f"{full} is the base of {told}. They keep working without it; delete it all the same with `force=true` "
             "(`--force`).",
-            bases=own,
+            bases=named,
+            more_bases=more,
         )
 
 
@@ -156,11 +178,11 @@ def _find_aliases(session: Session, model: ModelRow, number: int) -> list[str]:
     return list(session.scalars(select(AliasRow.name).where(*points).order_by(AliasRow.name)))
 
 
-def _purge_content(session: Session, version: VersionRow, not_before: datetime) -> Purged:
+def _purge_content(session: Session, version: VersionRow, not_before: datetime, sight: Sight | None) -> Purged:
     """Delete the artifacts of a version, and what nothing else refers to: manifests and objects."""
     artifacts = select(ArtifactRow.id).where(ArtifactRow.version_id == version.id)
     manifests = select(ArtifactRow.manifest_digest).where(ArtifactRow.version_id == version.id)
-    digests: Sequence[str | None] = session.scalars(manifests.where(ArtifactRow.manifest_digest.is_not(None))).all()
+    digests = list(session.scalars(manifests.where(ArtifactRow.manifest_digest.is_not(None))))
     objects = session.scalars(select(ExtentRow.object_id).where(ExtentRow.artifact_id.in_(artifacts)).distinct()).all()
     forget_uses(session, version)
     session.execute(delete(ExtentRow).where(ExtentRow.artifact_id.in_(artifacts)))
@@ -169,19 +191,25 @@ def _purge_content(session: Session, version: VersionRow, not_before: datetime) 
     session.execute(delete(ManifestRow).where(ManifestRow.digest.in_(digests), ~used))
     doomed = doom_objects(session, ObjectRow.id.in_(objects), not_before)
     held = session.scalar(select(func.sum(ObjectRow.size_bytes)).where(ObjectRow.id.in_(objects)))
-    return Purged(doomed.size_bytes, int(held or 0), _find_holders(session, objects))
-
-
-def _find_holders(session: Session, objects: Sequence[int]) -> list[str]:
-    """Return the first versions that refer to objects, which are of one team."""
-    query = (
+    holders = (
         select(ModelRow.team, ModelRow.name, VersionRow.number)
         .join(VersionRow, VersionRow.model_id == ModelRow.id)
         .join(ArtifactRow, ArtifactRow.version_id == VersionRow.id)
         .join(ExtentRow, ExtentRow.artifact_id == ArtifactRow.id)
         .where(ExtentRow.object_id.in_(objects))
         .distinct()
-        .order_by(ModelRow.name, VersionRow.number)
-        .limit(_NAMED)
     )
-    return [f"{team}/{name}:{number}" for team, name, number in session.execute(query)]
+    return Purged(doomed.size_bytes, int(held or 0), *_name_versions(session, holders, sight))
+
+
+def _name_versions(session: Session, chosen: Select[str, str, int], sight: Sight | None) -> tuple[list[str], int]:
+    """Return the first of some versions that somebody may see, and how many there are beside these."""
+    count = session.scalar(select(func.count()).select_from(chosen.subquery())) or 0
+    if sight is None:
+        return [], count
+    shown = chosen.where(*visible(sight))
+    if not sight.quarantine:
+        shown = shown.where(VersionRow.quarantined_at.is_(None))
+    first = shown.order_by(ModelRow.team, ModelRow.name, VersionRow.number).limit(_NAMED)
+    named = [f"{team}/{name}:{number}" for team, name, number in session.execute(first)]
+    return named, count - len(named)

@@ -96,7 +96,7 @@ def test_a_version_is_deleted_restored_and_purged(installation, client, model):
 
     client.delete(url)
     purged = client.post(f"{url}/purge", json={"reason": "the data must go"})
-    assert purged.json() == {"freed_bytes": len(content), "still_held_bytes": 0, "held_by": []}
+    assert purged.json() == {"freed_bytes": len(content), "still_held_bytes": 0, "held_by": [], "held_by_more": 0}
     assert client.post(f"{url}/restore").json()["code"] == "not_deleted"
     assert client.put(f"{model}/upload/model.pt", content=content).json()["number"] == 2
 

@@ -55,7 +55,7 @@ def test_leaked_weights_are_purged_at_once_whatever_points_at_them(client, model
     done = client.post(f"{model}/versions/1/purge", json={"reason": "leaked", "now": True})
 
     assert waits.json()["code"] == "not_deleted"
-    assert done.json() == {"freed_bytes": size_bytes, "still_held_bytes": 0, "held_by": []}
+    assert done.json() == {"freed_bytes": size_bytes, "still_held_bytes": 0, "held_by": [], "held_by_more": 0}
     assert client.get(f"{model}/versions/1/artifacts/model.pt").json()["code"] == "version_not_found"
     assert client.get(f"{model}/aliases/prod").json()["code"] == "alias_not_found"
     assert "leaked" in client.get(f"{model}/aliases/prod/history").json()["items"][0]["reason"]
@@ -68,7 +68,7 @@ def test_a_purge_tells_who_still_holds_the_bytes(client, model, push):
 
     purged = client.post(f"{model}/versions/1/purge", json={"reason": "room", "now": True}).json()
 
-    assert purged == {"freed_bytes": 0, "still_held_bytes": size_bytes, "held_by": [f"{full}:2"]}
+    assert purged == {"freed_bytes": 0, "still_held_bytes": size_bytes, "held_by": [f"{full}:2"], "held_by_more": 0}
 
 
 def test_what_was_deleted_can_be_restored_until_the_grace_period_ends(client, installation, model, push):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from attacks import OPERATIONS, content_of, fill, form, make_token, parameters_of, weights_of
+from attacks import OPERATIONS, content_of, fill, form, harm_of, make_token, parameters_of, weights_of
 from embedded import API, make_weights
 
 STRANGERS = ["vision-admin", "vision-reader", "outsider", "narrow"]
@@ -251,3 +251,55 @@ def test_equal_bytes_of_two_teams_are_two_objects(site):
     assert (
         site.ask("GET", f"{API}/models/audio/audio-net/versions/1/artifacts/model.pt", "audio-reader").body == content
     )
+
+
+def test_a_token_for_one_model_is_told_of_other_holders_only_how_many_there_are(site):
+    content = make_weights(41)
+    numbers = {}
+    for model in ("vision-net", "holder-a", "holder-b"):
+        pushed = site.ask("PUT", f"{API}/models/vision/{model}/upload/model.pt", "vision-admin", content)
+        numbers[model] = pushed.json()["number"]
+    purge = f"{API}/models/vision/vision-net/versions/{numbers['vision-net']}/purge"
+
+    told = site.ask("POST", purge, "narrow", {"reason": "x", "now": True}).json()
+    other = f"{API}/models/vision/holder-a/versions/1/purge"
+    told_all = site.ask("POST", other, "vision-admin", {"reason": "x", "now": True}).json()
+
+    assert (told["held_by"], told["held_by_more"]) == ([], 2)
+    assert (told_all["held_by"], told_all["held_by_more"]) == (["vision/holder-b:1"], 0)
+
+
+def test_a_token_for_one_model_is_told_of_models_based_on_it_only_how_many_there_are(site):
+    base = site.ask("PUT", f"{API}/models/vision/vision-net/upload/model.pt", "vision-admin", make_weights(42)).json()
+    reference = f"vision/vision-net:{base['number']}"
+    for model in ("tuned-a", "tuned-b"):
+        upload = f"{API}/models/vision/{model}/upload/model.pt?base={reference}"
+        assert site.ask("PUT", upload, "vision-admin", make_weights(43)).status == 201
+    version = f"{API}/models/vision/vision-net/versions/{base['number']}"
+
+    told, told_all = (site.ask("DELETE", version, who) for who in ("narrow", "vision-admin"))
+
+    assert (told.status, told.code, told.json()["bases"], told.json()["more_bases"]) == (409, "version_in_use", [], 2)
+    assert "tuned" not in told.body.decode()
+    assert "2 that you may not see" in told.json()["detail"]
+    assert told_all.json()["bases"] == ["vision/tuned-a:1", "vision/tuned-b:1"]
+
+
+@pytest.mark.parametrize("who", ["audio-reader", "audio-maintainer", "audio-admin"])
+def test_versions_in_quarantine_are_not_counted(site, who):
+    model = site.ask("GET", f"{API}/models/audio/audio-net", who).json()
+    listed = site.ask("GET", f"{API}/models?team=audio&search=audio-net", who).json()["items"][0]
+
+    assert model["version_count"] == listed["version_count"] == 1
+
+
+def test_deleting_and_restoring_what_is_in_quarantine_changes_no_count(site):
+    upload = f"{API}/models/vision/counted/upload/model.pt"
+    counts = [site.ask("PUT", upload, "vision-writer", harm_of("again")).status]
+    model, version = f"{API}/models/vision/counted", f"{API}/models/vision/counted/versions/1"
+    for method, path in (("DELETE", version), ("POST", f"{version}/restore"), ("DELETE", version)):
+        counts.append(site.ask("GET", model, "vision-reader").json()["version_count"])
+        assert site.ask(method, path, "vision-admin").status == 200
+
+    assert counts == [201, 0, 0, 0]
+    assert site.ask("GET", model, "vision-reader").json()["version_count"] == 0

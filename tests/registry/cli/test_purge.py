@@ -30,7 +30,7 @@ def test_a_purge_frees_what_nothing_else_holds_and_names_who_holds_the_rest(run,
     first = run("purge", f"{name}:1", "--reason", "leaked", "--now", "--yes", "--json")
     second = run("purge", f"{name}:2", "--reason", "leaked", "--now", "--yes")
 
-    held = {"freed_bytes": 0, "still_held_bytes": size_bytes, "held_by": [f"{name}:2"]}
+    held = {"freed_bytes": 0, "still_held_bytes": size_bytes, "held_by": [f"{name}:2"], "held_by_more": 0}
     assert first.json == {"purged": f"{name}:1", **held}
     assert (second.code, second.out) == (0, "")
     assert f"({size_bytes:,} bytes) freed" in second.err
