@@ -1,4 +1,4 @@
-"""Garbage collection beside the requests: at start, then now and then."""
+"""What is done beside the requests: garbage collection, and telling the audit of failed logins that it lacks."""
 
 import asyncio
 import logging
@@ -11,21 +11,44 @@ from api.service import Service
 from registry.errors import WeighbridgeError
 from storage.access import Caller
 from storage.garbage import collect
+from storage.tokens import note_failed_login
 
 COLLECTOR = Caller("collector", is_administrator=True)
+
+TELL_SECONDS = 60
+MAX_TOLD = 50
+"""Addresses that are told of one by one at a time; the others are told of together."""
 
 log = logging.getLogger("weighbridge.garbage")
 
 
 @asynccontextmanager
 async def collecting(service: Service) -> AsyncGenerator[None]:
-    """Collect garbage while the block runs; a collection that fails is tried again."""
-    task = asyncio.create_task(_collect_forever(service))
+    """Collect garbage while the block runs; a collection that fails is tried again. Tell the audit all at its end."""
+    tasks = [asyncio.create_task(_collect_forever(service)), asyncio.create_task(_tell_forever(service))]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await tell_failed_logins(service)
+
+
+async def tell_failed_logins(service: Service) -> None:
+    """Tell the audit how many failed logins of which address were left out of it."""
+    left_out = sorted(service.callers.failed_logins.take_left_out().items(), key=lambda each: -each[1])
+    told: list[tuple[str | None, int]] = [*left_out[:MAX_TOLD]]
+    if len(left_out) > MAX_TOLD:
+        told.append((None, sum(count for _, count in left_out[MAX_TOLD:])))
+    for address, count in told:
+        await run_sync(note_failed_login, service.stores, "", address, None, count - 1)
+
+
+async def _tell_forever(service: Service) -> None:
+    while True:
+        await asyncio.sleep(TELL_SECONDS)
+        await tell_failed_logins(service)
 
 
 async def _collect_forever(service: Service) -> None:

@@ -68,6 +68,11 @@ class FailedLogins:
             self._left_out.popitem(last=False)
         return None
 
+    def take_left_out(self) -> dict[str, int]:
+        """Return how many each address has that the audit was not told of; they count as told from now on."""
+        left_out, self._left_out = dict(self._left_out), OrderedDict()
+        return left_out
+
     def check(self, address: str | None) -> None:
         """Count one.
 

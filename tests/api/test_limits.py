@@ -1,6 +1,8 @@
 """What one caller, one team and one process may ask for, and how they are told that it is too much."""
 
 import json
+import time
+from contextlib import ExitStack
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,18 +18,15 @@ ADMINISTRATOR = {"Authorization": f"Bearer {TOKEN}"}
 @pytest.fixture
 def serve(tmp_path):
     """Return a function that opens a service that needs tokens, with these settings."""
-    clients = []
 
     def serve(**settings):
         app = create_app(Settings(data=tmp_path / "data", teams=True, token=TOKEN, **settings))
         client = TestClient(app, base_url="http://models.example.com")
-        client.__enter__()
-        clients.append(client)
+        clients.enter_context(client)
         return client
 
-    yield serve
-    for client in clients:
-        client.__exit__(None, None, None)
+    with ExitStack() as clients:
+        yield serve
 
 
 def make_user(client, name, role="writer"):
@@ -137,6 +136,34 @@ def test_failed_logins_are_audited_without_the_token_and_refused_when_there_are_
     assert {each["address"] for each in entries} == {"testclient"}
     assert "hunter2" not in audit.text
     assert "555" not in audit.text
+
+
+def noted_failures(client):
+    audit = client.get(f"{PREFIX}/audit", params={"action": "login.fail", "limit": 1000}, headers=ADMINISTRATOR)
+    return sum(1 + entry["detail"].get("left_out", 0) for entry in audit.json()["items"])
+
+
+def test_failed_logins_that_were_left_out_are_told_a_little_later(serve, monkeypatch):
+    monkeypatch.setattr("api.collector.TELL_SECONDS", 0.05)
+    client = serve()
+    for _ in range(30):
+        client.get(f"{PREFIX}/models", headers=bearer("hunter2"))
+
+    until = time.monotonic() + 10
+    while noted_failures(client) < 30 and time.monotonic() < until:
+        time.sleep(0.05)
+
+    assert noted_failures(client) == 30
+
+
+def test_failed_logins_that_were_left_out_are_told_when_the_service_stops(tmp_path):
+    settings = Settings(data=tmp_path / "data", teams=True, token=TOKEN)
+    with TestClient(create_app(settings)) as client:
+        for _ in range(30):
+            client.get(f"{PREFIX}/models", headers=bearer("hunter2"))
+        before = noted_failures(client)
+    with TestClient(create_app(settings)) as client:
+        assert (before, noted_failures(client)) == (NOTED_LOGINS_PER_MINUTE, 30)
 
 
 def test_only_administrators_of_the_installation_set_limits_and_members_see_them(serve, weights):
