@@ -111,6 +111,7 @@ class FormReceiver:
         disposition, options = parse_options_header(part.headers.get("content-disposition", b""))
         if disposition != b"form-data" or b"name" not in options:
             raise InvalidRequestError("Each part of the form needs `Content-Disposition: form-data; name=…`.")
+        _check_plain(part.headers)
         part.name = _decode(options[b"name"])
         part.filename = _filename(part.headers["content-disposition"], options)
         if part.filename is not None:
@@ -156,6 +157,19 @@ async def receive_form(receiver: Receiver, request: Request, idle_seconds: float
     if not form.is_complete:
         raise IncompleteUploadError("The form ends before its last boundary. Nothing was stored; send it again.")
     return form.metadata()
+
+
+def _check_plain(headers: dict[str, bytes]) -> None:
+    """Return when a part is what shall be stored, not packed for the way.
+
+    Raises:
+        InvalidRequestError: storing it as it is would be wrong.
+    """
+    coding, transfer = headers.get("content-encoding", b"identity"), headers.get("content-transfer-encoding", b"binary")
+    if coding.lower() != b"identity" or transfer.lower() not in {b"binary", b"8bit", b"7bit"}:
+        raise InvalidRequestError(
+            "A form sends files as they are: leave out `Content-Encoding` and `Content-Transfer-Encoding` of its parts."
+        )
 
 
 def _filename(disposition: bytes, options: dict[bytes, bytes]) -> str | None:

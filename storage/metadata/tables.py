@@ -32,7 +32,7 @@ class RegistryRow(Base):
 class ModelRow(Base):
     """A line of versions. The row stays for ever, so that `version_counter` never hands out a number twice.
 
-    `latest`, `version_count` (live versions outside of quarantine) and `search_text` follow from other rows and are kept
+    `latest`, `version_count` (live ones outside of quarantine) and `search_text` follow from other rows and are kept
     here, so that listing models never counts versions. Whoever changes them holds the lock of this row.
     """
 
