@@ -22,7 +22,7 @@ SAFEGUARDS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
 }
 EVIL = "evil.example"
 HOSTS = [
