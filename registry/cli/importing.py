@@ -1,7 +1,6 @@
 """`weighbridge import`: published weights, URLs, folders, local caches and exported teams become versions."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -12,6 +11,7 @@ from registry.client.client import Client
 from registry.exporting.reading import is_export
 from registry.importing.importer import Imported, import_source
 from registry.importing.sources import Source, is_source, parse_source
+from registry.paths import expand_home
 from registry.sizes import format_size
 
 _SOURCE_AND_REF = 2
@@ -42,7 +42,7 @@ def import_(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Publish what others have published, or what this machine's caches hold.
+    """Publish what others have published, or what this machine's caches hold.
 
     \b
     SOURCE is one of
@@ -57,12 +57,12 @@ def import_(
 
     REF is the model, after a single SOURCE; by default the source's name in your team. Importing again what is there
     makes no new version. Prints the references.
-    """
+    """  # noqa: D301 - \b keeps Click from wrapping the list
     details = {"tags": parse_pairs(tags, "--tag"), "aliases": list(aliases)}
     options = {"--sha256": sha256, "--tag": tags, "--alias": aliases}
     if _names_export(sources, [name for name, value in options.items() if value], dry_run=dry_run):
         team = click.get_current_context().params["team"]
-        import_export(client, Path(sources[0]).expanduser(), team=team, dry_run=dry_run, as_json=as_json)
+        import_export(client, expand_home(sources[0]), team=team, dry_run=dry_run, as_json=as_json)
         return
     given = list(sources)
     # A second word is a reference unless it says where something is: `vision/resnet50` may be a folder too.

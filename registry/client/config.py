@@ -12,6 +12,7 @@ import platformdirs
 
 from registry.errors import ConfigurationError
 from registry.names import check_team
+from registry.paths import expand_home
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -64,7 +65,7 @@ class ClientSettings:
             url=chosen,
             token=token or from_environment or saved.tokens.get(chosen),
             team=check_team(team) if team else None,
-            cache_folder=Path(cache_folder).expanduser() if cache_folder else default_cache_folder(),
+            cache_folder=expand_home(cache_folder) if cache_folder else default_cache_folder(),
             offline=offline,
         )
 
@@ -72,7 +73,7 @@ class ClientSettings:
 def default_cache_folder() -> Path:
     """Return `WEIGHBRIDGE_CACHE`, else the place where this system keeps a user's caches."""
     chosen = os.environ.get("WEIGHBRIDGE_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("weighbridge", appauthor=False)
+    return expand_home(chosen) if chosen else platformdirs.user_cache_path("weighbridge", appauthor=False)
 
 
 def check_url(text: str) -> str:

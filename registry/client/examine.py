@@ -9,6 +9,7 @@ from registry.client.pull import choose_weights
 from registry.errors import AmbiguousWeightsError, NotFoundError
 from registry.formats.inspection import Inspection
 from registry.formats.source import FileSource
+from registry.paths import expand_home
 
 
 def inspect_file(path: str | os.PathLike[str]) -> Inspection:
@@ -31,7 +32,7 @@ def inspect_path(path: str | os.PathLike[str]) -> Inspection:
         MalformedArtifactError: it cannot be read strictly.
         NoWeightsError, AmbiguousWeightsError: a folder holds none or several.
     """
-    place = Path(path).expanduser()
+    place = expand_home(path)
     if not place.exists():
         raise NotFoundError(f"There is no file or folder {str(place)!r}.")
     files = find_weights(place)

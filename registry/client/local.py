@@ -17,6 +17,7 @@ from registry.errors import (
 )
 from registry.formats.sharded import parse_index
 from registry.names import check_paths
+from registry.paths import expand_home
 from registry.weights import has_weights_name, is_index_name
 
 DCP_METADATA = ".metadata"
@@ -34,7 +35,7 @@ def find_local(text: str | os.PathLike[str]) -> Path | None:
     """
     if isinstance(text, str) and not text.startswith(_LOCAL_STARTS) and text not in {".", ".."}:
         return Path(text) if _is_file(text) else None
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if not path.exists():
         raise NotFoundError(f"There is no file or folder {str(path)!r}.")
     return path
@@ -101,7 +102,7 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
     collected = Collected()
     found: list[tuple[str, Path]] = []
     for source in sources:
-        path = Path(source).expanduser()
+        path = expand_home(source)
         if path.is_dir():
             found += _walk(path, collected.notices)
         elif path.is_file():

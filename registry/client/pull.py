@@ -28,6 +28,7 @@ from registry.errors import (
 )
 from registry.formats.mentions import name_some
 from registry.names import Reference, check_path
+from registry.paths import expand_home
 from registry.schema import ArtifactInfo, VersionInfo
 from registry.weights import is_index_name
 
@@ -220,7 +221,7 @@ def download(
         artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
         fetched = fetch(connection, version, artifacts, verify=verify)
         files = [(check_path(each.path), file) for each, file in zip(artifacts, fetched, strict=True)]
-    folder = Path(to).expanduser()
+    folder = expand_home(to)
     return [place(file, folder, path) for path, file in files]
 
 

@@ -35,6 +35,7 @@ from registry.exporting.documents import (
 from registry.exporting.placing import require_inside
 from registry.fields import AnswerModel
 from registry.names import check_name, check_path, check_team
+from registry.paths import expand_home
 
 DocumentT = TypeVar("DocumentT", bound=AnswerModel)
 
@@ -46,8 +47,8 @@ _LINE = re.compile(r"([0-9a-f]{64})  (.+)\n?")
 def is_export(text: str) -> bool:
     """Return whether a text is the path of a folder that says it is an export, and not just one of weights."""
     try:
-        return (Path(text).expanduser() / INFO_NAME).is_file()
-    except (OSError, ValueError, RuntimeError):  # a URL longer than a file's name, a NUL, nobody's `~`: then it is none
+        return (expand_home(text) / INFO_NAME).is_file()
+    except (OSError, ValueError):  # a URL longer than a file's name, a NUL: then it is none
         return False
 
 

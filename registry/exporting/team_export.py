@@ -37,6 +37,7 @@ from registry.exporting.documents import (
 from registry.exporting.placing import place_files, place_models
 from registry.exporting.writing import OutputFolder
 from registry.names import Reference, check_team
+from registry.paths import expand_home
 from registry.schema import ArtifactInfo, Page
 from registry.teams import TeamInfo, WhoAmI
 
@@ -94,7 +95,7 @@ class _Export:
         self._connection = connection
         self._transport = connection.resolver.online()
         self._team = team
-        self._out = OutputFolder(folder.expanduser())
+        self._out = OutputFolder(expand_home(folder))
         self._globs = globs
         self._say = say
         self._counts = dict.fromkeys(Counts.model_fields, 0)

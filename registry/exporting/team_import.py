@@ -33,6 +33,7 @@ from registry.exporting.present import PresentVersions
 from registry.exporting.reading import ExportFolder
 from registry.exporting.restated import Restating
 from registry.names import Reference, check_team
+from registry.paths import expand_home
 from registry.schema import ModelCreate, ModelUpdate, VersionCreate
 from registry.teams import Role, Scope, WhoAmI
 
@@ -93,7 +94,7 @@ def import_team(
         MalformedArtifactError, DigestMismatchError, InvalidPathError: it is damaged or made up.
         WeighbridgeError: the service is away, or the caller may not push there. The same call goes on later.
     """
-    return _Import(connection, ExportFolder(folder.expanduser()), team, say or (lambda _: None), dry_run=dry_run).run()
+    return _Import(connection, ExportFolder(expand_home(folder)), team, say or (lambda _: None), dry_run=dry_run).run()
 
 
 class _Import:

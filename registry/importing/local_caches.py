@@ -7,6 +7,7 @@ from pathlib import Path
 
 from registry.client.cache import hash_file
 from registry.errors import DigestMismatchError, InvalidRequestError, NotFoundError
+from registry.paths import expand_home
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 """What torch.hub checks a downloaded file against: the beginning of its SHA-256."""
@@ -18,18 +19,18 @@ _REPOSITORY = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 def torch_hub_folder() -> Path:
     """Return where torch.hub keeps downloaded weights: `TORCH_HOME`, else the user's cache folder."""
     home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")  # noqa: PTH118 - `~` inside a variable is expanded below, as torch does
-    return Path(home).expanduser() / "hub" / "checkpoints"
+    return expand_home(home) / "hub" / "checkpoints"
 
 
 def hub_folder() -> Path:
     """Return where huggingface_hub keeps snapshots: `HF_HUB_CACHE`, `HF_HOME`, else the user's cache folder."""
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
     if named:
-        return Path(named).expanduser()
+        return expand_home(named)
     home = os.environ.get("HF_HOME") or os.path.join(  # noqa: PTH118 - as above
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
     )
-    return Path(home).expanduser() / "hub"
+    return expand_home(home) / "hub"
 
 
 def hash_start(name: str) -> str | None:

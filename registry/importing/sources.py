@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from registry.errors import InvalidRequestError, NotFoundError
 from registry.names import check_name
+from registry.paths import expand_home
 
 Kind: TypeAlias = Literal["torchvision", "timm", "hub", "torchhub", "url", "folder"]
 _PREFIXES: tuple[Kind, ...] = ("torchvision", "timm", "hub", "torchhub")
@@ -53,7 +54,7 @@ def parse_source(text: str) -> Source:
             return Source(prefix, name)
     if "://" in text:
         return Source("url", check_source_url(text))
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if path.is_dir():
         return Source("folder", str(path))
     if path.is_file():

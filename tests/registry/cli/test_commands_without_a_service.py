@@ -31,6 +31,8 @@ def cached(tmp_path):
         (("show", "vision/x:prod"), 2, "Did you mean `vision/x@prod`"),
         (("show", "a/b/c/d:1"), 2, "no reference"),
         (("push", "vision/x", "none.pt"), 4, "no file or folder"),
+        (("inspect", "~nobody-has-this-name/x.pt"), 4, "no file or folder"),
+        (("import", "~nobody-has-this-name/x"), 4, "no folder"),
         (("push", "vision/x", "none.pt", "--metric", "top1"), 2, "KEY=VALUE"),
         (("push", "vision/x", "none.pt", "--metric", "top1=high"), 2, "no number"),
         (("push", "vision/x"), 2, "Missing argument"),
@@ -116,6 +118,7 @@ def test_every_command_explains_itself(run):
     for name in set(COMMANDS) - {"serve", "admin"}:
         ran = run(name, "--help")
         assert (ran.code, ran.out.startswith(f"Usage: weighbridge {name}")) == (0, True)
+        assert "\\b" not in ran.out, "a mark for Click that it does not understand"
 
 
 def test_text_of_others_cannot_drive_the_terminal(capsys):
