@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ConflictError,
         DigestMismatchError,
         EmptyArtifactError,
+        IdentityNotFoundError,
+        IdentityProviderUnavailableError,
         InvalidMetadataError,
         InvalidNameError,
         InvalidPathError,
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
         WeighbridgeError,
     )
     from registry.formats.inspection import Inspection
+    from registry.identities import IdentityInfo
     from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
     from registry.names import Reference
     from registry.schema import (
@@ -111,6 +114,9 @@ __all__ = [
     "DigestMismatchError",
     "EmptyArtifactError",
     "FineTune",
+    "IdentityInfo",
+    "IdentityNotFoundError",
+    "IdentityProviderUnavailableError",
     "Inspection",
     "InvalidMetadataError",
     "InvalidNameError",
@@ -173,6 +179,7 @@ _HOMES = {
     "SkippedFilesWarning": "registry.client.push",
     "CompatibilityReport": "registry.compat.report",
     "LoadResult": "registry.compat.loaded",
+    "IdentityInfo": "registry.identities",
     "Inspection": "registry.formats.inspection",
     "Reference": "registry.names",
     **dict.fromkeys(["FineTune", "apply_recipe", "freeze", "unfreeze"], "registry.client.finetuning"),

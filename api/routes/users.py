@@ -44,9 +44,9 @@ def update_user(stores: StoresDep, caller: CallerDep, user: str, update: UserUpd
 
 
 @router.get(_IDENTITIES, operation_id="list_identities", **needs(Action.ADMINISTER))
-def list_identities(stores: StoresDep, caller: CallerDep, user: str) -> list[IdentityInfo]:
+def list_identities(stores: StoresDep, caller: CallerDep, user: str) -> Page[IdentityInfo]:
     """List who a user is at other services, at most 100."""
-    return identities.list_trusted(stores, caller, user)
+    return Page[IdentityInfo](items=identities.list_trusted(stores, caller, user))
 
 
 @router.post(

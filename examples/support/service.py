@@ -31,7 +31,10 @@ class Service:
 
 @contextmanager
 def running(
-    folder: Path, command: Sequence[str] | None = None, variables: Mapping[str, str] | None = None
+    folder: Path,
+    command: Sequence[str] | None = None,
+    variables: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Service]:
     """Run a service with its data and its log in `folder`; stop it at the end as an operator would.
 
@@ -39,11 +42,12 @@ def running(
         folder: exists, and belongs to this service.
         command: what to run; else the `weighbridge serve` that belongs to this Python.
         variables: environment variables to run it with; else this process's without `WEIGHBRIDGE_…`.
+        port: where it listens; else on a free one.
 
     Raises:
         RuntimeError: it did not start; the message holds the end of its log.
     """
-    port = free_port()
+    port = port or free_port()
     command = command or [str(Path(sys.executable).with_name("weighbridge")), "serve"]
     if variables is None:
         variables = {name: value for name, value in os.environ.items() if not name.startswith("WEIGHBRIDGE_")}

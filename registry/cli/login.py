@@ -1,6 +1,7 @@
 """`weighbridge login`, `logout` and `whoami`: which service, with which token, and who one is there."""
 
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from registry.errors import AuthenticationRequiredError, ConflictError, NotFound
 from registry.schema import ServiceInfo
 from registry.teams import TokenInfo, WhoAmI
 
+_PAGE = re.compile(r"https?://[\x21-\x7e]{1,500}")
+"""An address that a terminal shows as it is."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -26,9 +29,11 @@ def login(url: str, *, as_json: bool) -> None:
     """Remember a service and your token for it.
 
     The token is asked for, or read from standard input; an empty one is for a service that needs none. It is tried
-    before it is kept, in a file that only you can read.
+    before it is kept, in a file that only you can read. A service with single sign-on says which page makes you one.
     """
     url = check_url(url)
+    if sys.stdin.isatty():
+        _say_where_to_sign_in(url)
     token = (
         click.prompt("Token", hide_input=True, default="", show_default=False, err=True)
         if sys.stdin.isatty()
@@ -51,6 +56,19 @@ def login(url: str, *, as_json: bool) -> None:
             click.echo(
                 f"note: WEIGHBRIDGE_{name} is set and goes before this; unset it to use {told} as saved.", err=True
             )
+
+
+def _say_where_to_sign_in(url: str) -> None:
+    """Name the page that signs people in and makes them a token, where the service has one."""
+    transport = Transport(url)
+    try:
+        page: object = transport.get(ServiceInfo, "").sign_in
+    except AuthenticationRequiredError as error:
+        page = error.extra.get("sign_in")
+    finally:
+        transport.close()
+    if isinstance(page, str) and _PAGE.fullmatch(page):
+        click.echo(f"Sign in with a browser, on any machine, and make a token there:\n\n    {page}\n", err=True)
 
 
 def _warn_of_listeners(url: str, token: str) -> None:

@@ -111,6 +111,8 @@ def failure_of(incoming: Incoming, url: str, token: str | None = None) -> Weighb
     if incoming.status != _UNAUTHORIZED:
         return failure
     way_in = f"For this service: `weighbridge login {url}`."
+    if token is not None and not os.environ.get("WEIGHBRIDGE_TOKEN") and os.environ.get("WEIGHBRIDGE_TOKEN_FILE"):
+        way_in = "The token is that of WEIGHBRIDGE_TOKEN_FILE: whoever writes that file must write another."
     if token is not None and token == os.environ.get("WEIGHBRIDGE_TOKEN"):
         way_in = f"The token is that of WEIGHBRIDGE_TOKEN: set another, or unset it and `weighbridge login {url}`."
     told = type(failure)(f"{failure.detail} {way_in}", **failure.extra)

@@ -12,11 +12,12 @@ from registry.client.fitting import Fitting
 from registry.client.governing import Governing
 from registry.client.moving import Moving
 from registry.client.quarantine import Quarantining
+from registry.client.vouching import Vouching
 
 PathLike = str | os.PathLike[str]
 
 
-class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining, Archiving):
+class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining, Vouching, Archiving):
     """A registry's models, versions and weights. Making one talks to nobody; it is safe to share between threads.
 
     A *reference* names a model and perhaps a version: `vision/resnet50`, `vision/resnet50:3`, `vision/resnet50@prod`,
@@ -24,7 +25,8 @@ class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining, Ar
 
     Args:
         url: of the service; else `WEIGHBRIDGE_URL`, the last `weighbridge login`, or `http://127.0.0.1:8000`.
-        token: else `WEIGHBRIDGE_TOKEN`, or what `weighbridge login` saved for this URL.
+        token: else `WEIGHBRIDGE_TOKEN`, the file that `WEIGHBRIDGE_TOKEN_FILE` names, or what `weighbridge login`
+            saved for this URL.
         team: completes references without a team; else `WEIGHBRIDGE_TEAM`, or the service's default.
         cache_dir: where downloaded files are kept; else `WEIGHBRIDGE_CACHE`, or the system's cache folder.
         offline: answer from the cache only; else whether `WEIGHBRIDGE_OFFLINE` is set.

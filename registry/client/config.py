@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
+from registry.client.token_file import TokenFile
 from registry.errors import ConfigurationError
 from registry.names import check_team
 from registry.paths import expand_home
@@ -24,7 +25,8 @@ class ClientSettings:
 
     Attributes:
         url: of the service, without `/api/v1` and without a slash at its end.
-        token: sent to that service only; None where the service is open.
+        token: sent to that service only; None where the service is open, or the token stands in a file.
+        token_file: holds the token, and another before that one ends; read for each request.
         team: completes references that name none; None asks the service for its default.
         cache_folder: holds downloaded files, shared by all models and processes of this user.
         offline: never talk to the service.
@@ -35,6 +37,7 @@ class ClientSettings:
     team: str | None
     cache_folder: Path
     offline: bool
+    token_file: TokenFile | None = None
 
     @classmethod
     def resolve(
@@ -58,15 +61,17 @@ class ClientSettings:
         # A token in the environment beside a URL is for that service, not for another that a call names.
         is_its_own = not (url and named) or check_url(named) == chosen
         from_environment = os.environ.get("WEIGHBRIDGE_TOKEN") if is_its_own else None
+        file = os.environ.get("WEIGHBRIDGE_TOKEN_FILE") if is_its_own and not (token or from_environment) else None
         team = team or os.environ.get("WEIGHBRIDGE_TEAM") or None
         if offline is None:
             offline = os.environ.get("WEIGHBRIDGE_OFFLINE", "").strip().lower() in _TRUE
         return cls(
             url=chosen,
-            token=token or from_environment or saved.tokens.get(chosen),
+            token=token or from_environment or (None if file else saved.tokens.get(chosen)),
             team=check_team(team) if team else None,
             cache_folder=expand_home(cache_folder) if cache_folder else default_cache_folder(),
             offline=offline,
+            token_file=TokenFile(Path(file)) if file else None,
         )
 
 

@@ -26,7 +26,7 @@ class Connection:
     @classmethod
     def to(cls, settings: ClientSettings, progress: bool | None) -> "Connection":  # noqa: FBT001 - one of three states
         """Put the parts together."""
-        transport = Transport(settings.url, settings.token)
+        transport = Transport(settings.url, settings.token or settings.token_file)
         cache = Cache(settings.cache_folder)
         seen = SeenAnswers(cache, settings.url)
         resolver = Resolver(transport, seen, settings.team, offline=settings.offline)

@@ -16,6 +16,7 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 
 from registry.client.answers import MAX_PROBLEM_BYTES, Incoming, failure_of, retry_after_seconds, unreachable
+from registry.client.token_file import TokenFile
 from registry.errors import PublishInProgressError, ServerUnreachableError, WeighbridgeError
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
@@ -56,14 +57,18 @@ class Transport:
     The token goes to the service's own host only, never along a redirect to another one.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | TokenFile | None = None) -> None:
         self.url = url
-        self._token = token
+        self._given = token
         self._pools = make_pools(url)
 
     def close(self) -> None:
         """Close the pooled connections."""
         self._pools.clear()
+
+    @property
+    def _token(self) -> str | None:
+        return self._given.read() if isinstance(self._given, TokenFile) else self._given
 
     def get(self, answer: type[AnswerT], path: str, query: Query = ()) -> AnswerT:
         """Return the answer to a GET, as the given shape."""
@@ -172,8 +177,8 @@ class Transport:
     ) -> Incoming:
         for _ in range(MAX_REDIRECTS + 1):
             sent = {"User-Agent": user_agent(), "Accept-Encoding": "identity", **headers}
-            if self._token is not None and _origin(url) == _origin(self.url):
-                sent["Authorization"] = f"Bearer {self._token}"
+            if _origin(url) == _origin(self.url) and (token := self._token) is not None:
+                sent["Authorization"] = f"Bearer {token}"
             response = self._pools.request(
                 method,
                 url,

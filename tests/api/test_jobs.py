@@ -410,7 +410,7 @@ def test_a_binding_that_makes_no_sense_is_refused(ask, nightly, body):
 def test_bindings_are_listed_and_of_another_user_not_found(ask, nightly):
     ask("PUT", "users/other")
 
-    assert ask("GET", "users/nightly/identities").json() == [nightly]
+    assert ask("GET", "users/nightly/identities").json()["items"] == [nightly]
     answer = ask("DELETE", f"users/other/identities/{nightly['id']}")
     assert (answer.status_code, answer.json()["code"]) == (404, "identity_not_found")
 

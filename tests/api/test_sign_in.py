@@ -271,7 +271,7 @@ def test_a_user_who_is_there_already_is_never_taken_over(browser, ask, sign_in, 
     assert answer.status_code == 403
     assert f"weighbridge user trust ada --sign-in --issuer {issuer.url} --subject 1" in answer.text
     assert SESSION not in browser.cookies
-    assert ask("GET", "users/ada/identities").json() == []
+    assert ask("GET", "users/ada/identities").json()["items"] == []
     bound = ask("POST", "users/ada/identities", {"issuer": issuer.url, "subject": "1", "use": "sign_in"})
     assert bound.status_code == 201
     assert sign_in().status_code == 303
@@ -402,7 +402,7 @@ def test_the_command_lines_token_is_shown_once_and_ends_with_the_identity(browse
     who = ask("GET", "whoami", token=token).json()
     assert (who["name"], who["scopes"]) == ("ada", ["admin", "promote", "push", "read"])
     assert token.rpartition("_")[2] not in browser.get(f"{SIGN_IN}/done").text
-    (identity,) = ask("GET", "users/ada/identities").json()
+    (identity,) = ask("GET", "users/ada/identities").json()["items"]
     ask("DELETE", f"users/ada/identities/{identity['id']}")
     assert ask("GET", "whoami", token=token).status_code == 401
     assert browser.get(f"{PREFIX}/whoami").status_code == 401

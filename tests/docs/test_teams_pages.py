@@ -11,6 +11,7 @@ from storage.access import RULES
 
 TEAMS = (ROOT / "docs" / "teams.md").read_text()
 ADMINISTRATION = (ROOT / "docs" / "administration.md").read_text()
+SINGLE_SIGN_ON = (ROOT / "docs" / "single-sign-on.md").read_text()
 
 
 def test_the_table_of_roles_says_what_the_rules_are() -> None:
@@ -37,7 +38,7 @@ def test_every_action_of_the_audit_is_listed() -> None:
     assert set(re.findall(r"`(\w+\.\w+)`", table)) == recorded
 
 
-@pytest.mark.parametrize("page", [TEAMS, ADMINISTRATION], ids=["teams", "administration"])
+@pytest.mark.parametrize("page", [TEAMS, ADMINISTRATION, SINGLE_SIGN_ON], ids=["teams", "administration", "sso"])
 def test_every_command_and_option_that_the_pages_show_exists(page: str) -> None:
     shown = re.findall(r"^(?:.* \| )?weighbridge ([^#|>\n]+)", page, re.MULTILINE)
     assert len(shown) > 5
