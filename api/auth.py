@@ -60,11 +60,20 @@ async def _identify(request: Request, service: Service) -> Caller:
             return await _identify_job(service, given, address, request_id)
         return await run_in_threadpool(identify, service.stores, given, address, request_id)
     except AuthenticationRequiredError:
-        left_out = service.callers.failed_logins.note(address)
-        if left_out is not None:
-            await run_in_threadpool(note_failed_login, service.stores, given, address, request_id, left_out)
-        service.callers.failed_logins.check(address)
+        await count_failed_login(service, given, address, request_id)
         raise
+
+
+async def count_failed_login(service: Service, given: str, address: str | None, request_id: str | None) -> None:
+    """Count somebody who was not let in, and tell the audit now and then.
+
+    Raises:
+        RateLimitedError: there were too many of their address.
+    """
+    left_out = service.callers.failed_logins.note(address)
+    if left_out is not None:
+        await run_in_threadpool(note_failed_login, service.stores, given, address, request_id, left_out)
+    service.callers.failed_logins.check(address)
 
 
 async def _identify_job(service: Service, jwt: str, address: str | None, request_id: str | None) -> Caller:

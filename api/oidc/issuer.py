@@ -21,6 +21,7 @@ ALGORITHMS = [
 ]
 """Signatures by a key that only the issuer has. Nothing shared (HS…), and never `none`."""
 LEEWAY_SECONDS = 60
+MAX_SUBJECT_LENGTH = 500
 KEEP_SECONDS = 3600
 REFRESH_SECONDS = 60
 """Keys are fetched again for an unknown `kid` no more often than this."""
@@ -106,6 +107,17 @@ class Issuer:
             f"The identity provider {self.url} describes itself in a way that cannot be used: {reason}. See its "
             "`.well-known/openid-configuration`."
         )
+
+
+def check_subject(subject: str) -> str:
+    """Return a subject that can be bound to a user.
+
+    Raises:
+        UntrustedError: none can be called that.
+    """
+    if not 0 < len(subject) <= MAX_SUBJECT_LENGTH or not subject.isprintable():
+        raise UntrustedError("its subject is empty, too long, or cannot be shown")
+    return subject
 
 
 def _decode(token: str, keys: KeySet) -> jwt.Token:

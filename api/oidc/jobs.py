@@ -11,7 +11,7 @@ from typing import Any, cast
 from joserfc.errors import JoseError
 from joserfc.jwt import JWTClaimsRegistry
 
-from api.oidc.issuer import LEEWAY_SECONDS, Issuer
+from api.oidc.issuer import LEEWAY_SECONDS, Issuer, check_subject
 from api.oidc.untrusted import UntrustedError
 from storage.metadata.records import Word
 
@@ -75,4 +75,6 @@ class JobIssuers:
         ends, begins = claims["exp"], claims["iat"]
         if ends - begins > MAX_LIFETIME_SECONDS:
             raise UntrustedError("it lives for more than 24 hours; let the issuer make shorter ones")
-        return VerifiedJob(Word(issuer.url, claims["sub"]), datetime.fromtimestamp(ends + LEEWAY_SECONDS, UTC))
+        return VerifiedJob(
+            Word(issuer.url, check_subject(claims["sub"])), datetime.fromtimestamp(ends + LEEWAY_SECONDS, UTC)
+        )

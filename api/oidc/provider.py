@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from api.oidc.cookies import Attempt
 from api.oidc.fetching import Session, fetch_json, require_safe_url
 from api.oidc.groups import GroupRules, groups_in
-from api.oidc.issuer import LEEWAY_SECONDS, Issuer
+from api.oidc.issuer import LEEWAY_SECONDS, Issuer, check_subject
 from api.oidc.untrusted import UntrustedError
 from api.settings import Settings
 from registry.errors import AuthenticationRequiredError, InvalidNameError
@@ -134,7 +134,7 @@ class Provider:
             )
         else:
             name, refusal = user_name(claims, self._settings.oidc_user_claim)
-        word = Word(self._issuer.url, str(claims["sub"]))
+        word = Word(self._issuer.url, check_subject(claims["sub"]))
         return Arrival(word, name, refusal, given.roles, given.is_administrator)
 
     def _client(self) -> Any:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
+from api.auth import count_failed_login
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, ServiceDep, StoresDep, get_caller
 from api.errors import status_of
@@ -18,7 +19,7 @@ from api.oidc import pages
 from api.oidc.cookies import Cookies, check_next
 from api.responses import problems
 from api.service import Service
-from registry.errors import AuthenticationRequiredError, NotFoundError, WeighbridgeError
+from registry.errors import AccessError, NotFoundError, WeighbridgeError
 from storage import identities
 from storage.access import Caller
 
@@ -67,16 +68,16 @@ async def finish(request: Request, service: ServiceDep) -> Response:
     cookies = _cookies(service)
     attempt = cookies.attempt(request)
     address = request.client.host if request.client else None
+    request_id: str | None = request.scope.get("state", {}).get("request_id")
+    lifetime = timedelta(hours=service.settings.session_hours)
     assert service.provider is not None  # noqa: S101 - there are cookies
     try:
         with service.callers.failed_logins.costly(address):
             arrival = await service.in_identities(service.provider.finish, dict(request.query_params), attempt)
-    except AuthenticationRequiredError:
-        service.callers.failed_logins.check(address)
+        session = await run_in_threadpool(identities.sign_in, service.stores, arrival, lifetime, address, request_id)
+    except AccessError:
+        await count_failed_login(service, "", address, request_id)
         raise
-    lifetime = timedelta(hours=service.settings.session_hours)
-    request_id: str | None = request.scope.get("state", {}).get("request_id")
-    session = await run_in_threadpool(identities.sign_in, service.stores, arrival, lifetime, address, request_id)
     response = RedirectResponse((attempt and check_next(attempt.next)) or _DONE, _SEE_OTHER)
     cookies.forget_attempt(response)
     cookies.set_session(response, session.token, int(lifetime.total_seconds()))

@@ -117,6 +117,8 @@ FORGED = {
     "not valid yet": {"nbf": NOW + 3600},
     "without a subject": {"sub": None},
     "whose subject is a list": {"sub": ["job"]},
+    "whose subject is longer than any that is bound": {"sub": "x" * 501},
+    "whose subject cannot be shown": {"sub": "job\0"},
     "whose subject is bound to nobody": {"sub": "job2"},
 }
 

@@ -182,6 +182,8 @@ LIES = {
     "expired": {"exp": 1},
     "no end": {"exp": None},
     "no subject": {"sub": None},
+    "endless subject": {"sub": "x" * 501},
+    "subject that cannot be shown": {"sub": "1\0"},
 }
 
 
@@ -193,6 +195,8 @@ def test_an_id_token_is_refused_with_a_wrong(browser, ask, sign_in, claims):
     assert "text/html" in answer.headers["content-type"]
     assert SESSION not in browser.cookies
     assert ask("GET", "users").json()["items"] == []
+    (entry,) = ask("GET", "audit").json()["items"]
+    assert entry["action"] == "login.fail"
 
 
 def test_an_id_token_of_another_key_is_refused(browser, issuer, monkeypatch, sign_in):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urljoin
 
 import httpx2
 import pytest
@@ -160,7 +159,13 @@ def test_in_a_real_browser_the_pages_work_and_ask_nobody_else(tmp_path: Path) ->
     complaints: list[str] = []
     with (
         provider(tmp_path) as issuer,
-        service(tmp_path, OIDC_ISSUER=issuer, OIDC_CLIENT_ID="models", OIDC_GROUPS='{"ml": "vision:writer"}') as models,
+        service(
+            tmp_path,
+            OIDC_ISSUER=issuer,
+            OIDC_CLIENT_ID="models",
+            OIDC_CLIENT_SECRET="secret",
+            OIDC_GROUPS='{"ml": "vision:writer"}',
+        ) as models,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -168,9 +173,10 @@ def test_in_a_real_browser_the_pages_work_and_ask_nobody_else(tmp_path: Path) ->
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
         page.goto(f"{models.url}/api/v1/sign-in")
-        page.locator("[name=sub][value='42'], button[value='42']").first.click()
+        page.locator("button[value='42']").click()
         page.get_by_text("Signed in as grace").wait_for()
         complaints.clear()
+        asked.clear()  # the provider's own page asks whom it likes
         page.screenshot(path=tmp_path / "done.png")
         page.get_by_role("button", name="Make a token").click()
         secret = page.locator("code.secret").inner_text()
@@ -185,9 +191,8 @@ def test_in_a_real_browser_the_pages_work_and_ask_nobody_else(tmp_path: Path) ->
         page.get_by_text("Signed out").wait_for()
         page.goto(f"{models.url}/api/v1/sign-in/callback?state=x&code=y")
         page.screenshot(path=tmp_path / "failed.png")
+        assert all(url.startswith(f"{models.url}/") for url in asked), asked
         page.get_by_role("link", name="Begin again").click()
         assert page.url.startswith(issuer)
         browser.close()
-    ours = [url for url in asked if not url.startswith(issuer)]
-    assert all(url.startswith(urljoin(models.url, "/")) for url in ours)
     assert [each for each in complaints if "Content Security Policy" in each] == []

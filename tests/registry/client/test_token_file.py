@@ -68,7 +68,7 @@ def test_the_file_goes_where_the_token_of_the_environment_would_and_after_it(mon
 
 def test_each_request_sends_what_the_file_says_by_then(tmp_path, guarded_server):
     path = tmp_path / "token"
-    replace(path, "a token that nobody knows")
+    replace(path, "nobody-knows-this")
     transport = Transport(guarded_server.url, TokenFile(path))
     with pytest.raises(AuthenticationRequiredError):
         transport.get(WhoAmI, "whoami")
