@@ -14,7 +14,7 @@ from storage.access import Action, Caller
 from storage.admission import admit
 from storage.metadata.records import Arrival, Secret, Word
 from storage.stores import Stores
-from storage.tokens import caller_of, check_target, digest_of, issue_token, mint, note_use
+from storage.tokens import caller_of, check_target, digest_of, mint, note_use
 
 _JWT_DOMAIN = b"weighbridge: the claims of a job's JWT\0"
 _PREFIX_BYTES = 10
@@ -115,7 +115,7 @@ def sign_in(
 
 
 def sign_out(stores: Stores, caller: Caller) -> None:
-    """End the caller's session.
+    """End the caller's session, and nothing that was made with it.
 
     Raises:
         ConflictError: they came with a token and not by a session.
@@ -123,21 +123,26 @@ def sign_out(stores: Stores, caller: Caller) -> None:
     known = stores.catalog.find_token(caller.token) if caller.token is not None else None
     if known is None or known.kind != "session":
         raise ConflictError("You came with a token and did not sign in. `weighbridge token revoke` ends a token.")
-    stores.catalog.revoke_token(known.prefix, caller.actor)
+    stores.catalog.sign_out(known.prefix, caller.actor)
 
 
 def create_lasting_token(stores: Stores, caller: Caller, days: int) -> NewToken:
     """Make a token for the caller's command line, which outlives the session that asks for it.
 
+    It ends with the identity that signed in, or when an administrator revokes the session.
+
     Raises:
+        AuthenticationRequiredError: the identity was removed meanwhile, or the session was ended.
         ConflictError: the caller came with a token: what that makes ends with it.
     """
     known = stores.catalog.find_token(caller.token) if caller.token is not None else None
-    if known is None or known.kind != "session":
+    if known is None or known.kind != "session" or known.word is None:
         raise ConflictError("Sign in with a browser for this. With a token, `weighbridge token create` makes others.")
     create = TokenCreate(name="command line", scopes=list(Scope), expires_in_days=days)
-    ends = datetime.now(UTC) + timedelta(days=days)
-    return issue_token(stores, caller.actor, caller.name, create, ends, known.word)
+    prefix, token = mint()
+    secret = Secret(prefix, digest_of(token), datetime.now(UTC) + timedelta(days=days))
+    info = stores.catalog.create_lasting_token(known.word, create, secret, caller.actor)
+    return NewToken(**info.model_dump(), token=token)
 
 
 def _prefix_of(jwt: str) -> str:

@@ -22,7 +22,7 @@ from registry.schema import Page
 from registry.teams import NewToken, Scope, TokenCreate, TokenInfo, WhoAmI
 from storage.access import Action, Caller, Resource, may
 from storage.admission import admit
-from storage.metadata.records import Actor, KnownToken, Word
+from storage.metadata.records import Actor, KnownToken, Secret
 from storage.stores import Stores
 
 USE_NOTED_EVERY = timedelta(minutes=10)
@@ -126,9 +126,7 @@ def create_token(stores: Stores, caller: Caller, create: TokenCreate) -> NewToke
     return issue_token(stores, caller.actor, user, create, min(ends, default=None))
 
 
-def issue_token(  # noqa: PLR0917 - a token is all of these
-    stores: Stores, by: Actor, user: str, create: TokenCreate, expires_at: datetime | None, word: Word | None = None
-) -> NewToken:
+def issue_token(stores: Stores, by: Actor, user: str, create: TokenCreate, expires_at: datetime | None) -> NewToken:
     """Make a token for a user; who may do that was decided by whoever calls this.
 
     Args:
@@ -137,13 +135,12 @@ def issue_token(  # noqa: PLR0917 - a token is all of these
         user: whose it is.
         create: what it is good for.
         expires_at: when it ends.
-        word: the identity provider's on which it is made; then it outlives the session that asked for it.
 
     Raises:
         UserNotFoundError: there is no such user.
     """
     prefix, token = mint()
-    info = stores.catalog.create_token(user, create, prefix, digest_of(token), expires_at, by, word)
+    info = stores.catalog.create_token(user, create, Secret(prefix, digest_of(token), expires_at), by)
     return NewToken(**info.model_dump(), token=token)
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from registry.errors import ConflictError, IdentityNotFoundError
@@ -12,7 +12,7 @@ from storage.metadata.audit import record
 from storage.metadata.records import Actor, Secret, Word
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.team_tables import IdentityRow, TokenRow, UserRow
-from storage.metadata.tokens import end_tokens
+from storage.metadata.tokens import add_token, end_tokens
 from storage.metadata.users import get_user
 
 MAX_IDENTITIES = 100
@@ -36,7 +36,7 @@ class Identities(Transactional):
             raise ConflictError(f"{user} has {MAX_IDENTITIES} identities already. Make a user for each job.")
         row = add_identity(session, owner, create, by)
         if row is None:
-            taken = session.execute(_bound(Word(create.issuer, create.subject))).one_or_none()
+            taken = find_identity(session, Word(create.issuer, create.subject))
             whose = taken[1].name if taken else "somebody"
             raise ConflictError(
                 f"This subject of {create.issuer} is {whose} already. `weighbridge user distrust {whose}` ends that."
@@ -69,11 +69,7 @@ class Identities(Transactional):
                 f"{user} has no identity {identity}; `weighbridge user trusted {user}` shows those that there are."
             )
         info = _identity_info(row, user)
-        word = TokenRow.issuer == row.issuer, TokenRow.subject == row.subject
-        live = session.scalars(
-            select(TokenRow).where(TokenRow.user_id == owner.id, TokenRow.revoked_at.is_(None), *word)
-        )
-        end_tokens(session, live.all(), user, by)
+        end_tokens(session, _came_by(session, row), user, by)
         session.delete(row)
         record(session, by, "identity.remove", user=user, issuer=row.issuer, subject=row.subject)
         return info
@@ -86,34 +82,34 @@ class Identities(Transactional):
 
         The same JWT may come twice at once: the second finds the row of the first.
         """
-        found = session.execute(_bound(word).with_for_update(read=True, of=IdentityRow)).one_or_none()
+        found = find_identity(session, word)
         if found is None or found[0].use != "job" or found[1].disabled_at is not None:
             return False
         identity, owner = found
-        statement = insert_for(session, TokenRow).values(
-            prefix=secret.prefix,
-            digest=secret.digest,
-            user_id=owner.id,
+        known = session.scalars(select(TokenRow).where(TokenRow.prefix == secret.prefix)).one_or_none()
+        if known is not None:
+            return (known.issuer, known.subject, known.user_id) == (word.issuer, word.subject, owner.id)
+        add_token(
+            session,
+            owner,
+            secret,
             name="a job's JWT",
             scopes=identity.scopes,
             targets=identity.targets,
-            created_at=utc_now(),
             created_by=owner.name,
-            expires_at=secret.expires_at,
             kind="job",
-            issuer=word.issuer,
-            subject=word.subject,
+            word=word,
         )
-        if session.scalar(statement.on_conflict_do_nothing().returning(TokenRow.id)) is not None:
-            by = Actor(owner.name, secret.prefix, address, request_id)
-            record(session, by, "token.accept", user=owner.name, issuer=word.issuer, subject=word.subject)
-            return True
-        known = session.scalars(select(TokenRow).where(TokenRow.prefix == secret.prefix)).one()
-        return (known.issuer, known.subject, known.user_id) == (word.issuer, word.subject, owner.id)
+        by = Actor(owner.name, secret.prefix, address, request_id)
+        record(session, by, "token.accept", user=owner.name, issuer=word.issuer, subject=word.subject)
+        return True
 
     @writes
     def forget_passed_tokens(self, session: Session, before: datetime, limit: int) -> int:
-        """Delete the rows of JWTs and sessions that ended before a moment, and return how many."""
+        """Delete the rows of JWTs and sessions that ended before a moment, and return how many.
+
+        The command line's token that a session made stays, for it lives by itself.
+        """
         passed = TokenRow.kind != "made", TokenRow.expires_at < before
         rows = session.scalars(select(TokenRow).where(*passed).limit(limit).with_for_update(skip_locked=True)).all()
         for row in rows:
@@ -151,14 +147,20 @@ def add_identity(session: Session, owner: UserRow, create: IdentityCreate, by: A
 
 
 def find_identity(session: Session, word: Word) -> tuple[IdentityRow, UserRow] | None:
-    """Return what an issuer's subject is bound to."""
-    found = session.execute(_bound(word)).one_or_none()
+    """Return what an issuer's subject is bound to. Who ends that waits for this transaction's end, or was first."""
+    query = select(IdentityRow, UserRow).join(UserRow, UserRow.id == IdentityRow.user_id)
+    bound = query.where(IdentityRow.issuer == word.issuer, IdentityRow.subject == word.subject)
+    found = session.execute(bound.with_for_update(read=True, of=IdentityRow)).one_or_none()
     return None if found is None else (found[0], found[1])
 
 
-def _bound(word: Word) -> Select[IdentityRow, UserRow]:
-    query = select(IdentityRow, UserRow).join(UserRow, UserRow.id == IdentityRow.user_id)
-    return query.where(IdentityRow.issuer == word.issuer, IdentityRow.subject == word.subject)
+def _came_by(session: Session, identity: IdentityRow) -> list[TokenRow]:
+    """Return the tokens made on an identity's word whose time is not up; sessions that signed out, too: for theirs."""
+    word = TokenRow.issuer == identity.issuer, TokenRow.subject == identity.subject
+    query = select(TokenRow).where(TokenRow.user_id == identity.user_id, *word)
+    # Two ranges of one index, where SQLite would read all of the user's rows for an OR.
+    ranges = TokenRow.expires_at > utc_now(), TokenRow.expires_at.is_(None)
+    return [row for each in ranges for row in session.scalars(query.where(each))]
 
 
 def _identity_info(row: IdentityRow, user: str) -> IdentityInfo:

@@ -46,11 +46,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """How a new token begins, the digest of the whole, and when it ends."""
+    """How a new token begins, the digest of the whole, and when it ends; None where only revoking ends it."""
 
     prefix: str
     digest: str
-    expires_at: datetime
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,16 @@ import shlex
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from registry.errors import PermissionDeniedError
+from registry.errors import AuthenticationRequiredError, PermissionDeniedError
 from registry.identities import IdentityCreate
-from registry.teams import Scope
+from registry.teams import Scope, TokenCreate, TokenInfo
 from storage.metadata.audit import record
 from storage.metadata.identities import add_identity, find_identity
-from storage.metadata.records import Actor, Arrival, Secret
+from storage.metadata.records import Actor, Arrival, Secret, Word
 from storage.metadata.session import Transactional, insert_for, utc_now, writes
 from storage.metadata.team_tables import MemberRow, TokenRow, UserRow
 from storage.metadata.teams import ensure_team
+from storage.metadata.tokens import add_token, end_token, make_token
 from storage.metadata.users import get_user
 
 SIGN_IN = "installation"
@@ -38,25 +39,46 @@ class SignIns(Transactional):
             raise PermissionDeniedError(f"{user.name} was shut out here. An administrator can let you in again.")
         _follow_administrators(session, user, by, is_one=arrival.is_administrator)
         _follow_groups(session, user, arrival, by)
-        row = TokenRow(
-            prefix=secret.prefix,
-            digest=secret.digest,
-            user_id=user.id,
+        add_token(
+            session,
+            user,
+            secret,
             name="signed in by browser",
             scopes=sorted(Scope),
             targets=[],
-            created_at=utc_now(),
             created_by=user.name,
-            expires_at=secret.expires_at,
             kind="session",
-            issuer=arrival.word.issuer,
-            subject=arrival.word.subject,
+            word=arrival.word,
         )
-        session.add(row)
-        session.flush()
         who = Actor(user.name, secret.prefix, address, request_id)
         record(session, who, "user.sign_in", user=user.name, **arrival.word._asdict())
         return user.name
+
+    @writes
+    def sign_out(self, session: Session, prefix: str, by: Actor) -> None:
+        """End a session. What was made with it stays until its own time is up, or somebody revokes the session."""
+        query = select(TokenRow, UserRow.name).join(UserRow, UserRow.id == TokenRow.user_id)
+        found = session.execute(query.where(TokenRow.prefix == prefix, TokenRow.kind == "session")).one_or_none()
+        if found is not None:
+            end_token(session, found[0], found[1], by)
+
+    @writes
+    def create_lasting_token(
+        self, session: Session, word: Word, create: TokenCreate, secret: Secret, by: Actor
+    ) -> TokenInfo:
+        """Make a token on the word that a session began on. It ends with the identity, or when the session is revoked.
+
+        Raises:
+            AuthenticationRequiredError: the identity was removed meanwhile, or the session was ended.
+            ConflictError: the user has as many tokens as anybody may have.
+        """
+        found = find_identity(session, word)
+        if found is None or found[1].name != by.name:
+            raise AuthenticationRequiredError(
+                f"{by.name} is no longer let in by this identity. Ask an administrator for `weighbridge user trust "
+                f"{by.name} --sign-in`, and sign in again."
+            )
+        return make_token(session, by.name, create, secret, by, word=word)
 
 
 def _find_or_make(session: Session, arrival: Arrival, by: Actor) -> UserRow:

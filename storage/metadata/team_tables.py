@@ -85,14 +85,16 @@ class MemberRow(Base):
 class TokenRow(Base):
     """A token: the digest of its secret, never the secret. A revoked one stays, for the record names its prefix.
 
-    `made_by` is the prefix of the owner's token that made it, and that ends it when it is revoked. `issuer` and
-    `subject` are whose word it was made on, where there was one. Of a `job` the secret is the JWT that it sends.
+    `made_by` is the prefix of the owner's token that made it, and that ends it when it is revoked: not when it expires,
+    is forgotten or signs out. `issuer` and `subject` are whose word it was made on, where there was one. Of a `job` the
+    secret is the JWT that it sends.
     """
 
     __tablename__ = "tokens"
     __table_args__ = (
         UniqueConstraint("prefix"),
         Index(None, "user_id", "id"),
+        Index(None, "user_id", "expires_at"),
         Index(None, "made_by"),
         Index(None, "kind", "expires_at"),
     )

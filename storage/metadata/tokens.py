@@ -1,23 +1,24 @@
 """Tokens in the catalog: the digests of their secrets, whose they are, what they are good for."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from registry.errors import AuthenticationRequiredError, ConflictError, TokenNotFoundError
 from registry.schema import Page
-from registry.teams import Role, Scope, TokenCreate, TokenInfo
+from registry.teams import Role, Scope, TokenCreate, TokenInfo, TokenKind
 from storage.metadata.audit import record
 from storage.metadata.pages import Order, read_page
-from storage.metadata.records import Actor, KnownToken, Word
+from storage.metadata.records import Actor, KnownToken, Secret, Word
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.team_tables import MemberRow, TokenRow, UserRow
 from storage.metadata.users import get_user
 
 MAX_TOKENS = 200
 """Live ones of one user; JWTs of jobs and sessions of browsers do not count, for they end by themselves."""
+_PREFIXES_AT_ONCE = 1000
+"""In one statement: databases take tens of thousands of values in each, and no more."""
 _NEWEST_FIRST = Order("-id", (TokenRow.id,), (int,))
 
 
@@ -25,56 +26,15 @@ class Tokens(Transactional):
     """The part of the catalog that knows tokens."""
 
     @writes
-    def create_token(  # noqa: PLR0917 - a token is all of these
-        self,
-        session: Session,
-        user: str,
-        create: TokenCreate,
-        prefix: str,
-        digest: str,
-        expires_at: datetime | None,
-        by: Actor,
-        word: Word | None = None,
-    ) -> TokenInfo:
-        """Make a token, known by its prefix and the digest of its secret; it ends with the owner's that makes it.
-
-        One that is made on the word of an identity provider outlives the session that asked for it.
+    def create_token(self, session: Session, user: str, create: TokenCreate, secret: Secret, by: Actor) -> TokenInfo:
+        """Make a token; one that its owner makes ends with the token that they made it with.
 
         Raises:
             UserNotFoundError: there is no such user.
             AuthenticationRequiredError: the token that makes it was revoked meanwhile.
             ConflictError: the user has as many as anybody may have.
         """
-        require_live(session, by.token)
-        owner = get_user(session, user)
-        _require_room(session, owner)
-        row = TokenRow(
-            prefix=prefix,
-            digest=digest,
-            user_id=owner.id,
-            name=create.name,
-            scopes=sorted(set(create.scopes)),
-            targets=sorted(set(create.targets)),
-            created_at=utc_now(),
-            created_by=by.name,
-            expires_at=expires_at,
-            made_by=by.token if user == by.name and word is None else None,
-            issuer=word and word.issuer,
-            subject=word and word.subject,
-        )
-        session.add(row)
-        session.flush()
-        record(
-            session,
-            by,
-            "token.create",
-            user=user,
-            prefix=prefix,
-            name=create.name,
-            scopes=row.scopes,
-            targets=row.targets,
-        )
-        return _token_info(row, user)
+        return make_token(session, user, create, secret, by)
 
     @reads
     def find_token(self, session: Session, prefix: str) -> KnownToken | None:
@@ -118,7 +78,7 @@ class Tokens(Transactional):
 
     @writes
     def revoke_token(self, session: Session, prefix: str, by: Actor) -> TokenInfo:
-        """End a token at once, and those that its owner made with it; one that has ended stays as it is.
+        """End a token at once, and those that its owner made with it, also where the token itself ended before.
 
         Args:
             session: of this transaction.
@@ -133,8 +93,7 @@ class Tokens(Transactional):
         if found is None:
             raise TokenNotFoundError(f"There is no token {prefix}.")
         row, user = found
-        if row.revoked_at is None:
-            end_tokens(session, [row], user, by)
+        end_tokens(session, [row], user, by)
         return _token_info(row, user)
 
     @writes
@@ -143,21 +102,105 @@ class Tokens(Transactional):
         session.execute(update(TokenRow).where(TokenRow.prefix == prefix).values(last_used_at=utc_now()))
 
 
+def make_token(
+    session: Session, user: str, create: TokenCreate, secret: Secret, by: Actor, *, word: Word | None = None
+) -> TokenInfo:
+    """Make a token as somebody asked for it, and record that.
+
+    Raises:
+        UserNotFoundError: there is no such user.
+        AuthenticationRequiredError: the token that makes it was revoked meanwhile.
+        ConflictError: the user has as many as anybody may have.
+    """
+    require_live(session, by.token)
+    owner = get_user(session, user)
+    _require_room(session, owner)
+    scopes, targets = sorted(set(create.scopes)), sorted(set(create.targets))
+    row = add_token(
+        session,
+        owner,
+        secret,
+        name=create.name,
+        scopes=scopes,
+        targets=targets,
+        created_by=by.name,
+        made_by=by.token if user == by.name else None,
+        word=word,
+    )
+    record(session, by, "token.create", user=user, prefix=row.prefix, name=row.name, scopes=scopes, targets=targets)
+    return _token_info(row, user)
+
+
+def add_token(
+    session: Session,
+    owner: UserRow,
+    secret: Secret,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    targets: Sequence[str],
+    created_by: str,
+    kind: TokenKind = "made",
+    made_by: str | None = None,
+    word: Word | None = None,
+) -> TokenRow:
+    """Insert the row of a token. Where another transaction had the prefix first, this one is repeated."""
+    row = TokenRow(
+        prefix=secret.prefix,
+        digest=secret.digest,
+        user_id=owner.id,
+        name=name,
+        scopes=list(scopes),
+        targets=list(targets),
+        created_at=utc_now(),
+        created_by=created_by,
+        expires_at=secret.expires_at,
+        made_by=made_by,
+        kind=kind,
+        issuer=word and word.issuer,
+        subject=word and word.subject,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def end_token(session: Session, row: TokenRow, user: str, by: Actor) -> None:
+    """End a token of a user, and none that was made with it; one that was ended stays as it is."""
+    if row.revoked_at is None:
+        row.revoked_at, row.revoked_by = utc_now(), by.name
+        record(session, by, "token.revoke", user=user, prefix=row.prefix)
+
+
 def end_tokens(session: Session, rows: Sequence[TokenRow], user: str, by: Actor) -> None:
-    """End live tokens of a user, and those that were made with them."""
-    waiting = list(rows)
-    while waiting:
-        ended = waiting.pop()
-        ended.revoked_at, ended.revoked_by = utc_now(), by.name
-        record(session, by, "token.revoke", user=user, prefix=ended.prefix)
-        made = TokenRow.made_by == ended.prefix, TokenRow.revoked_at.is_(None)
-        waiting += session.scalars(select(TokenRow).where(*made)).all()
+    """End tokens of a user, and the live ones that were made with them, also where these were ended before.
+
+    A session that was signed out, or has expired, leaves the command line's token that was made with it.
+    """
+    generation = list(rows)
+    while generation:
+        for row in generation:
+            end_token(session, row, user, by)
+        # Whoever makes one with them holds their rows until it is there, or waits and finds them ended.
+        session.flush()
+        generation = _made_with(session, [row.prefix for row in generation])
+
+
+def _made_with(session: Session, prefixes: Sequence[str]) -> list[TokenRow]:
+    live = TokenRow.revoked_at.is_(None), _not_expired()
+    batches = (prefixes[at : at + _PREFIXES_AT_ONCE] for at in range(0, len(prefixes), _PREFIXES_AT_ONCE))
+    queries = (select(TokenRow).where(TokenRow.made_by.in_(batch), *live) for batch in batches)
+    return [row for query in queries for row in session.scalars(query)]
+
+
+def _not_expired() -> ColumnElement[bool]:
+    """Return the condition that a token's time is not up."""
+    return TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
 
 
 def _require_room(session: Session, owner: UserRow) -> None:
     live = TokenRow.user_id == owner.id, TokenRow.kind == "made", TokenRow.revoked_at.is_(None)
-    lasting = TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
-    if (session.scalar(select(func.count()).select_from(TokenRow).where(*live, lasting)) or 0) >= MAX_TOKENS:
+    if (session.scalar(select(func.count()).select_from(TokenRow).where(*live, _not_expired())) or 0) >= MAX_TOKENS:
         raise ConflictError(f"{owner.name} has {MAX_TOKENS} tokens already. Revoke those that nobody needs.")
 
 
@@ -171,9 +214,8 @@ def require_live(session: Session, prefix: str | None) -> None:
         return
     query = select(TokenRow.id).join(UserRow, UserRow.id == TokenRow.user_id)
     live = TokenRow.prefix == prefix, TokenRow.revoked_at.is_(None), UserRow.disabled_at.is_(None)
-    lasting = TokenRow.expires_at.is_(None) | (TokenRow.expires_at > utc_now())
     # Whoever revokes it waits until this transaction ends, or was first.
-    if session.scalar(query.where(*live, lasting).with_for_update(read=True)) is None:
+    if session.scalar(query.where(*live, _not_expired()).with_for_update(read=True)) is None:
         raise AuthenticationRequiredError("The token was revoked meanwhile, and nothing was changed. Use another.")
 
 

@@ -378,7 +378,7 @@ def test_what_the_id_token_lacks_is_asked_of_userinfo_about_the_same_person(brow
     assert sign_in().status_code == 401
 
 
-def test_signing_out_ends_the_session_and_what_it_made_but_not_the_command_lines_token(browser, ask, sign_in):
+def test_signing_out_ends_the_session_and_nothing_that_it_made(browser, ask, sign_in):
     sign_in()
     session = browser.cookies[SESSION]
     made = browser.post(f"{PREFIX}/tokens", json={"name": "x"}, headers=SAME).json()["token"]
@@ -389,7 +389,21 @@ def test_signing_out_ends_the_session_and_what_it_made_but_not_the_command_lines
     assert left.status_code == 204
     assert SESSION not in browser.cookies
     assert browser.get(f"{PREFIX}/whoami").status_code == 401
-    assert [ask("GET", "whoami", token=each).status_code for each in (session, made, lasting)] == [401, 401, 200]
+    assert [ask("GET", "whoami", token=each).status_code for each in (session, made, lasting)] == [401, 200, 200]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_revoking_a_stolen_session_ends_the_command_lines_token_that_was_made_with_it(browser, ask, sign_in, leaves):
+    sign_in()
+    session = browser.get(f"{PREFIX}/whoami").json()["token"]
+    lasting = token_on(browser.post(f"{SIGN_IN}/token", headers=SAME))
+    child = ask("POST", "tokens", {"name": "x"}, token=lasting).json()["token"]
+    if leaves:
+        browser.post(f"{PREFIX}/sign-out", headers=SAME)
+
+    assert ask("DELETE", f"tokens/{session}").status_code == 200
+
+    assert [ask("GET", "whoami", token=each).status_code for each in (lasting, child)] == [401, 401]
 
 
 def token_on(answer):

@@ -5,12 +5,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from actors import ADA
+from sqlalchemy import update
 
-from registry.errors import ConflictError, IdentityNotFoundError, PermissionDeniedError, WeighbridgeError
-from registry.identities import IdentityCreate
-from registry.teams import Role, TokenCreate, UserUpdate
+from registry.errors import (
+    AuthenticationRequiredError,
+    ConflictError,
+    IdentityNotFoundError,
+    PermissionDeniedError,
+    WeighbridgeError,
+)
+from registry.identities import IdentityCreate, IdentityInfo
+from registry.teams import Role, TokenCreate, TokenInfo, UserUpdate
 from storage.metadata.identities import MAX_IDENTITIES
-from storage.metadata.records import Arrival, Secret, Word
+from storage.metadata.records import Actor, Arrival, AuditQuery, Secret, Word
 from storage.metadata.team_tables import IdentityRow, TokenRow, UserRow
 
 ISSUER = "https://id.example.com"
@@ -72,9 +79,122 @@ def test_a_binding_that_ends_leaves_no_live_token_however_many_come_meanwhile(ca
 
     at_once(7, work)
 
-    tokens = catalog.list_tokens("nightly").items
-    assert [token.prefix for token in tokens if token.revoked_at is None] == []
+    assert live(catalog, "nightly") == []
     assert not accept(catalog, name="later")
+
+
+@pytest.mark.parametrize("_", range(5))
+def test_an_identity_that_is_removed_leaves_no_session_however_many_sign_in_meanwhile(catalog, at_once, _):
+    catalog.sign_in(arrival(), secret("first"), None, None)
+    (identity,) = catalog.list_identities("grace")
+
+    def work(number):
+        if number == 3:
+            return catalog.remove_identity("grace", identity.id, ADA)
+        return catalog.sign_in(arrival(roles={"vision": Role.READER}), secret(str(number)), None, None)
+
+    at_once(7, work)
+
+    assert live(catalog, "grace") == []
+
+
+@pytest.mark.parametrize("_", range(5))
+def test_an_identity_that_is_removed_leaves_no_lasting_token_however_many_are_made_meanwhile(catalog, at_once, _):
+    catalog.sign_in(arrival(), secret("first"), None, None)
+    (identity,) = catalog.list_identities("grace")
+
+    def work(number):
+        if number == 3:
+            return catalog.remove_identity("grace", identity.id, ADA)
+        return lasting(catalog, str(number), made_by="wb_first")
+
+    made = at_once(7, work)
+
+    assert live(catalog, "grace") == []
+    assert {type(each) for each in made} <= {IdentityInfo, TokenInfo, AuthenticationRequiredError}
+
+
+def live(catalog, user):
+    return [token.prefix for token in catalog.list_tokens(user).items if token.revoked_at is None]
+
+
+def lasting(catalog, name, made_by):
+    create = TokenCreate(name="command line", scopes=["read"])
+    return catalog.create_lasting_token(PERSON, create, secret(name), Actor("grace", made_by))
+
+
+def test_no_lasting_token_is_made_on_an_identity_that_is_gone_or_somebody_elses_by_now(catalog):
+    catalog.sign_in(arrival(), secret("a"), None, None)
+    (identity,) = catalog.list_identities("grace")
+    catalog.remove_identity("grace", identity.id, ADA)
+
+    with pytest.raises(AuthenticationRequiredError, match="weighbridge user trust grace --sign-in"):
+        lasting(catalog, "b", None)
+    catalog.create_user("other", is_administrator=False, by=ADA)
+    catalog.create_identity("other", IdentityCreate(issuer=ISSUER, subject="1", use="sign_in"), ADA)
+    with pytest.raises(AuthenticationRequiredError):
+        lasting(catalog, "b", None)
+
+
+def test_a_lasting_token_outlives_the_end_of_its_session_and_that_it_is_forgotten_but_not_that_it_is_revoked(catalog):
+    for name in ("forgotten", "passed", "left"):
+        catalog.sign_in(arrival(), secret(name), None, None)
+        lasting(catalog, f"by-{name}", f"wb_{name}")
+    catalog.sign_out("wb_left", ADA)
+    passed = datetime.now(UTC) - timedelta(days=40)
+    expire(catalog, "wb_passed", datetime.now(UTC) - timedelta(hours=1))
+    expire(catalog, "wb_forgotten", passed)
+    assert catalog.forget_passed_tokens(passed + timedelta(days=1), 10) == 1
+
+    assert live(catalog, "grace") == ["wb_by-left", "wb_by-passed", "wb_passed", "wb_by-forgotten"]
+    assert all(catalog.find_token(f"wb_by-{name}").is_live for name in ("forgotten", "passed", "left"))
+    for name in ("passed", "left"):
+        catalog.revoke_token(f"wb_{name}", ADA)
+    assert live(catalog, "grace") == ["wb_by-forgotten"]
+
+
+def expire(catalog, prefix, moment):
+    row = update(TokenRow).where(TokenRow.prefix == prefix).values(expires_at=moment)
+    catalog.database.write(lambda session: session.execute(row))
+
+
+def test_what_has_expired_is_not_ended_once_more(catalog, nightly):
+    for name in ("passed", "live"):
+        accept(catalog, name=name)
+        for end in ("passed", "live"):
+            create = TokenCreate(name="x", expires_in_days=None)
+            catalog.create_token("nightly", create, secret(f"{name}-{end}"), Actor("nightly", f"wb_{name}"))
+    for prefix in ("wb_passed", "wb_passed-passed", "wb_passed-live", "wb_live-passed"):
+        expire(catalog, prefix, datetime.now(UTC) - timedelta(days=7))
+
+    catalog.remove_identity("nightly", nightly.id, ADA)
+
+    ended = catalog.list_audit(AuditQuery(action="token.revoke")).items
+    assert {entry.detail["prefix"] for entry in ended} == {"wb_live", "wb_live-live"}
+    assert live(catalog, "nightly") == ["wb_live-passed", "wb_passed-live", "wb_passed-passed", "wb_passed"]
+
+
+def test_what_a_session_made_before_it_was_signed_out_ends_with_the_identity(catalog):
+    catalog.sign_in(arrival(), secret("a"), None, None)
+    (identity,) = catalog.list_identities("grace")
+    catalog.create_token("grace", TokenCreate(name="x"), secret("b"), Actor("grace", "wb_a"))
+    catalog.sign_out("wb_a", ADA)
+    assert live(catalog, "grace") == ["wb_b"]
+
+    catalog.remove_identity("grace", identity.id, ADA)
+    assert live(catalog, "grace") == []
+
+
+def test_however_many_tokens_came_by_an_identity_all_end_with_it(catalog, nightly, monkeypatch):
+    monkeypatch.setattr("storage.metadata.tokens._PREFIXES_AT_ONCE", 2)
+    for number in range(5):
+        accept(catalog, name=str(number))
+        by = Actor("nightly", f"wb_{number}")
+        catalog.create_token("nightly", TokenCreate(name="x"), secret(f"{number}-made"), by)
+
+    catalog.remove_identity("nightly", nightly.id, ADA)
+
+    assert live(catalog, "nightly") == []
 
 
 def test_a_subject_is_bound_once_and_the_binding_of_another_user_is_not_found(catalog, nightly, at_once):
@@ -145,7 +265,7 @@ def test_only_what_ended_long_ago_and_was_no_token_of_its_own_is_forgotten(catal
     accept(catalog)
     catalog.sign_in(arrival(), secret("b"), None, None)
     create = TokenCreate(name="x", expires_in_days=None)
-    catalog.create_token("nightly", create, "wb_c", "sha256:c", soon(), ADA)
+    catalog.create_token("nightly", create, secret("c"), ADA)
 
     assert catalog.forget_passed_tokens(datetime.now(UTC), 10) == 0
     assert catalog.forget_passed_tokens(datetime.now(UTC) + timedelta(days=1), 1) == 1

@@ -33,3 +33,4 @@ def upgrade() -> None:
     op.add_column("tokens", sa.Column("issuer", sa.Text(), nullable=True))
     op.add_column("tokens", sa.Column("subject", sa.Text(), nullable=True))
     op.create_index("ix_tokens_kind_expires_at", "tokens", ["kind", "expires_at"])
+    op.create_index("ix_tokens_user_id_expires_at", "tokens", ["user_id", "expires_at"])
