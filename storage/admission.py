@@ -115,11 +115,12 @@ def _denied(caller: Caller, action: Action, team: str | None) -> PermissionDenie
 
 def _require_there(stores: Stores, team: str, model: str) -> None:
     if stores.catalog.find_visibility(team, model) is None:
-        raise _hidden(team, model)
+        raise _hidden(team, model, is_deleted=stores.catalog.is_deleted(team, model))
 
 
-def _hidden(team: str, model: str) -> ModelNotFoundError:
-    return ModelNotFoundError(f"There is no model {team}/{model}, or you may not see it.")
+def _hidden(team: str, model: str, *, is_deleted: bool = False) -> ModelNotFoundError:
+    told = {"deleted": True} if is_deleted else {}
+    return ModelNotFoundError(f"There is no model {team}/{model}, or you may not see it.", **told)
 
 
 def _could_see(caller: Caller, resource: Resource) -> bool:

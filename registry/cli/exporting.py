@@ -9,8 +9,8 @@ from registry.cli.options import service_options
 from registry.cli.tables import clean, print_json, print_table
 from registry.client.client import Client
 from registry.exporting.documents import Counts
+from registry.exporting.outcomes import TeamImport
 from registry.exporting.team_export import TeamExport
-from registry.exporting.team_import import TeamImport
 from registry.sizes import format_size
 
 
@@ -120,4 +120,5 @@ def _document(done: TeamImport, *, dry_run: bool) -> dict[str, Any]:
         "versions": versions,
         "aliases": aliases,
         "notices": done.notices,
+        "failure": None if done.failure is None else {"code": done.failure.code, "detail": done.failure.detail},
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from registry.client.connected import Connected
 
 if TYPE_CHECKING:
+    from registry.exporting.outcomes import TeamImport
     from registry.exporting.team_export import TeamExport
-    from registry.exporting.team_import import TeamImport
 
 
 class Archiving(Connected):
@@ -63,6 +63,9 @@ class Archiving(Connected):
             InvalidRequestError: the folder is no finished export.
             MalformedArtifactError, DigestMismatchError, InvalidPathError: the folder is damaged or made up.
             PermissionDeniedError: you may not push to the team.
+
+        What ends it later, a full team or a service that went away, is the `failure` of what it returns, beside what
+        was done until then.
         """
         from registry.exporting.team_import import import_team
 

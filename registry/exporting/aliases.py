@@ -1,37 +1,25 @@
 """The aliases of an import: set once, after all versions; what somebody moved or removed here stays as it is."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from registry.client.changes import move_alias
 from registry.client.connection import Connection
 from registry.client.listing import list_alias_moves
-from registry.errors import AliasNotFoundError, ModelNotFoundError, PermissionDeniedError, PreconditionFailedError
+from registry.errors import (
+    AliasNotFoundError,
+    InvalidMetadataError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionFailedError,
+    PublishInProgressError,
+)
 from registry.exporting.documents import ExportInfo, ModelDocument
+from registry.exporting.outcomes import AliasOutcome
 from registry.names import Reference, check_alias
 
 _MAX_URL = 500
-
-
-@dataclass(frozen=True, slots=True)
-class AliasOutcome:
-    """What became of an alias.
-
-    Attributes:
-        alias: `team/model@alias`, as it is called here.
-        version: that it would point at, by its number here.
-        state: `set` now, `there` as it is meant to be, `kept` as somebody set it here, `refused`, or `lost`: its
-            version is not here.
-        why: of the last two.
-        failure: of a refused one.
-    """
-
-    alias: str
-    version: int | None
-    state: Literal["set", "there", "kept", "refused", "lost"]
-    why: str = ""
-    failure: PermissionDeniedError | None = None
 
 
 def set_aliases(
@@ -69,12 +57,18 @@ def set_aliases(
             reason = f"imported from {info.team}/{document.name}:{alias.version} of {info.service_url[:_MAX_URL]}"
             try:
                 move_alias(connection, f"{model}:{number}", alias.name, reason)
-            except PermissionDeniedError as error:
+            except (PermissionDeniedError, InvalidMetadataError, NotFoundError, PublishInProgressError) as error:
                 yield AliasOutcome(full, number, "refused", error.detail, error)
             except PreconditionFailedError:
                 yield AliasOutcome(full, number, "kept")
             else:
                 yield AliasOutcome(full, number, "set")
+
+
+def lose_aliases(model: Reference, document: ModelDocument, why: str) -> Iterator[AliasOutcome]:
+    """Yield that no alias of a model is set, and why."""
+    for alias in document.aliases:
+        yield AliasOutcome(f"{model}@{check_alias(alias.name)}", None, "lost", why)
 
 
 def _find_last(connection: Connection, model: Reference, name: str) -> int | Literal["never"] | None:

@@ -17,12 +17,14 @@ class PresentVersions:
 
     Attributes:
         is_there: whether the service has the model.
+        is_deleted: whether it had, and somebody deleted it: making it again would end what can be restored.
         version_count: how many live versions it has.
     """
 
     def __init__(self, connection: Connection, model: str, info: ExportInfo, *, is_own_registry: bool) -> None:
         self._by_origin: dict[str, list[Version]] = {}
         self.is_there = True
+        self.is_deleted = False
         self.version_count = 0
         try:
             for version in list_versions(connection, model, sort="number", limit=None, deleted=True):
@@ -32,8 +34,9 @@ class PresentVersions:
                     self._by_origin.setdefault(details[REFERENCE], []).append(version)
                 if is_own_registry:
                     self._by_origin.setdefault(version.reference, []).append(version)
-        except ModelNotFoundError:
+        except ModelNotFoundError as error:
             self.is_there = False
+            self.is_deleted = error.extra.get("deleted") is True
 
     def find(self, document: VersionDocument) -> tuple[Version, Literal["there", "deleted"]] | None:
         """Return the version that is this one, and whether it is live; a purged one is as good as none."""

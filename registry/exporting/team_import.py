@@ -3,9 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from pydantic import ValidationError
 
@@ -16,19 +14,26 @@ from registry.client.push import say_invalid, send
 from registry.client.resolve import model_route
 from registry.client.results import Model, Version
 from registry.errors import (
+    AccessError,
     ArtifactError,
-    ArtifactNotFoundError,
+    ConflictError,
+    InternalError,
     InvalidMetadataError,
+    LimitError,
     ModelExistsError,
     ModelNotFoundError,
+    NotFoundError,
     PermissionDeniedError,
+    PreconditionFailedError,
+    PublishInProgressError,
     TeamNotFoundError,
     TooLargeError,
-    WeighbridgeError,
+    UnavailableError,
 )
-from registry.exporting.aliases import AliasOutcome, set_aliases
+from registry.exporting.aliases import lose_aliases, set_aliases
 from registry.exporting.documents import ListedModel, ModelDocument, VersionDocument
 from registry.exporting.order import ImportOrder, Node
+from registry.exporting.outcomes import TeamImport, VersionOutcome
 from registry.exporting.present import PresentVersions
 from registry.exporting.reading import ExportFolder
 from registry.exporting.restated import Restating
@@ -37,44 +42,15 @@ from registry.paths import expand_home
 from registry.schema import ModelCreate, ModelUpdate, VersionCreate
 from registry.teams import Role, Scope, WhoAmI
 
-State: TypeAlias = Literal["new", "there", "deleted", "left_out", "refused"]
 Say = Callable[[str], None]
 
-
-@dataclass(frozen=True, slots=True)
-class VersionOutcome:
-    """What became of a version.
-
-    Attributes:
-        source: its reference where it was exported.
-        reference: its reference here; None where it is not, or would be made.
-        state: `new`, `there` before, `deleted` here meanwhile, `left_out` of the export, or `refused` by the service.
-        why: of the last three.
-    """
-
-    source: str
-    reference: str | None
-    state: State
-    why: str = ""
-
-
-@dataclass(slots=True)
-class TeamImport:
-    """What came of an import.
-
-    Attributes:
-        team: that it went to.
-        versions: in the order in which they were imported.
-        aliases: what became of each.
-        notices: what else the user should know, as sentences.
-        failure: the first refusal, None when there was none.
-    """
-
-    team: str
-    versions: list[VersionOutcome] = field(default_factory=list[VersionOutcome])
-    aliases: list[AliasOutcome] = field(default_factory=list[AliasOutcome])
-    notices: list[str] = field(default_factory=list[str])
-    failure: WeighbridgeError | None = None
+_OF_ONE_VERSION = (
+    ArtifactError, InvalidMetadataError, NotFoundError, PermissionDeniedError, PreconditionFailedError,
+    PublishInProgressError, TooLargeError,
+)  # fmt: skip
+"""Refusals that say nothing of the next version."""
+_OF_ALL = (AccessError, ConflictError, InternalError, LimitError, UnavailableError)
+"""What the next version would meet, too. Errors of the folder itself are none of these."""
 
 
 def import_team(
@@ -92,7 +68,8 @@ def import_team(
     Raises:
         InvalidRequestError: the folder is no finished export.
         MalformedArtifactError, DigestMismatchError, InvalidPathError: it is damaged or made up.
-        WeighbridgeError: the service is away, or the caller may not push there. The same call goes on later.
+        WeighbridgeError: nothing was pushed yet, and the service is away, or the caller may not push there. What ends
+            it later is the result's `failure`. The same call goes on.
     """
     return _Import(connection, ExportFolder(expand_home(folder)), team, say or (lambda _: None), dry_run=dry_run).run()
 
@@ -124,14 +101,13 @@ class _Import:
             present[listed.name] = PresentVersions(self._connection, model, self._folder.info, is_own_registry=is_own)
             self._prepare_model(document, present[listed.name])
         by_name = {listed.name: listed for listed, _ in documents}
-        for name, number in nodes:
-            document = self._folder.read_version(by_name[name], number)
-            outcome = self._import_version(document, present[name])
-            self._result.versions.append(outcome)
-            if outcome.state == "new":
-                self._say(f"{outcome.source}: {outcome.reference or 'would be new'}")
-        for _, document in documents:
-            self._set_aliases(document)
+        try:
+            for name, number in nodes:
+                self._take(self._folder.read_version(by_name[name], number), present[name])
+            for _, document in documents:
+                self._set_aliases(document, present[document.name])
+        except _OF_ALL as error:
+            self._result.stop(error, len(nodes) - len(self._result.versions))
         return self._result
 
     def _require_pusher(self) -> None:
@@ -155,56 +131,67 @@ class _Import:
         return self._order.nodes()
 
     def _prepare_model(self, document: ModelDocument, present: PresentVersions) -> None:
-        """Make a model that is not there; one with versions keeps what it says of itself and who reads it."""
-        if self._dry_run or present.version_count:
+        """Make a model that is not there; one that is, or was, keeps what it says of itself and who reads it."""
+        if self._dry_run or present.is_there or present.is_deleted:
             return
         route = model_route(Reference(self._team, document.name))
-        if not present.is_there:
-            try:
-                create = ModelCreate(description=document.description, tags=document.tags)
-                self._transport.call(Model, "PUT", route, body=create)
-            except ValidationError as error:
-                raise InvalidMetadataError(f"{self._team}/{document.name}: {say_invalid(error)}") from error
-            except ModelExistsError:
-                return
-            except ModelNotFoundError as error:
-                raise _no_team(self._team) from error
+        try:
+            create = ModelCreate(description=document.description, tags=document.tags)
+            self._transport.call(Model, "PUT", route, body=create)
+        except ValidationError as error:
+            raise InvalidMetadataError(f"{self._team}/{document.name}: {say_invalid(error)}") from error
+        except ModelExistsError:
+            return
+        except ModelNotFoundError as error:
+            raise _no_team(self._team) from error
         if document.visibility == "team":
             return
         try:
             self._transport.call(Model, "PATCH", route, body=ModelUpdate(visibility=document.visibility))
         except PermissionDeniedError as error:
-            self._result.failure = self._result.failure or error
-            self._result.notices.append(
-                f"{self._team}/{document.name} is read by its team only, and was read by everyone. {error.detail}"
-            )
+            told = f"{self._team}/{document.name} is read by its team only, and was read by everyone. {error.detail}"
+            self._result.refuse(error, told)
+
+    def _take(self, document: VersionDocument, present: PresentVersions) -> None:
+        outcome = self._import_version(document, present)
+        self._result.versions.append(outcome)
+        if outcome.state == "new":
+            self._say(f"{outcome.source}: {outcome.reference or 'would be new'}")
 
     def _import_version(self, document: VersionDocument, present: PresentVersions) -> VersionOutcome:
-        source, node = document.reference, (document.model, document.number)
         missing = next((each for each in document.files if each.file is None), None)
         if missing is not None or not document.files:
             why = f"{missing.path} is not in the export ({missing.left_out})" if missing else "it has no files"
-            return VersionOutcome(source, None, "left_out", why)
+            return VersionOutcome(document.reference, None, "left_out", why)
+        if present.is_deleted:
+            return VersionOutcome(document.reference, None, "deleted", _restore(f"{self._team}/{document.model}"))
         found = present.find(document)
-        if found is not None:
-            version, state = found
-            if state == "there":
-                self._arrived[node] = version.number
-                self._deprecate(version, document)
-                return VersionOutcome(source, version.reference, state)
-            return VersionOutcome(source, version.reference, state, f"`weighbridge restore {version.reference}`")
+        if found is None:
+            return self._push_version(document, present)
+        version, state = found
+        return self._arrive(document, version) if state == "there" else _deleted(document, version)
+
+    def _push_version(self, document: VersionDocument, present: PresentVersions) -> VersionOutcome:
         try:
             pushed = self._push(document, present)
-        except (ArtifactError, ArtifactNotFoundError, TooLargeError, PermissionDeniedError) as error:
+        except _OF_ONE_VERSION as error:
             if isinstance(error, PermissionDeniedError) and document.trust == "tensors":
                 raise
-            self._result.failure = self._result.failure or error
-            return VersionOutcome(source, None, "refused", error.detail)
+            self._result.refuse(error)
+            return VersionOutcome(document.reference, None, "refused", error.detail)
         if pushed is None:
-            return VersionOutcome(source, None, "new")
-        self._arrived[node] = pushed.number
-        self._deprecate(pushed, document)
-        return VersionOutcome(source, pushed.reference, "new")
+            return VersionOutcome(document.reference, None, "new")
+        if pushed.deleted_at is not None:  # an earlier import made it with the same key, and somebody deleted it since
+            return _deleted(document, pushed)
+        return self._arrive(document, pushed, is_new=True)
+
+    def _arrive(self, document: VersionDocument, version: Version, *, is_new: bool = False) -> VersionOutcome:
+        self._arrived[document.model, document.number] = version.number
+        try:
+            self._deprecate(version, document)
+        except _OF_ONE_VERSION as error:
+            self._result.refuse(error, f"{version.reference} is not deprecated as it was: {error.detail}")
+        return VersionOutcome(document.reference, version.reference, "new" if is_new else "there")
 
     def _push(self, document: VersionDocument, present: PresentVersions) -> Version | None:
         """Verify a version's files and push them; None in a dry run."""
@@ -225,15 +212,28 @@ class _Import:
         no_change = {"metrics": None, "tags": None, "description": None}
         annotate(self._connection, version.reference, deprecated=document.deprecated, **no_change)
 
-    def _set_aliases(self, document: ModelDocument) -> None:
+    def _set_aliases(self, document: ModelDocument, present: PresentVersions) -> None:
+        model = Reference(self._team, document.name)
         numbers = {alias.name: self._arrived.get((document.name, alias.version)) for alias in document.aliases}
-        outcomes = set_aliases(
-            self._connection, Reference(self._team, document.name), document, numbers, self._folder.info,
-            dry_run=self._dry_run,
+        outcomes = (
+            lose_aliases(model, document, f"{self._team}/{document.name} was deleted here")
+            if present.is_deleted
+            else set_aliases(
+                self._connection, model, document, numbers, self._folder.info, dry_run=self._dry_run
+            )
         )  # fmt: skip
         for outcome in outcomes:
             self._result.aliases.append(outcome)
-            self._result.failure = self._result.failure or outcome.failure
+            if outcome.failure is not None:
+                self._result.refuse(outcome.failure)
+
+
+def _restore(reference: str) -> str:
+    return f"`weighbridge restore {reference}`"
+
+
+def _deleted(document: VersionDocument, version: Version) -> VersionOutcome:
+    return VersionOutcome(document.reference, version.reference, "deleted", _restore(version.reference))
 
 
 def _no_team(team: str) -> TeamNotFoundError:

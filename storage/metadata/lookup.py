@@ -75,8 +75,9 @@ def _live(session: Session, model: ModelRow | None, team: str, name: str) -> Mod
         hint = f"It was deleted by {model.deleted_by}; restore it to see its versions again."
     else:
         hint = "Push to that name to create it, or list the models that are there."
+    told = {"deleted": True} if model is not None else {}
     raise ModelNotFoundError(
-        f"There is no model {team}/{name}. {hint}", suggestions=[f"{team}/{each}" for each in close]
+        f"There is no model {team}/{name}. {hint}", suggestions=[f"{team}/{each}" for each in close], **told
     )
 
 

@@ -189,6 +189,59 @@ def test_a_second_import_adds_nothing_and_leaves_what_was_changed_here(first, se
     assert second.show(f"{team}-2/Trunk:2").base == f"{net}:3"
 
 
+def test_a_model_that_was_deleted_stays_deleted_and_can_be_restored(first, second, team, tmp_path):
+    net = f"{team}/net"
+    first.push(net, weights(1.0), alias="prod")
+    first.push(net, weights(2.0))
+    first.annotate(f"{net}:1", deprecated="old")
+    first.set_visibility(net, "everyone")
+    first.export_team(team, tmp_path / "out")
+    second.import_team(tmp_path / "out")
+    second.delete(net)
+
+    for dry_run in (True, False):
+        again = second.import_team(tmp_path / "out", dry_run=dry_run)
+        assert {(each.state, each.why) for each in again.versions} == {("deleted", f"`weighbridge restore {net}`")}
+        assert [each.state for each in again.aliases] == ["lost"]
+
+    second.restore(net)
+    assert [each.number for each in second.versions(net)] == [2, 1]
+    assert second.show(f"{net}@prod").number == 1
+
+
+def test_what_an_earlier_import_made_and_somebody_deleted_meanwhile_is_not_new(first, second, team, tmp_path):
+    net, told = f"{team}/net", []
+    for value in (1.0, 2.0):
+        first.push(net, weights(value))
+    first.annotate(f"{net}:2", deprecated="old")
+    first.export_team(team, tmp_path / "out")
+
+    def import_and_delete(text):
+        if not told:
+            told.append(text)
+            second.import_team(tmp_path / "out")
+            second.delete(f"{net}:2")
+
+    done = second.import_team(tmp_path / "out", say=import_and_delete)
+
+    assert [(each.reference, each.state) for each in done.versions] == [(f"{net}:1", "new"), (f"{net}:2", "deleted")]
+    assert done.failure is None
+
+
+def test_who_may_read_a_model_stays_as_somebody_made_it_here(first, second, team, tmp_path):
+    net = f"{team}/net"
+    first.push(net, weights(1.0))
+    first.set_visibility(net, "everyone")
+    first.export_team(team, tmp_path / "out")
+    second.import_team(tmp_path / "out")
+    second.set_visibility(net, "team")
+    second.delete(f"{net}:1")
+
+    second.import_team(tmp_path / "out")
+
+    assert second.model(net).visibility == "team"
+
+
 def test_a_later_export_brings_what_is_new_and_an_archive_what_was_purged(first, second, team, tmp_path):
     out, net = tmp_path / "out", f"{team}/net"
     for value in (1.0, 2.0):

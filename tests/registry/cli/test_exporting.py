@@ -138,6 +138,39 @@ def test_who_may_not_show_a_model_to_everyone_imports_it_for_the_team(run, becom
     assert root.model(f"{team}-2/net").visibility == "team"
 
 
+def test_a_full_team_stops_an_import_which_still_tells_what_it_did(run, become, team, out, root):
+    become("reader")
+    run("export", team, "-o", str(out))
+    root.create_team(f"{team}-2")
+    root.update_quota(f"{team}-2", max_versions=1)
+    root.set_member(f"{team}-2", become("writer"), "writer")
+
+    ran = run("import", str(out), "--team", f"{team}-2", "--json")
+
+    assert [each["state"] for each in ran.json["versions"]] == ["new"]
+    assert (ran.code, ran.json["failure"]["code"]) == (1, "quota_exceeded")
+    assert "1 version not tried yet" in ran.json["notices"][0]
+    again = run("import", str(out), "--team", f"{team}-2")
+    assert (again.code, "there" in again.out) == (1, True)
+
+
+def test_a_token_for_one_model_brings_nothing_deleted_back(run, become, team, out, root, monkeypatch):
+    become("reader")
+    run("export", team, "-o", str(out))
+    root.create_team(f"{team}-2")
+    become("admin")
+    root.set_member(f"{team}-2", f"admin-of-{team}", "admin")
+    run("import", str(out), "--team", f"{team}-2")
+    root.delete(f"{team}-2/net")
+    narrow = root.create_token("narrow", user=f"admin-of-{team}", targets=[f"{team}-2/net"])
+    monkeypatch.setenv("WEIGHBRIDGE_TOKEN", narrow.token)
+
+    ran = run("import", str(out), "--team", f"{team}-2", "--json")
+
+    assert {each["state"] for each in ran.json["versions"]} == {"deleted"}
+    assert root.restore(f"{team}-2/net").version_count == 2
+
+
 def test_models_are_chosen_by_name_and_what_belongs_to_an_earlier_export_is_said(run, become, team, out, root, file):
     root.push(f"{team}/other", str(file))
     become("reader")

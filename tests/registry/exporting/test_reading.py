@@ -228,11 +228,36 @@ def test_what_no_registry_says_is_refused_by_name(write, live_server, folder, ch
         [a_version(**{"files": [said]} | changes.get("version", {}))],
         {"net/1/model.pt": data},
     )
-    with (
-        Client(live_server.url, progress=False) as client,
-        pytest.raises((InvalidMetadataError, MalformedArtifactError)),
-    ):
-        client.import_team(folder, team=f"t-{sha256(request.node.name.encode())[:10]}")
+    with Client(live_server.url, progress=False) as client:
+        try:
+            failure = client.import_team(folder, team=f"t-{sha256(request.node.name.encode())[:10]}").failure
+        except WeighbridgeError as error:
+            failure = error
+    assert isinstance(failure, InvalidMetadataError | MalformedArtifactError)
+
+
+def test_what_is_wrong_with_one_version_or_alias_stops_no_other(write, live_server, folder):
+    weights = {}
+    for number in (1, 2):
+        file = io.BytesIO()
+        torch.save({"weight": torch.full((number,), 1.0)}, file)
+        weights[f"net/{number}/model.pt"] = file.getvalue()
+    versions = [
+        a_version(number, files=[a_file(file=path, size_bytes=len(data), sha256=f"sha256:{sha256(data)}")])
+        for number, (path, data) in enumerate(weights.items(), start=1)
+    ]
+    aliases = [{"name": name, "version": 2, "moved_at": WHEN, "moved_by": "ada"} for name in ("a", "b")]
+    write(
+        an_info(service_url="\0"),
+        a_model(versions=[1, 2], aliases=aliases),
+        [versions[0] | {"description": "\0"}, versions[1]],
+        weights,
+    )
+    with Client(live_server.url, progress=False) as client:
+        done = client.import_team(folder, team="one-of-two")
+    assert [each.state for each in done.versions] == ["refused", "new"]
+    assert [each.state for each in done.aliases] == ["refused", "refused"]
+    assert (isinstance(done.failure, InvalidMetadataError), done.stopped) == (True, False)
 
 
 def test_versions_based_on_each_other_in_a_circle_are_refused(write, dry_run):
