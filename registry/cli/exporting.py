@@ -8,6 +8,7 @@ import click
 from registry.cli.options import service_options
 from registry.cli.tables import clean, print_json, print_table
 from registry.client.client import Client
+from registry.errors import WeighbridgeError
 from registry.exporting.documents import Counts
 from registry.exporting.outcomes import TeamImport
 from registry.exporting.team_export import TeamExport
@@ -30,6 +31,7 @@ def export(*, client: Client, team: str, folder: Path, models: tuple[str, ...], 
     done = client.export_team(team, folder, models=models, say=_say)
     if as_json:
         print_json({**done.info.model_dump(mode="json"), **_run_of(done)})
+        _exit_with(done.failure)
         return
     counts = done.info.counts
     click.echo(
@@ -39,8 +41,10 @@ def export(*, client: Client, team: str, folder: Path, models: tuple[str, ...], 
         err=True,
     )
     for notice in (*_left_out(counts), *done.notices):
-        click.echo(f"note: {notice}", err=True)
+        click.echo(f"note: {clean(notice)}", err=True)
     click.echo(str(done.folder))
+    if done.failure is not None:
+        raise done.failure
 
 
 def import_export(client: Client, folder: Path, *, team: str | None, dry_run: bool, as_json: bool) -> None:
@@ -52,10 +56,7 @@ def import_export(client: Client, folder: Path, *, team: str | None, dry_run: bo
     done = client.import_team(folder, team=team, dry_run=dry_run, say=_say)
     if as_json:
         print_json(_document(done, dry_run=dry_run))
-        if done.failure is not None:
-            from registry.cli.group import exit_code
-
-            click.get_current_context().exit(exit_code(done.failure))
+        _exit_with(done.failure)
         return
     versions = [(each.source, each.reference or "-", _words(each.state), each.why) for each in done.versions]
     aliases = [
@@ -72,6 +73,13 @@ def import_export(client: Client, folder: Path, *, team: str | None, dry_run: bo
     click.echo(f"{'Would import' if dry_run else 'Imported'} {new} of {len(done.versions)} versions.", err=True)
     if done.failure is not None:
         raise done.failure
+
+
+def _exit_with(failure: WeighbridgeError | None) -> None:
+    if failure is not None:
+        from registry.cli.group import exit_code
+
+        click.get_current_context().exit(exit_code(failure))
 
 
 def _say(text: str) -> None:
@@ -92,7 +100,12 @@ def _run_of(done: TeamExport) -> dict[str, Any]:
         "copied_files": done.copied_files,
         "copied_bytes": done.copied_bytes,
         "notices": done.notices,
+        "failure": _told(done.failure),
     }
+
+
+def _told(failure: WeighbridgeError | None) -> dict[str, str] | None:
+    return None if failure is None else {"code": failure.code, "detail": failure.detail}
 
 
 def _left_out(counts: Counts) -> list[str]:
@@ -120,5 +133,5 @@ def _document(done: TeamImport, *, dry_run: bool) -> dict[str, Any]:
         "versions": versions,
         "aliases": aliases,
         "notices": done.notices,
-        "failure": None if done.failure is None else {"code": done.failure.code, "detail": done.failure.detail},
+        "failure": _told(done.failure),
     }

@@ -41,7 +41,10 @@ class Restating:
         Raises:
             InvalidMetadataError: the document says what no version can say of itself.
         """
-        base = self._translate(document.base)
+        base, recipe = self._translate(document.base), self._restate_recipe(document.recipe)
+        lost = {"base": document.base} if document.base and base is None else {}
+        if document.recipe and document.recipe.base and recipe and recipe.base is None:
+            lost["recipe_base"] = document.recipe.base
         try:
             return VersionCreate(
                 description=document.description,
@@ -50,8 +53,8 @@ class Restating:
                 base=base,
                 builder=document.builder,
                 pretrained_cfg=document.pretrained_cfg,
-                recipe=self._restate_recipe(document.recipe),
-                origin=_origin(self._folder.info, document, lost_base=document.base if base is None else None),
+                recipe=recipe,
+                origin=_origin(self._folder.info, document, lost),
                 wrappers=document.wrappers,
                 primary=self._find_primary(document),
             )
@@ -66,8 +69,8 @@ class Restating:
         return f"{self._team}/{node[0]}:{self._arrived[node]}"
 
     def _restate_recipe(self, recipe: Recipe | None) -> Recipe | None:
-        translated = self._translate(recipe.base) if recipe else None
-        return recipe.model_copy(update={"base": translated}) if recipe and translated else recipe
+        """Return the recipe with its base by the new number, without one where the base did not come along."""
+        return recipe.model_copy(update={"base": self._translate(recipe.base)}) if recipe else None
 
     def _find_primary(self, document: VersionDocument) -> str | None:
         """Return the file that makes the version's weights what they were, where there are several to choose from."""
@@ -86,7 +89,7 @@ class Restating:
         return document.weights[0] if len(document.weights) == 1 else None
 
 
-def _origin(info: ExportInfo, document: VersionDocument, lost_base: str | None) -> Origin:
+def _origin(info: ExportInfo, document: VersionDocument, lost: Mapping[str, str]) -> Origin:
     """Return where a version came from: its publisher stays, and who pushed it first."""
     known = document.origin
     details = dict(known.details) if known else {}
@@ -95,7 +98,7 @@ def _origin(info: ExportInfo, document: VersionDocument, lost_base: str | None) 
         REFERENCE: document.reference,
         "pushed_by": details.get("pushed_by", document.created_by),
         "pushed_at": details.get("pushed_at", document.created_at.isoformat()),
-        **({"base": lost_base} if lost_base else {}),
+        **lost,
     }
     kept = {name: text for name, text in details.items() if name not in ours}
     room = _MAX_DETAILS - len(ours)

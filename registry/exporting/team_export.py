@@ -15,15 +15,18 @@ from registry.client.resolve import model_route
 from registry.client.results import Model, Version
 from registry.client.transfer import receive_artifact
 from registry.client.transport import route
-from registry.digest import is_digest
 from registry.errors import (
     AliasNotFoundError,
+    BlobNotFoundError,
+    DigestMismatchError,
     ModelNotFoundError,
     PermissionDeniedError,
     ServerUnreachableError,
     TeamNotFoundError,
     VersionNotFoundError,
+    WeighbridgeError,
 )
+from registry.exporting.answered import checked_digest, find_fate, require_same
 from registry.exporting.described import describe_rules, describe_version
 from registry.exporting.documents import (
     MODEL_NAME,
@@ -54,6 +57,7 @@ class TeamExport:
         copied_files: that were fetched by this run; the others were there already.
         copied_bytes: of these.
         notices: what the user should know, as sentences.
+        failure: why the first file could not be had that the service should have; None when there was none.
     """
 
     folder: Path
@@ -61,6 +65,7 @@ class TeamExport:
     copied_files: int
     copied_bytes: int
     notices: list[str] = field(default_factory=list[str])
+    failure: WeighbridgeError | None = None
 
 
 def export_team(
@@ -101,6 +106,7 @@ class _Export:
         self._counts = dict.fromkeys(Counts.model_fields, 0)
         self._kept = 0
         self._notices: list[str] = []
+        self._failure: WeighbridgeError | None = None
 
     def run(self) -> TeamExport:
         found = self._find_team()
@@ -118,15 +124,18 @@ class _Export:
             rules=None if found is None else describe_rules(found),
         )
         self._out.begin(info)
-        folders = place_models(each.name for each in models)
+        gone = self._find_gone({each.name for each in models})
+        folders = place_models([*(each.name for each in models), *(each.name for each in gone)])
         chosen = [each for each in models if self._is_chosen(each.name)]
         listed = [
             ListedModel(name=each.name, folder=folders[each.name]) for each in chosen if self._export(each, folders)
         ]
+        listed += [each for each in gone if folders[each.name] == each.folder and self._keep_model(each)]
         finished = info.model_copy(update={"finished": True, "counts": self._count(found), "models": listed})
         self._out.finish(finished)
         self._look_back()
-        return TeamExport(self._out.root, finished, self._out.copied_files, self._out.copied_bytes, self._notices)
+        out = self._out
+        return TeamExport(out.root, finished, out.copied_files, out.copied_bytes, self._notices, self._failure)
 
     def _find_team(self) -> TeamInfo | None:
         try:
@@ -169,8 +178,8 @@ class _Export:
         path = model_route(Reference(model.team, model.name), "versions")
         query = [("sort", "number"), ("deleted", "true")]
         for version in iter_pages(self._transport, Page[Version], path, query, None):
-            why = _fate(version) or self._export_version(Reference(model.team, model.name, version.number), folder)
-            if why is None:
+            why = find_fate(version) or self._export_version(Reference(model.team, model.name, version.number), folder)
+            if why is None or self._keep_version(model.name, folder, version.number):
                 kept.append(version.number)
             else:
                 left_out.append(LeftOutVersion(number=version.number, why=why))
@@ -181,6 +190,36 @@ class _Export:
             include={"team", "name", "description", "visibility", "tags", "created_at", "created_by"}
         )
         return ModelDocument.model_validate(said | {"aliases": aliases, "versions": kept, "left_out": left_out})
+
+    def _find_gone(self, names: set[str]) -> list[ListedModel]:
+        """Return the models of the earlier export in the folder that the service does not show any more."""
+        earlier = self._out.earlier
+        return [] if earlier is None else [each for each in earlier.info.models if each.name not in names]
+
+    def _keep_model(self, listed: ListedModel) -> bool:
+        """Keep what the folder holds of a model that is gone; return whether it holds anything."""
+        assert self._out.earlier is not None  # noqa: S101 - `_find_gone` found it there
+        try:
+            document = self._out.earlier.read_model(listed)
+        except WeighbridgeError:
+            return False
+        kept = [each for each in document.versions if self._keep_version(listed.name, listed.folder, each)]
+        if kept:
+            path = f"{listed.folder}/{MODEL_NAME}"
+            self._out.write_document(path, document.model_copy(update={"versions": kept}))
+            self._counts["models"] += 1
+            self._counts["versions"] += len(kept)
+        return bool(kept)
+
+    def _keep_version(self, model: str, folder: str, number: int) -> bool:
+        """Keep a version that is gone on the service and complete in the folder; return whether it is."""
+        document = self._out.keep_version(model, folder, number)
+        if document is None:
+            return False
+        self._counts["files"] += len(document.files)
+        self._counts["size_bytes"] += sum(each.size_bytes for each in document.files)
+        self._notices.append(f"{document.reference} is gone on the service, and stays in the folder.")
+        return True
 
     def _list_aliases(self, model: Model) -> list[ListedAlias]:
         listed: list[ListedAlias] = []
@@ -198,9 +237,9 @@ class _Export:
         try:
             # Alone it is described in full: lists leave out the names of classes.
             version = self._transport.get(Version, model_route(reference, "versions", reference.version or 0))
-            _require_same(version, reference)
+            require_same(version, reference)
             folder = f"{model_folder}/{version.number}"
-            places = place_files(folder, {each.path: _checked_digest(each) for each in version.artifacts})
+            places = place_files(folder, {each.path: checked_digest(each) for each in version.artifacts})
             with progress_bar(f"export {reference}", version.size_bytes, wanted=self._connection.progress) as bar:
                 found = {each.path: self._fetch(version, each, places[each.path], bar) for each in version.artifacts}
         except VersionNotFoundError:
@@ -226,6 +265,10 @@ class _Export:
             if artifact.trust == "tensors":
                 raise
             return error.detail
+        except (BlobNotFoundError, DigestMismatchError) as error:
+            self._failure = self._failure or error
+            self._notices.append(f"{version.reference} lacks {artifact.path!r}: {error.detail}")
+            return error.detail
         return None
 
     def _count(self, team: TeamInfo | None) -> Counts:
@@ -240,24 +283,3 @@ class _Export:
                 f"Files in {str(self._out.root)!r} that do not belong to this export: {strangers}. They are of an "
                 "earlier one, and SHA256SUMS does not name them."
             )
-
-
-def _fate(version: Version) -> str | None:
-    """Return why the files of a version cannot be had."""
-    if version.purged_at is not None:
-        return f"purged on {version.purged_at:%Y-%m-%d}"
-    if version.deleted_at is not None:
-        return f"deleted on {version.deleted_at:%Y-%m-%d}"
-    return None
-
-
-def _require_same(version: Version, reference: Reference) -> None:
-    same = (version.team, version.model, version.number) == (reference.team, reference.model, reference.version)
-    if not same or not 1 <= version.number < 1 << 63:
-        raise ServerUnreachableError(f"The service was asked for {reference} and answered with {version.reference}.")
-
-
-def _checked_digest(artifact: ArtifactInfo) -> str:
-    if not is_digest(artifact.sha256) or not artifact.sha256.startswith("sha256:"):
-        raise ServerUnreachableError(f"The service gives {artifact.path!r} a digest that is none.")
-    return artifact.sha256

@@ -14,9 +14,17 @@ from pydantic import ValidationError
 from registry.client.cache import hash_file
 from registry.client.verified_writing import FULL_DISK, VerifiedWriter
 from registry.digest import sha256_digest
-from registry.errors import InvalidRequestError, StorageFullError
-from registry.exporting.documents import INFO_NAME, MAX_DOCUMENT_BYTES, SUMS_NAME, ExportInfo
+from registry.errors import InvalidRequestError, StorageFullError, WeighbridgeError
+from registry.exporting.documents import (
+    INFO_NAME,
+    MAX_DOCUMENT_BYTES,
+    SUMS_NAME,
+    ExportInfo,
+    ListedModel,
+    VersionDocument,
+)
 from registry.exporting.placing import require_inside
+from registry.exporting.reading import ExportFolder
 from registry.fields import AnswerModel
 
 _PARTIAL = ".weighbridge-"
@@ -27,16 +35,21 @@ class OutputFolder:
 
     What lies in it already and is right is not written again. A file appears under its name when it is complete, so
     that a process may die at any time.
+
+    Attributes:
+        earlier: the finished export that it holds; None where there is none that is sound.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.copied_files = 0
         self.copied_bytes = 0
+        self.earlier: ExportFolder | None = None
         self._sums: dict[str, str] = {}
+        self._staged: dict[str, Path] = {}
 
     def begin(self, info: ExportInfo) -> None:
-        """Make the folder say that it is unfinished.
+        """Take the folder. It says that it is unfinished, unless it holds a finished export: that stays until `finish`.
 
         Raises:
             InvalidRequestError: it holds something else, or an export of something else; or it cannot be written.
@@ -47,7 +60,10 @@ class OutputFolder:
             self._require_own(info)
             for left in self.root.glob(f"{_PARTIAL}*"):
                 left.unlink()
-        self._replace(INFO_NAME, _to_json(info))
+        with suppress(WeighbridgeError):
+            self.earlier = ExportFolder(self.root)
+        if self.earlier is None:
+            self._replace(INFO_NAME, _to_json(info))
 
     def _require_own(self, info: ExportInfo) -> None:
         there = self.root / INFO_NAME
@@ -66,6 +82,12 @@ class OutputFolder:
         if (found.registry_id, found.team) != (info.registry_id, info.team):
             raise InvalidRequestError(
                 f"{str(self.root)!r} is an export of {found.team} from {found.service_url}. Name another folder."
+            )
+        if set(found.only_models) != set(info.only_models):
+            chosen = f"those called {' or '.join(found.only_models)}" if found.only_models else "all models"
+            raise InvalidRequestError(
+                f"{str(self.root)!r} is an export of {chosen} of {found.team}. Ask for the same, or name another "
+                "folder."
             )
 
     def holds(self, path: str, sha256: str, size_bytes: int) -> bool:
@@ -112,13 +134,42 @@ class OutputFolder:
         self.copied_bytes += size_bytes
 
     def write_document(self, path: str, document: AnswerModel) -> None:
-        """Write a JSON document, unless the same is there already."""
+        """Write a JSON document, unless the same is there already. An earlier one stays in its place until `finish`."""
         data = _to_json(document)
-        if not self.holds(path, sha256_digest(data), len(data)):
+        if self.holds(path, sha256_digest(data), len(data)):
+            return
+        if self.earlier is None:
             self._replace(path, data)
+            return
+        partial = self.root / f"{_PARTIAL}{token_hex(8)}"
+        with self._translated_errors():
+            require_inside(self.root, path)
+            partial.write_bytes(data)
+        self._staged[path] = partial
+        self._sums[path] = sha256_digest(data)
+
+    def keep_version(self, model: str, folder: str, number: int) -> VersionDocument | None:
+        """Return a version of the earlier export that is complete in the folder, and belongs to this one, too."""
+        if self.earlier is None:
+            return None
+        try:
+            document = self.earlier.read_version(ListedModel(name=model, folder=folder), number)
+            if not document.files or not all(
+                each.file is not None and self.holds(each.file, each.sha256, each.size_bytes) for each in document.files
+            ):
+                return None
+        except WeighbridgeError:
+            return None
+        self.write_document(f"{folder}/{number}.json", document)
+        return document
 
     def finish(self, info: ExportInfo) -> None:
         """Write the digests of everything, and at last that the export is finished."""
+        for path, partial in self._staged.items():
+            with self._translated_errors():
+                place = require_inside(self.root, path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(place)
         data = _to_json(info)
         self._sums[INFO_NAME] = sha256_digest(data)
         lines = [f"{digest.removeprefix('sha256:')}  {path}\n" for path, digest in sorted(self._sums.items())]

@@ -1,6 +1,7 @@
 """Blobs in a local folder: one file a location, written beside and linked into place."""
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ DEFAULT_RESERVE_BYTES = 64 << 20
 """Room kept free, so that deleting and the database still work when the disk is full."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+log = logging.getLogger("weighbridge.blobs")
 _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 
 
@@ -191,6 +194,12 @@ def _translated(
     try:
         yield path
     except FileNotFoundError as error:
+        if missing is BlobNotFoundError:  # readers are told, and where the service keeps its files is not for them
+            log.warning("%s is not there", error.filename or path)
+            raise BlobNotFoundError(
+                "Stored bytes are not there: they were removed, or their disk is away. The service's log names the "
+                "file; `weighbridge admin fsck` finds all such."
+            ) from error
         raise missing(f"{error.filename or path} is not there: it was removed, or its disk is away.") from error
     except OSError as error:
         if error.errno in _FULL:

@@ -267,6 +267,46 @@ def test_a_later_export_brings_what_is_new_and_an_archive_what_was_purged(first,
     assert first.import_team(out).versions[0].reference == f"{net}:5"
 
 
+def test_a_finished_archive_can_be_imported_until_a_newer_one_is_finished(first, second, team, tmp_path):
+    out, net = tmp_path / "out", f"{team}/net"
+    first.push(net, weights(1.0))
+    first.export_team(team, out)
+    first.push(net, weights(2.0))
+    first.annotate(f"{net}:1", tags={"k": "v"})
+
+    def break_off(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.export_team(team, out, say=break_off)
+
+    assert [each.state for each in second.import_team(out).versions] == ["new"]
+    assert first.export_team(team, out).copied_files == 0
+    require_sound(out)
+    assert [each.state for each in second.import_team(out).versions] == ["there", "new"]
+
+
+def test_what_is_gone_on_the_service_stays_in_an_archive(first, second, team, tmp_path):
+    out, net = tmp_path / "out", f"{team}/net"
+    for value in (1.0, 2.0):
+        first.push(net, weights(value))
+    first.push(f"{team}/other", weights(3.0))
+    first.export_team(team, out)
+    first.purge(f"{net}:1", reason="room", now=True)
+    first.delete(f"{team}/other")
+    first.push(net, weights(4.0))
+
+    for _ in range(2):
+        exported = first.export_team(team, out)
+        require_sound(out)
+        counts = exported.info.counts
+        assert (counts.models, counts.versions, counts.files, counts.versions_left_out) == (2, 4, 4, 0)
+
+    done = second.import_team(out)
+    assert sorted(each.source for each in done.versions) == [f"{net}:1", f"{net}:2", f"{net}:3", f"{team}/other:1"]
+    assert {each.state for each in done.versions} == {"new"}
+
+
 def test_what_is_missing_or_damaged_is_fetched_again_and_nothing_else(first, team, tmp_path):
     out = tmp_path / "out"
     first.push(f"{team}/net", weights(1.0))
@@ -365,13 +405,14 @@ def test_an_index_among_several_stays_the_state_dict(first, second, team, tmp_pa
 
 def test_what_an_import_cannot_name_any_more_is_kept_as_a_word(first, second, team, tmp_path):
     first.push(f"{team}/base", weights(1.0))
-    first.push(f"{team}/net", weights(2.0), base=f"{team}/base:1")
+    first.push(f"{team}/net", weights(2.0), base=f"{team}/base:1", recipe=Recipe(base=f"{team}/base:1", head=["fc"]))
     exported = first.export_team(team, tmp_path / "out", models=["net"])
     second.import_team(tmp_path / "out")
 
     came = second.show(f"{team}/net")
     assert exported.info.counts.versions_not_shown is None
     assert (came.base, came.origin.details["base"]) == (None, f"{team}/base:1")
+    assert (came.recipe.base, came.origin.details["recipe_base"]) == (None, f"{team}/base:1")
 
 
 def test_an_import_keeps_the_licence_and_the_publisher_of_what_was_imported_before(first, second, team, tmp_path):

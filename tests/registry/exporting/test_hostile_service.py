@@ -9,7 +9,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from registry.client.client import Client
-from registry.errors import DigestMismatchError, InvalidNameError, InvalidPathError, ServerUnreachableError
+from registry.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    InvalidNameError,
+    InvalidPathError,
+    ServerUnreachableError,
+)
 
 WHEN = "2026-01-02T03:04:05Z"
 LIMITS = {"max_artifact_bytes": 1000, "max_artifacts": 10, "max_metadata_bytes": 1000, "max_page": 100}
@@ -23,6 +29,7 @@ class HostileService:
         self.number = 1
         self.files = {"model.pt": b"the weights"}
         self.sha256 = None
+        self.lost = set()
 
     def artifacts(self):
         return [
@@ -60,8 +67,11 @@ def service():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             answer = hostile.answer(unquote(urlsplit(self.path).path).removeprefix("/api/v1").strip("/"))
+            is_lost = any(self.path.endswith(f"/{each}") for each in hostile.lost)
+            if is_lost:
+                answer = {"code": "blob_missing", "detail": "Stored bytes are not there."}
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(200)
+            self.send_response(500 if is_lost else 200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -101,7 +111,6 @@ def files(folder):
         ({"model": ".."}, InvalidNameError),
         ({"number": -1}, ServerUnreachableError),
         ({"sha256": "sha256:../../escaped"}, ServerUnreachableError),
-        ({"sha256": "sha256:" + "0" * 64}, DigestMismatchError),
     ],
 )
 def test_hostile_names_numbers_and_digests_are_refused_and_write_nothing(service, export, tmp_path, changes, error):
@@ -110,6 +119,23 @@ def test_hostile_names_numbers_and_digests_are_refused_and_write_nothing(service
     with pytest.raises(error):
         export()
     assert files(tmp_path / "jail") in (["out/weighbridge.json"], [])
+
+
+def test_files_that_the_service_lost_or_damaged_are_left_out_and_told(service, export, tmp_path):
+    service.files = {"model.pt": b"the weights", "notes.txt": b"beside"}
+    service.lost = {"model.pt"}
+    exported = export()
+    said = json.loads((tmp_path / "jail/out/net/1.json").read_text())["files"]
+    assert {each["path"]: (each["file"], each["left_out"]) for each in said} == {
+        "model.pt": (None, "Stored bytes are not there."),
+        "notes.txt": ("net/1/notes.txt", None),
+    }
+    assert (exported.info.counts.files_left_out, type(exported.failure)) == (1, BlobNotFoundError)
+    service.lost = set()
+    assert (export().info.counts.files_left_out, export().failure) == (0, None)
+    service.files, service.sha256 = {"other.pt": b"damaged"}, "sha256:" + "0" * 64
+    assert isinstance(export().failure, DigestMismatchError)
+    assert not (tmp_path / "jail/out/net/1/other.pt").exists()
 
 
 def test_names_that_collide_are_all_kept(service, export, tmp_path):

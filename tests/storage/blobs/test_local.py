@@ -123,8 +123,9 @@ def test_a_folder_that_went_away_is_named_and_not_made_again(root, store):
         store.check()
     with pytest.raises(BlobStoreUnavailableError, match="not there"):
         store.create(new_location())
-    with pytest.raises(BlobNotFoundError):
+    with pytest.raises(BlobNotFoundError) as caught:
         store.size_bytes(location)
+    assert str(root) not in caught.value.detail
     assert not root.exists()
 
 
