@@ -11,7 +11,7 @@ from registry.client.connection import Connection
 from registry.client.resolve import model_route
 from registry.client.results import Listing, Model, Version
 from registry.client.transport import Query, Transport
-from registry.errors import InvalidRequestError, VersionNotFoundError
+from registry.errors import InvalidRequestError, ServerUnreachableError, VersionNotFoundError
 from registry.schema import AliasInfo, AliasMove, Page
 
 ItemT = TypeVar("ItemT", bound=BaseModel)
@@ -22,8 +22,13 @@ PAGE_ITEMS = 100
 def iter_pages(
     transport: Transport, page: type[Page[ItemT]], path: str, query: Query, limit: int | None
 ) -> Iterator[ItemT]:
-    """Yield the items of all pages, at most `limit`, asking for a page when its first item is wanted."""
+    """Yield the items of all pages, at most `limit`, asking for a page when its first item is wanted.
+
+    Raises:
+        ServerUnreachableError: the service names a page that it gave before, or an empty page that is not the last.
+    """
     cursor: str | None = None
+    seen: set[str] = set()
     left = limit
     while left is None or left > 0:
         size = PAGE_ITEMS if left is None else min(PAGE_ITEMS, left)
@@ -32,6 +37,11 @@ def iter_pages(
         cursor = answer.cursor
         if cursor is None:
             return
+        if cursor in seen or not answer.items:
+            raise ServerUnreachableError(
+                f"The list {path!r} of {transport.url} has no end. Check the URL, and ask the operator of the service."
+            )
+        seen.add(cursor)
         left = None if left is None else left - len(answer.items)
 
 

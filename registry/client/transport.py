@@ -32,6 +32,8 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 60.0
 MAX_REDIRECTS = 3
+MAX_ANSWER_BYTES = 64 << 20
+"""Of a JSON answer."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _PRECONDITIONS = frozenset({"if-match", "if-none-match"})
 _BUSY = frozenset({429, 502, 503, 504})
@@ -94,7 +96,12 @@ class Transport:
         with self.open(
             method, path, query=query, body=body, headers=headers, read_timeout_seconds=read_timeout_seconds
         ) as incoming:
-            data = incoming.read()
+            data = incoming.read(MAX_ANSWER_BYTES + 1)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise ServerUnreachableError(
+                f"{self.url} answered with more than {MAX_ANSWER_BYTES} bytes of JSON, which no Weighbridge service "
+                "does. Check the URL."
+            )
         try:
             return answer.model_validate_json(data)
         except ValidationError as error:

@@ -1,13 +1,18 @@
 """Where names from a service may lie in a folder: inside it, and no two in one place, whatever they are called."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from registry.errors import InvalidPathError
 from registry.exporting.documents import INFO_NAME, SUMS_NAME
 from registry.names import check_name, check_path, fold_path
 
 _MAX_PART_BYTES = 200
+_WINDOWS_CHARACTERS = frozenset(':<>"|?*')
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    | {f"{name}{digit}" for name in ("COM", "LPT") for digit in "0123456789¹²³"}
+)
 _MAX_PATH_BYTES = 800
 """So that a path below its model's folder is short enough to be a path again, when it is imported."""
 
@@ -37,7 +42,7 @@ def place_files(folder: str, digests: dict[str, str]) -> dict[str, str]:
     """Return where the files of a version lie: `folder/PATH`, or `folder~/DIGITS` where that cannot be.
 
     It cannot be for a name that other file systems take for another file's, that is a folder of another file's name,
-    or that is too long for a file.
+    that is too long for a file, or that is another file, a device or none on Windows.
 
     Args:
         folder: of the version, in the export.
@@ -54,7 +59,7 @@ def place_files(folder: str, digests: dict[str, str]) -> dict[str, str]:
         parts = fold_path(name).split("/")
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         whole = "/".join(parts)
-        if whole in taken or whole in parents or above & taken or not _is_short(name):
+        if whole in taken or whole in parents or above & taken or not _is_short(name) or _is_odd(name):
             placed[path] = f"{folder}~/{digests[path].rpartition(':')[2]}"
             continue
         taken.add(whole)
@@ -68,15 +73,27 @@ def _is_short(path: str) -> bool:
     return len(data) <= _MAX_PATH_BYTES and all(len(part) <= _MAX_PART_BYTES for part in data.split(b"/"))
 
 
+def _is_odd(path: str) -> bool:
+    """Return whether Windows takes a name on the way for a drive, a stream or a device, or drops its end."""
+    return any(
+        _WINDOWS_CHARACTERS & set(part)
+        or part.endswith((".", " "))
+        or part.partition(".")[0].rstrip(" ").upper() in _DEVICES
+        for part in path.split("/")
+    )
+
+
 def require_inside(root: Path, path: str) -> Path:
     """Return `root/path` when no link on the way leads anywhere else.
 
     Raises:
-        InvalidPathError: the path is none, or goes through a link.
+        InvalidPathError: the path is none, names a drive where there are drives, or goes through a link.
         OSError: a name in it is too long, or a folder cannot be looked into.
     """
     here = root
     for part in check_path(path).split("/"):
+        if isinstance(root, PureWindowsPath) and PureWindowsPath(part).drive:
+            raise InvalidPathError(f"{path!r} names a drive, and no file in {str(root)!r}.")
         here /= part
         if here.is_symlink():
             raise InvalidPathError(f"{path!r} goes through a link in {str(root)!r}. Links are not followed there.")

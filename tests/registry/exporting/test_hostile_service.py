@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from registry.client import transport
 from registry.client.client import Client
 from registry.errors import (
     BlobNotFoundError,
@@ -30,6 +31,7 @@ class HostileService:
         self.files = {"model.pt": b"the weights"}
         self.sha256 = None
         self.lost = set()
+        self.more = {}
 
     def artifacts(self):
         return [
@@ -53,7 +55,7 @@ class HostileService:
             "": {"version": "1", "registry_id": "r", "capabilities": [], "limits": LIMITS},
             "whoami": {"name": "x", "administrator": False},
             "teams/vision": {"name": "vision", "created_at": WHEN, "created_by": "x"},
-            "models": {"items": [model]},
+            "models": {"items": [model], **self.more},
             f"models/vision/{self.model}/versions": {"items": [version]},
             f"models/vision/{self.model}/aliases": {"items": []},
         }
@@ -136,6 +138,20 @@ def test_files_that_the_service_lost_or_damaged_are_left_out_and_told(service, e
     service.files, service.sha256 = {"other.pt": b"damaged"}, "sha256:" + "0" * 64
     assert isinstance(export().failure, DigestMismatchError)
     assert not (tmp_path / "jail/out/net/1/other.pt").exists()
+
+
+@pytest.mark.parametrize("more", [{"cursor": "again"}, {"items": [], "cursor": "more"}])
+def test_a_list_without_an_end_is_refused(service, export, more):
+    service.more = more
+    with pytest.raises(ServerUnreachableError, match="no end"):
+        export()
+
+
+def test_an_answer_without_an_end_is_refused(service, export, monkeypatch):
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    service.more = {"note": "x" * 1000}
+    with pytest.raises(ServerUnreachableError, match="more than 1000 bytes"):
+        export()
 
 
 def test_names_that_collide_are_all_kept(service, export, tmp_path):

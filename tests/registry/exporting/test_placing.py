@@ -1,14 +1,14 @@
 """Where files of an export go, whatever a service calls them."""
 
 import unicodedata
-from pathlib import PurePosixPath
+from pathlib import PurePosixPath, PureWindowsPath
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
 from registry.errors import InvalidNameError, InvalidPathError
-from registry.exporting.placing import place_files, place_models
+from registry.exporting.placing import place_files, place_models, require_inside
 from registry.names import check_path
 
 DIGEST = "sha256:" + "ab" * 32
@@ -33,6 +33,18 @@ def test_no_two_files_are_one_on_any_file_system_nor_one_a_folder_of_the_other(p
     above = {str(parent) for each in folded for parent in PurePosixPath(each).parents}
     assert not above & set(folded)
     assert all(len(part.encode()) <= 255 for each in folded for part in each.split("/"))
+
+
+@pytest.mark.parametrize("path", ["C:evil", "a:b", "sub/c:x", "CON", "nul.txt", "com1", "a.", "a ", "a./b", "what?"])
+def test_what_is_no_file_on_windows_lies_under_its_digest(path):
+    placed = place_files("net/3", {path: DIGEST})[path]
+    assert placed == f"net/3~/{'ab' * 32}"
+    assert (PureWindowsPath("out") / placed).is_relative_to("out")
+
+
+def test_a_path_with_a_drive_is_not_inside():
+    with pytest.raises(InvalidPathError, match="drive"):
+        require_inside(PureWindowsPath("out"), "net/C:evil")
 
 
 def test_the_longest_name_is_placed_where_an_import_takes_it():
