@@ -17,6 +17,8 @@ from registry.schema import AliasInfo, AliasMove, Page
 ItemT = TypeVar("ItemT", bound=BaseModel)
 
 PAGE_ITEMS = 100
+MAX_EMPTY_PAGES = 100
+"""In a row, each of which says that there are more."""
 
 
 def iter_pages(
@@ -25,10 +27,11 @@ def iter_pages(
     """Yield the items of all pages, at most `limit`, asking for a page when its first item is wanted.
 
     Raises:
-        ServerUnreachableError: the service names a page that it gave before, or an empty page that is not the last.
+        ServerUnreachableError: the service names a page that it gave before, or empty ones without an end.
     """
     cursor: str | None = None
     seen: set[str] = set()
+    empty = 0
     left = limit
     while left is None or left > 0:
         size = PAGE_ITEMS if left is None else min(PAGE_ITEMS, left)
@@ -37,7 +40,8 @@ def iter_pages(
         cursor = answer.cursor
         if cursor is None:
             return
-        if cursor in seen or not answer.items:
+        empty = 0 if answer.items else empty + 1
+        if cursor in seen or empty > MAX_EMPTY_PAGES:
             raise ServerUnreachableError(
                 f"The list {path!r} of {transport.url} has no end. Check the URL, and ask the operator of the service."
             )

@@ -1,7 +1,7 @@
 """Where names from a service may lie in a folder: inside it, and no two in one place, whatever they are called."""
 
 from collections.abc import Iterable
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from registry.errors import InvalidPathError
 from registry.exporting.documents import INFO_NAME, SUMS_NAME
@@ -92,7 +92,7 @@ def require_inside(root: Path, path: str) -> Path:
     """
     here = root
     for part in check_path(path).split("/"):
-        if isinstance(root, PureWindowsPath) and PureWindowsPath(part).drive:
+        if type(root)(part).drive:  # only Windows has any, and there `out / "C:x"` is not in `out`
             raise InvalidPathError(f"{path!r} names a drive, and no file in {str(root)!r}.")
         here /= part
         if here.is_symlink():
