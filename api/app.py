@@ -16,7 +16,6 @@ from api import health
 from api.collector import collecting
 from api.deps import get_caller
 from api.errors import add_error_handlers
-from api.hiding import secrets_of
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
 from api.responses import COMMON_FAILURES, document, problems
@@ -79,7 +78,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     if settings.is_open:
         further = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
         app.add_middleware(OpenHostMiddleware, hosts=_LOOPBACK_NAMES | further | {settings.host.lower()})
-    app.add_middleware(RequestMiddleware, measures=app.state.measures, secrets=secrets_of(settings))
+    app.add_middleware(RequestMiddleware, measures=app.state.measures)
     return app
 
 

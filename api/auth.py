@@ -7,6 +7,7 @@ import shlex
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from api.hiding import check_url
 from api.limits import key_of, network_of
 from api.oidc.untrusted import UntrustedError
 from api.service import Service
@@ -54,6 +55,7 @@ async def _identify(request: Request, service: Service) -> Caller:
         )
     expected = service.settings.token
     if expected is not None and hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
+        check_url(request.scope, given)  # for nobody else, or answers would tell who guesses right
         return Caller("token", is_administrator=True, address=address, request_id=request_id)
     try:
         if service.jobs is not None and given.count(".") == 2:  # noqa: PLR2004 - header, claims, signature

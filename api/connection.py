@@ -58,6 +58,21 @@ class PatientProtocol(Protocol):
         if not self._is_answering():
             self._expect_head()
 
+    def on_headers_complete(self) -> None:
+        """Take a head, unless it offers another protocol *and* brings a body, which the parser then takes for a head.
+
+        Raises:
+            ValueError: it does; uvicorn answers 400 and closes.
+        """
+        framing = {name: value for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
+        offers = self.parser.should_upgrade()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - httptools has it
+        if offers and framing and framing != {b"content-length": b"0"}:
+            raise ValueError("a body and an offer of another protocol")
+        super().on_headers_complete()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - httptools has it
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: other protocols are left out on purpose."""
+
     def on_body(self, body: bytes) -> None:
         """Take bytes of a body."""
         self._head_bytes = 0

@@ -5,24 +5,21 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
-from api.hiding import holds_secret
+from api.hiding import check_url
 from api.measures import Measures
 from registry.errors import InternalError, InvalidRequestError, PermissionDeniedError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_WRONG_PLACE = (
-    "A token stands in the URL, where every proxy on its way logs it. Revoke it, and send another one as "
-    "`Authorization: Bearer …`."
-)
 _MAX_ADDRESS_LENGTH = 64
+_MAX_PATH_LENGTH = 2_000
+"""Of a path in the log, which it stands in twice."""
 _SAFEGUARDS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -56,13 +53,11 @@ class RequestMiddleware:
     Args:
         app: what answers.
         measures: what counts.
-        secrets: what must not stand in a URL, beside tokens: it would be kept as a name, and by every proxy.
     """
 
-    def __init__(self, app: ASGIApp, measures: Measures, secrets: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
         self._app = app
         self._measures = measures
-        self._secrets = secrets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -98,8 +93,9 @@ class RequestMiddleware:
             seen.sent_bytes += len(message.get("body", b""))
             await send(message)
 
-        if holds_secret(scope["path"] + unquote_plus(scope["query_string"].decode("latin-1")), self._secrets):
-            refused = InvalidRequestError(_WRONG_PLACE)
+        try:
+            check_url(scope)
+        except InvalidRequestError as refused:
             await problem(refused, request_id)(scope, receive_counted, send_counted)
             return
         try:
@@ -119,10 +115,10 @@ class RequestMiddleware:
         access_log.info(
             "%s %s",
             scope["method"],
-            scope["path"],
+            scope["path"][:_MAX_PATH_LENGTH],
             extra={
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": scope["path"][:_MAX_PATH_LENGTH],
                 "status": seen.status,
                 "received_bytes": seen.received_bytes,
                 "sent_bytes": seen.sent_bytes,

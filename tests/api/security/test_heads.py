@@ -1,6 +1,7 @@
 """Heads that are too large, and requests that two servers would read differently: refused, in bounded memory."""
 
 import time
+from contextlib import suppress
 
 import pytest
 from attacks import ROOT, read_answer
@@ -165,3 +166,19 @@ def test_nobody_leaves_http_for_another_protocol(site):
         answer = site.send(f"{head}\r\n".encode())
 
         assert (answer.status, answer.json()["name"]) == (200, "token")
+
+
+@pytest.mark.parametrize("offer", ["websocket", "h2c", "x"])
+@pytest.mark.parametrize("pause", [0.0, 0.2])
+def test_the_body_of_a_request_that_offers_another_protocol_is_never_a_request(site, offer, pause):
+    head = f"{PUSH}Connection: upgrade\r\nUpgrade: {offer}\r\nContent-Length: {len(HIDDEN)}\r\n\r\n"
+    with site.connect() as raw:
+        raw.sendall(head.encode())
+        time.sleep(pause)
+        with suppress(OSError):
+            raw.sendall(HIDDEN.encode())
+        answer = read_answer(raw)
+
+    assert answer is not None
+    assert answer.status == 400
+    assert site.ask("GET", f"{API}/models/vision/vision-net").status == 200

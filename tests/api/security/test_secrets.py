@@ -1,5 +1,6 @@
 """Whatever is done with a secret, rightly or by mistake: nothing that the service writes or answers holds it."""
 
+import base64
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ import pytest
 from attacks import OPERATIONS, ROOT, SERVE, content_of, fill, make_token, parameters_of, serving
 from embedded import API, make_weights
 
+from api.hiding import hide_secrets
 from api.service import Service
 from api.settings import Settings
 from registry.errors import WeighbridgeError
@@ -126,6 +128,34 @@ def test_queries_and_credentials_are_in_no_line_of_the_log(site):
     site.ask("GET", f"{API}/models?search={canary}", f"not-a-token-{canary}")
 
     assert canary not in site.log
+
+
+@pytest.mark.parametrize("header", ['{"alg":"RS256"}', '{ "alg": "RS256" }', '{\n "alg": "ES256"}', ' {"alg":"none"}'])
+def test_a_jwt_is_hidden_however_its_header_is_written(header):
+    words = [base64.urlsafe_b64encode(each.encode()).decode().rstrip("=") for each in (header, '{"sub":"x"}', "abc")]
+
+    assert hide_secrets(f"before {'.'.join(words)} behind") == "before … behind"
+
+
+def test_names_with_dots_are_no_jwts():
+    text = "registry.formats.reader at https://models.example.com, 127.0.0.1 or layer1.0.conv1.weight, eyeglass.of.her"
+    assert hide_secrets(text) == text
+
+
+def test_a_path_that_nearly_is_a_jwt_all_the_way_holds_nobody_up(site):
+    for path in ("eyJ" * 20_000, "eyJhbGci." * 7_000, f"{'a' * 30_000}.{'b' * 30_000}"):
+        assert site.ask("GET", f"/{path}", None).status in {401, 404, 422}
+        assert site.is_well()
+
+
+def test_nobody_learns_the_shared_token_by_guessing_in_a_url(tmp_path):
+    shared = "correct-horse-battery-staple"
+    with serving(tmp_path, token=shared) as site:
+        guesses = [site.ask("GET", f"/healthz?{guess}", None).status for guess in (shared, "wrong-horse-battery")]
+        own = site.ask("PUT", f"{API}/models/vision/{shared}", Authorization=f"Bearer {shared}")
+
+    assert len(set(guesses)) == 1
+    assert (own.status, own.code) == (422, "invalid_request")
 
 
 def test_a_token_is_told_once_and_kept_by_no_cache(site):
