@@ -71,7 +71,7 @@ def test_versions_that_would_load_are_found_with_how_much(client, model, pushed)
     [
         ({}, (422, "invalid_metadata")),
         ({"architecture": 3}, (422, "invalid_metadata")),
-        ({"architecture": {"tensors": [{"name": "\ud800", "shape": [1], "dtype": "x"}]}}, (422, "invalid_metadata")),
+        ({"architecture": {"tensors": [{"name": "\ud800", "shape": [1], "dtype": "x"}]}}, (400, "invalid_request")),
         ({"architecture": {"tensors": [{"name": "a." * 5000, "shape": [], "dtype": "x"}]}}, (422, "invalid_metadata")),
         ({"architecture": ARCHITECTURE, "surprise": 1}, (422, "invalid_metadata")),
         ({"architecture": {"tensors": [0] * 20_001}}, (413, "too_large")),
