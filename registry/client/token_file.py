@@ -8,8 +8,15 @@ from registry.errors import ConfigurationError
 MAX_BYTES = 64 << 10
 
 
+class _EmptyError(ValueError):
+    """The file is there and says nothing."""
+
+
 class TokenFile:
-    """What a file says now. It is read again when it was replaced; safe to share between threads."""
+    """What a file says now. It is read again when it was replaced; safe to share between threads.
+
+    While somebody writes it, it may be missing, empty or locked for a moment: what it said last counts until then.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,6 +36,8 @@ class TokenFile:
                 if self._read is None or self._read[0] != known:
                     self._read = known, self._load()
             except (OSError, ValueError) as error:
+                if self._read is not None and isinstance(error, OSError | _EmptyError):
+                    return self._read[1]
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 raise ConfigurationError(
                     f"WEIGHBRIDGE_TOKEN_FILE names {str(self.path)!r}, which holds no token: {reason}. It takes a file "
@@ -39,6 +48,8 @@ class TokenFile:
     def _load(self) -> str:
         with self.path.open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode("ascii").strip()
-        if not text or len(text) > MAX_BYTES or any(character <= " " for character in text):
-            raise ValueError("it is empty, too long, or more than one word")
+        if not text:
+            raise _EmptyError("it is empty")
+        if len(text) > MAX_BYTES or any(character <= " " for character in text):
+            raise ValueError("it is too long, or more than one word")
         return text

@@ -50,6 +50,26 @@ def test_a_file_that_holds_no_token_is_named(tmp_path, content):
         TokenFile(tmp_path / "nothing").read()
 
 
+def test_what_a_file_said_last_counts_while_somebody_writes_it(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("first")
+    file = TokenFile(path)
+    assert file.read() == "first"
+
+    path.write_text("")
+    assert file.read() == "first"
+    path.unlink()
+    assert file.read() == "first"
+    path.mkdir()
+    assert file.read() == "first"
+    path.rmdir()
+    path.write_text("two words")
+    with pytest.raises(ConfigurationError, match="more than one word"):
+        file.read()
+    path.write_text("next")
+    assert file.read() == "next"
+
+
 def test_the_file_goes_where_the_token_of_the_environment_would_and_after_it(monkeypatch, tmp_path):
     monkeypatch.setenv("WEIGHBRIDGE_URL", "https://env.example")
     monkeypatch.setenv("WEIGHBRIDGE_TOKEN_FILE", str(tmp_path / "token"))
