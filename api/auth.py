@@ -3,6 +3,7 @@
 import hmac
 import logging
 import shlex
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -15,6 +16,10 @@ from registry.errors import AuthenticationRequiredError
 from storage.access import Caller
 from storage.identities import accept_job, identify_job
 from storage.tokens import identify, note_failed_login
+
+if TYPE_CHECKING:
+    from api.oidc.issuer import Issuer
+    from api.oidc.jobs import JobIssuers, VerifiedJob
 
 _REFUSED_JWT = (
     "The service does not accept this JWT. Its administrator finds the reason in the log, under the id of this request."
@@ -59,7 +64,7 @@ async def _identify(request: Request, service: Service) -> Caller:
         return Caller("token", is_administrator=True, address=address, request_id=request_id)
     try:
         if service.jobs is not None and given.count(".") == 2:  # noqa: PLR2004 - header, claims, signature
-            return await _identify_job(service, given, address, request_id)
+            return await _identify_job(service, service.jobs, given, address, request_id)
         return await run_in_threadpool(identify, service.stores, given, address, request_id)
     except AuthenticationRequiredError:
         await count_failed_login(service, given, address, request_id)
@@ -78,32 +83,42 @@ async def count_failed_login(service: Service, given: str, address: str | None, 
     service.callers.failed_logins.check(address)
 
 
-async def _identify_job(service: Service, jwt: str, address: str | None, request_id: str | None) -> Caller:
+async def _identify_job(
+    service: Service, jobs: "JobIssuers", jwt: str, address: str | None, request_id: str | None
+) -> Caller:
     """Return who sent a JWT: by the row of one that was accepted before, else by what its issuer signed."""
-    issuer = service.jobs.find(jwt) if service.jobs is not None else None
-    if service.jobs is None or issuer is None:
+    issuer = jobs.find(jwt)
+    if issuer is None:
         log.info("A JWT was refused: it is malformed, too long, or of no issuer in WEIGHBRIDGE_JOB_ISSUERS")
         raise AuthenticationRequiredError(_REFUSED_JWT)
     known = await run_in_threadpool(identify_job, service.stores, jwt, address, request_id)
     if known is not None:
         return known
+    with service.callers.new_jwts.one(address):
+        verified = await _verify_job(service, jobs, issuer, jwt)
+        word, ends = verified.word, verified.expires_at
+        caller = await run_in_threadpool(accept_job, service.stores, jwt, word, ends, address, request_id)
+        if caller is None:
+            log.info(
+                "A JWT was refused: its subject is bound to no user who may come in. To bind it: weighbridge user "
+                "trust NAME --issuer %s --subject %s --scope read",
+                shlex.quote(word.issuer),
+                shlex.quote(word.subject),
+            )
+            raise AuthenticationRequiredError(_REFUSED_JWT)
+    return caller
+
+
+async def _verify_job(service: Service, jobs: "JobIssuers", issuer: "Issuer", jwt: str) -> "VerifiedJob":
+    """Return what an issuer signed; only those for whom its keys must be fetched wait for it."""
     try:
-        with service.callers.failed_logins.costly(address):
-            verified = await service.in_identities(service.jobs.verify, issuer, jwt)
+        verified = await run_in_threadpool(jobs.verify_at_once, issuer, jwt)
+        if verified is None:
+            verified = await service.in_job_keys(issuer.url, jobs.verify, issuer, jwt)
     except UntrustedError as error:
         log.info("A JWT of %s was refused: %s", issuer.url, error)
         raise AuthenticationRequiredError(_REFUSED_JWT) from error
-    word = verified.word
-    caller = await run_in_threadpool(accept_job, service.stores, jwt, word, verified.expires_at, address, request_id)
-    if caller is None:
-        log.info(
-            "A JWT was refused: its subject is bound to no user who may come in. To bind it: weighbridge user trust "
-            "NAME --issuer %s --subject %s --scope read",
-            shlex.quote(word.issuer),
-            shlex.quote(word.subject),
-        )
-        raise AuthenticationRequiredError(_REFUSED_JWT)
-    return caller
+    return verified
 
 
 def _bearer(request: Request) -> str | None:

@@ -14,6 +14,10 @@ MAX_KEYS = 20_000
 """Callers that are remembered at most; who was not seen for longest is forgotten first."""
 FAILED_LOGINS_PER_MINUTE = 60
 """Of one address. Tokens have 256 random bits, so this saves work, not secrets."""
+FAILED_JWTS_PER_MINUTE = 240
+"""Of one address, and waiting for an issuer's keys at once: it may be the address of a whole cluster."""
+FAILED_SIGN_INS_PER_MINUTE = 60
+"""Of one address. Each may make the service ask the identity provider."""
 NOTED_LOGINS_PER_MINUTE = 5
 """Failed logins of one address that go into the audit."""
 NOTED_LOGINS_OF_ALL_PER_MINUTE = 60
@@ -83,18 +87,28 @@ class FailedLogins:
         if wait := self._answered.take(network_of(address)):
             raise _limited("Too many tokens from this address that the service does not know.", wait)
 
+
+class CostlyLogins:
+    """Counts logins that cost something before anybody knows whether they are good: by address, and failures only.
+
+    Failed logins that cost nothing are counted apart, by `FailedLogins`, and shut nobody out here.
+    """
+
+    def __init__(self, failures_per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._buckets = Buckets(failures_per_minute, clock)
+
     @contextmanager
-    def costly(self, address: str | None) -> Generator[None]:
-        """Count one as failed during a block that finds out at some cost whether it is, and not any more after it.
+    def one(self, address: str | None) -> Generator[None]:
+        """Count one as failed during a block, and for good if the block raises anything.
 
         Raises:
             RateLimitedError: there were too many, so nothing is found out for this address just now.
         """
-        self.check(address)
-        try:
-            yield
-        finally:
-            self._answered.give_back(network_of(address))
+        network = network_of(address)
+        if wait := self._buckets.take(network):
+            raise _limited("Too many sign-ins and JWTs from this address that came to nothing.", wait)
+        yield
+        self._buckets.give_back(network)
 
 
 class CallerLimits:
@@ -108,6 +122,8 @@ class CallerLimits:
 
     def __init__(self, requests_per_minute: int, uploads_per_caller: int, open_uploads: int) -> None:
         self.failed_logins = FailedLogins()
+        self.new_jwts = CostlyLogins(FAILED_JWTS_PER_MINUTE)
+        self.sign_ins = CostlyLogins(FAILED_SIGN_INS_PER_MINUTE)
         self._requests = Buckets(requests_per_minute) if requests_per_minute else None
         self._uploads_per_caller = uploads_per_caller or open_uploads
         self._open_uploads = open_uploads

@@ -1,5 +1,6 @@
 """What a running service holds: its settings, its stores, and how many threads each kind of work may take."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,7 +35,8 @@ class Service:
         verifications: threads that verify what was received.
         downloads: threads that read what is sent.
         callers: how much one caller may ask for.
-        identities: threads that ask identity providers and verify what they signed.
+        sign_ins: threads that ask the provider that signs people in.
+        job_keys: by issuer of jobs, threads that fetch its keys or wait for them; a slow one keeps no other waiting.
         jobs: who may speak for jobs; None where nobody may.
         provider: who signs people in; None where nobody does.
         cookies: of people who signed in.
@@ -46,7 +48,8 @@ class Service:
     verifications: CapacityLimiter
     downloads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(32))
     callers: CallerLimits = field(init=False)
-    identities: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
+    sign_ins: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
+    job_keys: defaultdict[str, CapacityLimiter] = field(default_factory=lambda: defaultdict(lambda: CapacityLimiter(4)))
     jobs: "JobIssuers | None" = field(init=False)
     provider: "Provider | None" = field(init=False)
     cookies: Cookies | None = field(init=False)
@@ -86,11 +89,17 @@ class Service:
         """Return what `work` returns in a thread for verification."""
         return await run_sync(partial(work, *args, **kwargs), limiter=self.verifications)
 
-    async def in_identities(
+    async def in_sign_in(
         self, work: Callable[Params, ResultT], /, *args: Params.args, **kwargs: Params.kwargs
     ) -> ResultT:
-        """Return what `work` returns in a thread that may wait for an identity provider."""
-        return await run_sync(partial(work, *args, **kwargs), limiter=self.identities)
+        """Return what `work` returns in a thread that may wait for the provider that signs people in."""
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.sign_ins)
+
+    async def in_job_keys(
+        self, issuer: str, work: Callable[Params, ResultT], /, *args: Params.args, **kwargs: Params.kwargs
+    ) -> ResultT:
+        """Return what `work` returns in a thread that may wait for the keys of an issuer in the settings."""
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.job_keys[issuer])
 
     def close(self) -> None:
         """Let go of everything."""

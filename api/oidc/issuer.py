@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
@@ -27,8 +27,18 @@ REFRESH_SECONDS = 60
 """Keys are fetched again for an unknown `kid` no more often than this."""
 PAUSE_SECONDS = 10
 """How long an issuer that did not answer is left alone."""
+WAIT_SECONDS = 5.0
+"""Since a fetch began: how long others wait for what it brings."""
 
 log = logging.getLogger("weighbridge.oidc")
+
+
+class Known(NamedTuple):
+    """What an issuer said of itself, and when: seconds of its clock."""
+
+    description: dict[str, Any]
+    keys: KeySet
+    fetched_at: float
 
 
 class Issuer:
@@ -44,8 +54,8 @@ class Issuer:
         self.url = require_safe_url(url, variable)
         self._clock = clock
         self._turn = threading.Lock()
-        self._known: tuple[dict[str, Any], KeySet] | None = None
-        self._fetched_at = 0.0
+        self._known: Known | None = None
+        self._fetching_since: float | None = None
         self._failure: tuple[float, IdentityProviderUnavailableError] | None = None
 
     def description(self) -> dict[str, Any]:
@@ -54,7 +64,23 @@ class Issuer:
         Raises:
             IdentityProviderUnavailableError: it does not answer as it should.
         """
-        return self._current(KEEP_SECONDS)[0]
+        return self._current(KEEP_SECONDS).description
+
+    def verify_at_once(self, token: str) -> jwt.Token | None:
+        """Return what `verify` returns, None where keys must be fetched first. It never waits.
+
+        Raises:
+            UntrustedError: the issuer signed no such thing.
+        """
+        known = self._young(KEEP_SECONDS)
+        if known is None:
+            return None
+        try:
+            return _decode(token, known.keys)
+        except InvalidKeyIdError as error:
+            if self._young(REFRESH_SECONDS) is None:
+                return None
+            raise _unknown_key() from error
 
     def verify(self, token: str) -> jwt.Token:
         """Return the header and claims of a JWT that this issuer signed; the claims are not looked at yet.
@@ -64,29 +90,51 @@ class Issuer:
             IdentityProviderUnavailableError: its keys cannot be had.
         """
         try:
-            return _decode(token, self._current(KEEP_SECONDS)[1])
+            return _decode(token, self._current(KEEP_SECONDS).keys)
         except InvalidKeyIdError:
-            keys = self._current(REFRESH_SECONDS)[1]
+            keys = self._current(REFRESH_SECONDS).keys
         try:
             return _decode(token, keys)
         except InvalidKeyIdError as error:
-            raise UntrustedError("it has no key of that name") from error
+            raise _unknown_key() from error
 
-    def _current(self, keep_seconds: float) -> tuple[dict[str, Any], KeySet]:
-        """Return description and keys, no older than that; one thread fetches them and the others wait for it."""
-        with self._turn:
-            now = self._clock()
-            if self._known is not None and now - self._fetched_at < keep_seconds:
-                return self._known
-            if self._failure is not None and now - self._failure[0] < PAUSE_SECONDS:
-                raise self._failure[1]
-            try:
-                self._known = self._fetch()
-            except IdentityProviderUnavailableError as error:
-                self._failure = (self._clock(), error)
-                raise
-            self._fetched_at, self._failure = self._clock(), None
-            return self._known
+    def _young(self, keep_seconds: float) -> Known | None:
+        known = self._known
+        return known if known is not None and self._clock() - known.fetched_at < keep_seconds else None
+
+    def _current(self, keep_seconds: float) -> Known:
+        """Return what is no older than that; one thread fetches it, and who needs it waits for a bounded time."""
+        known = self._young(keep_seconds)
+        if known is not None:
+            return known
+        if not self._turn.acquire(timeout=self._patience_seconds()):
+            raise IdentityProviderUnavailableError(
+                f"The identity provider {self.url} has been asked for its keys and takes long to answer. Try again in "
+                "a minute."
+            )
+        try:
+            return self._young(keep_seconds) or self._refresh()
+        finally:
+            self._turn.release()
+
+    def _patience_seconds(self) -> float:
+        since = self._fetching_since
+        return WAIT_SECONDS if since is None else max(0.0, since + WAIT_SECONDS - self._clock())
+
+    def _refresh(self) -> Known:
+        """Fetch, unless the last fetch failed just now. For the thread whose turn it is."""
+        if self._failure is not None and self._clock() - self._failure[0] < PAUSE_SECONDS:
+            raise self._failure[1]
+        self._fetching_since = self._clock()
+        try:
+            known = Known(*self._fetch(), self._clock())
+        except IdentityProviderUnavailableError as error:
+            self._failure = (self._clock(), error)
+            raise
+        finally:
+            self._fetching_since = None
+        self._known, self._failure = known, None
+        return known
 
     def _fetch(self) -> tuple[dict[str, Any], KeySet]:
         description = fetch_json(f"{self.url.rstrip('/')}/.well-known/openid-configuration")
@@ -118,6 +166,10 @@ def check_subject(subject: str) -> str:
     if not 0 < len(subject) <= MAX_SUBJECT_LENGTH or not subject.isprintable():
         raise UntrustedError("its subject is empty, too long, or cannot be shown")
     return subject
+
+
+def _unknown_key() -> UntrustedError:
+    return UntrustedError("it has no key of that name")
 
 
 def _decode(token: str, keys: KeySet) -> jwt.Token:

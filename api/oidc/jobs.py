@@ -59,7 +59,18 @@ class JobIssuers:
             UntrustedError: it does not say it, not to us, or not now.
             IdentityProviderUnavailableError: its keys cannot be had.
         """
-        claims = issuer.verify(token).claims
+        return self._check(issuer, issuer.verify(token).claims)
+
+    def verify_at_once(self, issuer: Issuer, token: str) -> VerifiedJob | None:
+        """Return what `verify` returns, None where the issuer's keys must be fetched first. It never waits.
+
+        Raises:
+            UntrustedError: the issuer does not say it, not to us, or not now.
+        """
+        verified = issuer.verify_at_once(token)
+        return None if verified is None else self._check(issuer, verified.claims)
+
+    def _check(self, issuer: Issuer, claims: dict[str, Any]) -> VerifiedJob:
         registry = JWTClaimsRegistry(
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": issuer.url},

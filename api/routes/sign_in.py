@@ -55,7 +55,7 @@ async def begin(request: Request, service: ServiceDep, next: Annotated[str, Quer
     cookies = _cookies(service)
     service.callers.count_request(network_of(request.client and request.client.host))
     assert service.provider is not None  # noqa: S101 - there are cookies
-    url, attempt = await service.in_identities(service.provider.begin, check_next(next))
+    url, attempt = await service.in_sign_in(service.provider.begin, check_next(next))
     response = RedirectResponse(url, _SEE_OTHER)
     cookies.set_attempt(response, attempt)
     return response
@@ -68,13 +68,16 @@ async def finish(request: Request, service: ServiceDep) -> Response:
     cookies = _cookies(service)
     attempt = cookies.attempt(request)
     address = request.client.host if request.client else None
+    service.callers.count_request(network_of(address))
     request_id: str | None = request.scope.get("state", {}).get("request_id")
     lifetime = timedelta(hours=service.settings.session_hours)
     assert service.provider is not None  # noqa: S101 - there are cookies
     try:
-        with service.callers.failed_logins.costly(address):
-            arrival = await service.in_identities(service.provider.finish, dict(request.query_params), attempt)
-        session = await run_in_threadpool(identities.sign_in, service.stores, arrival, lifetime, address, request_id)
+        with service.callers.sign_ins.one(address):
+            arrival = await service.in_sign_in(service.provider.finish, dict(request.query_params), attempt)
+            session = await run_in_threadpool(
+                identities.sign_in, service.stores, arrival, lifetime, address, request_id
+            )
     except AccessError:
         await count_failed_login(service, "", address, request_id)
         raise

@@ -15,6 +15,7 @@ from joserfc.jwk import OctKey
 from starlette.testclient import TestClient
 
 from api.app import PREFIX, create_app
+from api.limits import CostlyLogins
 from api.oidc import fetching
 from api.settings import Settings
 from registry.errors import ConfigurationError
@@ -67,6 +68,18 @@ def bind(ask, issuer, user="nightly", **more):
     made = ask("POST", f"users/{user}/identities", body)
     assert made.status_code == 201, made.text
     return made.json()
+
+
+def pass_time(guarded, issuer, seconds):
+    """Let the service's clock for an issuer go forward."""
+    guarded.app.state.service.jobs._issuers[issuer.url]._clock = lambda: time.monotonic() + seconds
+
+
+def wait_until(holds):
+    until = time.monotonic() + 10
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert holds()
 
 
 def refused(answer):
@@ -211,7 +224,7 @@ def test_a_new_key_is_found_and_an_unknown_one_asked_for_once_a_minute(ask, guar
     assert ask("GET", "whoami", token=issuer.sign()).status_code == 200
     issuer.keys = [new_key("second")]
     assert refused(ask("GET", "whoami", token=issuer.sign()))  # the keys were fetched within the last minute
-    guarded.app.state.service.jobs._issuers[issuer.url]._fetched_at -= 61
+    pass_time(guarded, issuer, 61)
 
     assert ask("GET", "whoami", token=issuer.sign()).status_code == 200
     for kid in ("third", "fourth", "fifth"):
@@ -223,7 +236,7 @@ def test_a_key_that_the_issuer_took_back_is_good_for_an_hour_at_most(ask, guarde
     old = issuer.keys[0]
     assert ask("GET", "whoami", token=issuer.sign()).status_code == 200
     issuer.keys = [new_key("second")]
-    guarded.app.state.service.jobs._issuers[issuer.url]._fetched_at -= 3601
+    pass_time(guarded, issuer, 3601)
 
     assert refused(ask("GET", "whoami", token=issuer.sign(key=old, jti="2")))
 
@@ -343,19 +356,89 @@ def test_a_slow_issuer_is_not_waited_for(ask, issuer, nightly, monkeypatch):
     assert ask("GET", "whoami", token=issuer.sign()).status_code == 503
 
 
+def test_whoever_comes_by_a_known_key_waits_for_no_fetch_that_others_need(ask, guarded, issuer, nightly):
+    assert ask("GET", "whoami", token=issuer.sign()).status_code == 200
+    pass_time(guarded, issuer, 61)
+    issuer.delay_seconds = 1.0
+    unknown = [issuer.sign(header={"kid": f"unknown-{number}"}) for number in range(12)]
+
+    with ThreadPoolExecutor(len(unknown)) as threads:
+        waiting = [threads.submit(ask, "GET", "whoami", token=token) for token in unknown]
+        wait_until(lambda: len(issuer.asked) == 3)
+        let_in = ask("GET", "whoami", token=issuer.sign(jti="2"))
+        still_waiting = [each for each in waiting if not each.done()]
+
+    assert (let_in.status_code, len(still_waiting)) == (200, len(unknown))
+    assert {each.result().status_code for each in waiting} == {401}
+
+
+def test_a_fetch_that_takes_long_is_waited_for_by_one_and_the_others_are_told(ask, issuer, nightly, monkeypatch):
+    monkeypatch.setattr("api.oidc.issuer.WAIT_SECONDS", 0.2)
+    issuer.delay_seconds = 0.6
+
+    with ThreadPoolExecutor(10) as threads:
+        tokens = [issuer.sign(jti=str(number)) for number in range(10)]
+        answers = list(threads.map(lambda token: ask("GET", "whoami", token=token), tokens))
+
+    assert sorted(answer.status_code for answer in answers) == [200] + [503] * 9
+    assert {answer.json().get("code") for answer in answers} == {None, "identity_provider_unavailable"}
+
+
+def test_a_slow_issuer_keeps_no_other_and_no_sign_in_waiting(tmp_path, issuer, stranger):
+    settings = {"teams": True, "token": ROOT, "job_issuers": f"{issuer.url},{stranger.url}"}
+    settings |= {"public_url": "https://models.example.com", "oidc_issuer": stranger.url, "oidc_client_id": "models"}
+    app = create_app(Settings(data=tmp_path, **settings))
+    issuer.delay_seconds = 1.0
+
+    with TestClient(app, base_url="https://models.example.com", follow_redirects=False) as client:
+
+        def come(token):
+            return client.get(f"{PREFIX}/whoami", headers={"Authorization": f"Bearer {token}"})
+
+        with ThreadPoolExecutor(12) as threads:
+            waiting = [threads.submit(come, issuer.sign(jti=str(number))) for number in range(12)]
+            wait_until(lambda: issuer.asked)
+            statuses = [come(stranger.sign()).status_code, client.get(f"{PREFIX}/sign-in").status_code]
+            still_waiting = [each for each in waiting if not each.done()]
+
+    assert (statuses, len(still_waiting)) == ([401, 303], len(waiting))
+
+
 def test_a_flood_of_forged_jwts_is_stopped_before_they_are_verified(ask, guarded, issuer, nightly, monkeypatch):
     verified = []
-    verify = guarded.app.state.service.jobs.verify
-    monkeypatch.setattr(
-        guarded.app.state.service.jobs, "verify", lambda *given: verified.append(given) or verify(*given)
-    )
+    jobs = guarded.app.state.service.jobs
+    verify = jobs.verify_at_once
+    monkeypatch.setattr(jobs, "verify_at_once", lambda *given: verified.append(given) or verify(*given))
+    guarded.app.state.service.callers.new_jwts = CostlyLogins(20)
     forged = new_key("first")
 
-    answers = [ask("GET", "whoami", token=issuer.sign(key=forged, jti=str(number))) for number in range(70)]
+    answers = [ask("GET", "whoami", token=issuer.sign(key=forged, jti=str(number))) for number in range(40)]
 
-    assert [answer.status_code for answer in answers].count(429) > 5
-    assert len(verified) < 66
+    assert (answers[0].status_code, answers[-1].status_code) == (401, 429)
+    assert len(verified) < 30
     assert ask("GET", "whoami").status_code == 200
+
+
+def test_a_flood_of_jwts_is_stopped_while_their_issuer_is_away(ask, guarded, issuer, nightly):
+    guarded.app.state.service.callers.new_jwts = CostlyLogins(20)
+    issuer.answer["/jwks"] = (500, b"")
+    token = issuer.sign()
+
+    answers = [ask("GET", "whoami", token=token).status_code for _ in range(40)]
+
+    assert (answers[0], answers[-1]) == (503, 429)
+
+
+def test_the_new_jwts_of_a_cluster_are_let_in_at_once_whatever_a_revoked_token_does_there(ask, issuer, nightly):
+    polling = [ask("GET", "whoami", token="wb_aaaaaaaaaaaaaaaa_" + "5" * 64).status_code for _ in range(80)]
+    assert polling[-1] == 429
+    issuer.delay_seconds = 0.3
+
+    with ThreadPoolExecutor(100) as threads:
+        tokens = [issuer.sign(jti=str(number)) for number in range(100)]
+        answers = list(threads.map(lambda token: ask("GET", "whoami", token=token), tokens))
+
+    assert [answer.status_code for answer in answers] == [200] * 100
 
 
 def test_a_refused_jwt_is_in_the_audit_and_its_reason_in_the_log_and_the_jwt_in_neither(ask, issuer, nightly, caplog):

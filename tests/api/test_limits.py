@@ -8,8 +8,17 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import PREFIX, create_app
-from api.limits import FAILED_LOGINS_PER_MINUTE, MAX_KEYS, NOTED_LOGINS_PER_MINUTE, Buckets, FailedLogins, network_of
+from api.limits import (
+    FAILED_LOGINS_PER_MINUTE,
+    MAX_KEYS,
+    NOTED_LOGINS_PER_MINUTE,
+    Buckets,
+    CostlyLogins,
+    FailedLogins,
+    network_of,
+)
 from api.settings import Settings
+from registry.errors import IdentityProviderUnavailableError, RateLimitedError
 
 TOKEN = "the administrator's token of this test"
 ADMINISTRATOR = {"Authorization": f"Bearer {TOKEN}"}
@@ -92,6 +101,28 @@ def test_many_addresses_together_cannot_flood_the_audit():
     noted = [failed.note(f"192.0.{number // 250}.{number % 250}") for number in range(500)]
 
     assert sum(each is not None for each in noted) == 60
+
+
+def test_costly_logins_are_counted_while_they_last_and_for_good_when_they_fail():
+    clock = Clock()
+    logins = CostlyLogins(3, clock)
+
+    for _ in range(10):
+        with logins.one("192.0.2.1"):
+            pass
+    with ExitStack() as waiting:
+        for _ in range(3):
+            waiting.enter_context(logins.one("192.0.2.1"))
+        with pytest.raises(RateLimitedError), logins.one("192.0.2.1"):
+            pass
+    for _ in range(3):
+        with pytest.raises(IdentityProviderUnavailableError), logins.one("192.0.2.1"):
+            raise IdentityProviderUnavailableError("away")
+    with pytest.raises(RateLimitedError), logins.one("192.0.2.1"):
+        pass
+    clock.now = 20
+    with logins.one("192.0.2.1"):
+        pass
 
 
 def test_each_token_has_its_own_number_of_requests_and_is_told_when_to_come_again(serve):

@@ -525,6 +525,31 @@ def test_a_flood_of_callbacks_does_not_reach_the_provider(browser, issuer):
     assert issuer.asked.count("/token") < 66
 
 
+def test_a_flood_of_callbacks_is_stopped_while_the_provider_is_away(browser, issuer):
+    issuer.answer["/token"] = (500, b"")
+    kept = {"state": "made", "nonce": "up", "verifier": "by anybody", "next": ""}
+    browser.cookies.set(ATTEMPT, base64.urlsafe_b64encode(json.dumps(kept).encode()).decode())
+
+    answers = [browser.get(f"{SIGN_IN}/callback?code=x&state=made").status_code for _ in range(80)]
+
+    assert (answers[0], answers[-1]) == (503, 429)
+    assert issuer.asked.count("/token") < 70
+
+
+def test_callbacks_count_as_requests_of_their_address(serve):
+    browser = serve(requests_per_minute=5)
+
+    answers = [browser.get(f"{SIGN_IN}/callback").status_code for _ in range(8)]
+
+    assert answers == [401] * 5 + [429] * 3
+
+
+def test_signing_in_goes_on_whatever_a_revoked_token_does_at_that_address(ask, sign_in):
+    polling = [ask("GET", "whoami", token="wb_aaaaaaaaaaaaaaaa_" + "5" * 64).status_code for _ in range(80)]
+
+    assert (polling[-1], sign_in().status_code) == (429, 303)
+
+
 WRONG = [
     {"oidc_client_id": None},
     {"public_url": None},
