@@ -68,7 +68,7 @@ class VerifiedWriter:
         if found != sha256:
             raise DigestMismatchError(
                 f"What arrived has the digest {found}, not {sha256}: it was damaged on its way or in the store. "
-                "Try again; if it stays, ask the operator of the service to run `weighbridge admin fsck`."
+                "Try again; if it stays, what is stored is damaged: tell the operator of the service."
             )
         with self._translated_errors():
             self._file.flush()

@@ -40,6 +40,8 @@ from registry.paths import expand_home
 DocumentT = TypeVar("DocumentT", bound=AnswerModel)
 
 MAX_SUMS_BYTES = 256 << 20
+MAX_SUMS = 1_000_000
+"""Files of an export: some 300 MB of names and digests in memory."""
 _MAX_LINE_BYTES = 8 << 10
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\n?")
 
@@ -78,6 +80,9 @@ class ExportFolder:
                 f"{self.info.team} -o {root}` again: it goes on where it stopped."
             )
         check_team(self.info.team)
+        for named in ([each.name for each in self.info.models], [each.folder for each in self.info.models]):
+            if len(set(named)) != len(named):
+                raise MalformedArtifactError(f"{INFO_NAME} names a model or a folder twice.")
         self._sums = self._read_sums()
         self._require_sum(INFO_NAME, sha256_digest(data))
 
@@ -86,6 +91,7 @@ class ExportFolder:
 
         Raises:
             MalformedArtifactError, DigestMismatchError: it is damaged, or made up.
+            ArtifactNotFoundError: it is not there, or no document of a version that it names.
             InvalidPathError: it is behind a link, or outside of the folder.
         """
         path = f"{listed.folder}/{MODEL_NAME}"
@@ -94,6 +100,11 @@ class ExportFolder:
             raise MalformedArtifactError(f"{path} is of {document.team}/{document.name}, and not of {listed.name}.")
         if len(set(document.versions)) != len(document.versions):
             raise MalformedArtifactError(f"{path} names a version twice.")
+        lost = next((each for each in document.versions if f"{listed.folder}/{each}.json" not in self._sums), None)
+        if lost is not None:
+            raise MalformedArtifactError(
+                f"{path} names version {lost}, and {SUMS_NAME} has no {listed.folder}/{lost}.json."
+            )
         return document
 
     def read_version(self, listed: ListedModel, number: int) -> VersionDocument:
@@ -152,6 +163,8 @@ class ExportFolder:
                             f"{SUMS_NAME} of the export has a line that is no digest and file."
                         )
                     sums[found[2]] = f"sha256:{found[1]}"
+                    if len(sums) > MAX_SUMS:
+                        raise TooLargeError(f"{SUMS_NAME} of the export names more than {MAX_SUMS:,} files.")
         return sums
 
     def _require_sum(self, path: str, digest: str) -> None:

@@ -98,11 +98,8 @@ class LocalBlobStore(BlobStore):
 
     def registry_id(self) -> str | None:
         """Return the id of the registry that this store belongs to."""
-        try:
-            with _translated(self._marker) as path:
-                return path.read_text("ascii").strip()
-        except BlobNotFoundError:
-            return None
+        with _translated(self._marker) as path:
+            return path.read_text("ascii").strip() if path.exists() else None
 
     def claim(self, registry_id: str) -> str:
         """Record whose store this is and return the id that stands there."""
@@ -197,8 +194,7 @@ def _translated(
         if missing is BlobNotFoundError:  # readers are told, and where the service keeps its files is not for them
             log.warning("%s is not there", error.filename or path)
             raise BlobNotFoundError(
-                "Stored bytes are not there: they were removed, or their disk is away. The service's log names the "
-                "file; `weighbridge admin fsck` finds all such."
+                "Stored bytes are not there: they were removed, or their disk is away. The service's log says which."
             ) from error
         raise missing(f"{error.filename or path} is not there: it was removed, or its disk is away.") from error
     except OSError as error:

@@ -24,7 +24,7 @@ from storage.metadata.tables import (
     UploadPinRow,
     WriteIntentRow,
 )
-from storage.metadata.team_tables import TokenRow
+from storage.metadata.team_tables import IdentityRow, TokenRow
 
 DUMP_VERSION = 1
 _BATCH = 500
@@ -67,7 +67,8 @@ class Dumps(Transactional):
             session: of this transaction.
             lines: of a dump; iterated again when the transaction is repeated.
             by: who does it.
-            keep_tokens: whether tokens work again, also those that were revoked since the dump.
+            keep_tokens: whether tokens work again and the identities of jobs are bound, also those that were revoked or
+                taken away since the dump.
 
         Raises:
             ConfigurationError: it is no dump, or one of another schema.
@@ -85,6 +86,8 @@ class Dumps(Transactional):
         if not keep_tokens:
             live = update(TokenRow).where(TokenRow.revoked_at.is_(None))
             session.execute(live.values(revoked_at=utc_now(), revoked_by=by.name))
+            # Jobs come with JWTs that nobody can end, so theirs must be bound anew. People sign in elsewhere first.
+            session.execute(delete(IdentityRow).where(IdentityRow.use == "job"))
         record(session, by, "installation.restore", tokens_kept=keep_tokens)
 
 

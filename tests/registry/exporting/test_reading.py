@@ -103,6 +103,11 @@ def test_what_is_right_would_be_imported(write, dry_run):
         ({"info": {"models": [{"name": "net", "folder": "../net"}]}}, InvalidPathError),
         ({"info": {"models": [{"name": "net", "folder": "/net"}]}}, InvalidPathError),
         ({"info": {"models": [{"name": "other", "folder": "net"}]}}, MalformedArtifactError),
+        ({"info": {"models": [{"name": "net", "folder": "net"}] * 2}}, MalformedArtifactError),
+        (
+            {"info": {"models": [{"name": "net", "folder": "net"}, {"name": "b", "folder": "net"}]}},
+            MalformedArtifactError,
+        ),
         ({"info": {"models": "net"}}, MalformedArtifactError),
         ({"info": {"models": [{"name": "net", "folder": "none"}]}}, ArtifactNotFoundError),
         ({"model": {"versions": [1, 1]}}, MalformedArtifactError),

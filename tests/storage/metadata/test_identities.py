@@ -273,15 +273,18 @@ def test_only_what_ended_long_ago_and_was_no_token_of_its_own_is_forgotten(catal
     assert catalog.find_token("wb_c") is not None
 
 
-def test_bindings_are_in_a_backup_and_what_came_by_them_ends_with_a_restore(catalog, nightly, empty_catalog):
+@pytest.mark.parametrize("kept", [True, False])
+def test_bindings_of_jobs_are_in_a_backup_and_end_with_the_tokens_when_it_is_restored(
+    catalog, nightly, empty_catalog, kept
+):
     accept(catalog)
     file = io.StringIO()
     catalog.dump(file)
 
-    empty_catalog.load(file.getvalue().splitlines(), ADA, keep_tokens=False)
+    empty_catalog.load(file.getvalue().splitlines(), ADA, keep_tokens=kept)
 
-    assert empty_catalog.list_identities("nightly") == [nightly]
-    assert not empty_catalog.find_token("wb_a").is_live
+    assert empty_catalog.list_identities("nightly") == ([nightly] if kept else [])
+    assert empty_catalog.find_token("wb_a").is_live == kept
     assert isinstance(empty_catalog.create_identity("nightly", _another(), ADA).id, int)
 
 
