@@ -102,9 +102,7 @@ class ExportFolder:
             raise MalformedArtifactError(f"{path} names a version twice.")
         lost = next((each for each in document.versions if f"{listed.folder}/{each}.json" not in self._sums), None)
         if lost is not None:
-            raise MalformedArtifactError(
-                f"{path} names version {lost}, and {SUMS_NAME} has no {listed.folder}/{lost}.json."
-            )
+            raise ArtifactNotFoundError(f"{path} names version {lost}, of which {SUMS_NAME} has no document.")
         return document
 
     def read_version(self, listed: ListedModel, number: int) -> VersionDocument:
