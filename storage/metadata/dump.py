@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 from registry.errors import ConfigurationError
 from storage.metadata.audit import record
 from storage.metadata.columns import Base, UtcDateTime
+from storage.metadata.due import note_all_due
 from storage.metadata.migrate import find_revision
+from storage.metadata.record_tables import RecordDueRow
 from storage.metadata.records import Actor
 from storage.metadata.session import Transactional, reads, utc_now, writes
 from storage.metadata.tables import (
@@ -28,8 +30,10 @@ from storage.metadata.team_tables import IdentityRow, TokenRow
 
 DUMP_VERSION = 1
 _BATCH = 500
-_LEFT_OUT = {row.__tablename__ for row in (RegistryRow, WriteIntentRow, UploadPinRow, DoomedRow, LeaseRow)}
-"""What belongs to the running installation: its identity, its uploads, its garbage, its locks."""
+_LEFT_OUT = {
+    row.__tablename__ for row in (RegistryRow, WriteIntentRow, UploadPinRow, DoomedRow, LeaseRow, RecordDueRow)
+}
+"""What belongs to the running installation: its identity, its uploads, its garbage, its locks, its records."""
 
 
 class Dumps(Transactional):
@@ -81,6 +85,7 @@ class Dumps(Transactional):
             for batch in _batches(_decode(table, line["row"]) for line in group):
                 session.execute(insert(table), batch)
         session.execute(delete(WriteIntentRow))
+        note_all_due(session)
         if session.get_bind().dialect.name == "postgresql":
             _advance_sequences(session)
         if not keep_tokens:

@@ -17,6 +17,7 @@ INDEXED_CHARACTERS = 100
 """How much of a tag's value is in `value_start`: PostgreSQL indexes at most 2,704 bytes of a row."""
 _LIVE = text("deleted_at IS NULL")
 _DELETED = text("deleted_at IS NOT NULL")
+_DAMAGED = text("damaged_at IS NOT NULL")
 _UNPURGED = text("deleted_at IS NOT NULL AND purged_at IS NULL")
 
 
@@ -204,10 +205,17 @@ class ArtifactRow(Base):
 
 
 class ObjectRow(Base):
-    """Verified bytes at a location. One per team and digest; a location is never used twice."""
+    """Verified bytes at a location. One per team and digest; a location is never used twice.
+
+    `damaged_at` says when they were found missing or changed: nothing is read from there until the same bytes come
+    again. `released_at` says when a purge took the last version away from it while an open upload held it.
+    """
 
     __tablename__ = "objects"
-    __table_args__ = (UniqueConstraint("team", "sha256"),)
+    __table_args__ = (
+        UniqueConstraint("team", "sha256"),
+        Index("ix_objects_damaged", "damaged_at", postgresql_where=_DAMAGED, sqlite_where=_DAMAGED),
+    )
 
     id: Mapped[Id]
     location: Mapped[str] = mapped_column(unique=True)
@@ -215,6 +223,8 @@ class ObjectRow(Base):
     sha256: Mapped[str]
     size_bytes: Mapped[int]
     created_at: Mapped[datetime]
+    damaged_at: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]
 
 
 class ExtentRow(Base):

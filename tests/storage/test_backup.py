@@ -1,10 +1,12 @@
 import pytest
+from sqlalchemy import select
 
 from registry.errors import BlobNotFoundError, ConfigurationError, ConflictError, DigestMismatchError
 from registry.teams import TokenCreate
 from storage.access import Caller
 from storage.audit import list_audit
 from storage.backup import backup, restore
+from storage.metadata.record_tables import RecordDueRow
 from storage.metadata.records import AuditQuery
 from storage.read import get_artifact, get_manifest, get_version, iter_range
 from storage.teams import create_user
@@ -104,3 +106,11 @@ def test_nothing_is_restored_where_a_service_was_started(open_installation, push
     with pytest.raises(ConflictError, match="never served"):
         restore(two, CALLER, tmp_path / "backup")
     assert not [path for path in (tmp_path / "two" / "blobs" / "objects").rglob("*") if path.is_file()]
+
+
+def test_after_a_restore_the_records_of_all_that_came_are_to_be_written(open_installation, push, tmp_path):
+    push(one := open_installation("one"))
+    backup(one, CALLER, tmp_path / "backup")
+    restore(two := open_installation("two"), CALLER, tmp_path / "backup")
+    due = two.catalog.database.read(lambda session: session.execute(select(RecordDueRow.number)).all())
+    assert sorted(number for (number,) in due) == [0, 1]

@@ -6,12 +6,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from registry.errors import ConfigurationError
 from storage.metadata import migrate
 from storage.metadata.catalog import Catalog
 from storage.metadata.migrate import find_revision, head_revision, upgrade
+from storage.metadata.record_tables import RecordDueRow
 from storage.metadata.session import Database
 from storage.metadata.tables import Base
 
@@ -91,6 +92,16 @@ def test_teams_that_were_there_before_know_what_they_keep(empty_url):
     rows = database.read(lambda session: session.execute(used).all())
     database.close()
     assert rows == [("audio", 0, 0, None, None), ("vision", 2, 30, None, None)]
+
+
+def test_an_upgrade_lets_the_records_of_all_models_and_versions_be_written(empty_url):
+    database = Database(empty_url)
+    database.write(lambda session: migrate_to("0006", session.connection()))
+    database.write(add_old_rows)
+    upgrade(empty_url)
+    due = database.read(lambda session: list(session.scalars(select(RecordDueRow).order_by(RecordDueRow.due_at))))
+    database.close()
+    assert sorted((row.model_id, row.number) for row in due) == [(1, 0), (1, 1), (2, 0), (2, 2), (3, 0)]
 
 
 def migrate_to(revision, connection):
