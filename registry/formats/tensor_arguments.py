@@ -9,6 +9,8 @@ from registry.formats.inert_names import DTYPE_BYTES, LAYOUTS
 from registry.formats.nodes import Global, Node
 from registry.formats.values import as_pairs, function_name
 
+_MAX_INT64 = (1 << 63) - 1
+
 
 def refuse_tensor(reason: str) -> NoReturn:
     """Raise `MalformedArtifactError` with a sentence about a tensor."""
@@ -23,9 +25,11 @@ def exactly(values: Sequence[Node], *counts: int) -> Sequence[Node]:
 
 
 def count(node: Node) -> int:
-    """Return a non-negative integer; booleans are none."""
+    """Return a non-negative integer that fits into torch's `int64_t`; booleans are none."""
     if type(node) is not int or node < 0:
         refuse_tensor("a size, stride or offset is no non-negative integer")
+    if node > _MAX_INT64:
+        refuse_tensor("a size, stride or offset does not fit into 64 bits")
     return node
 
 

@@ -54,7 +54,16 @@ def test_sizes_beyond_64_bits_are_refused_also_where_there_is_no_element(size):
     made = tensor(storage(), size, (1,) * len(size))
     with pytest.raises((RuntimeError, TypeError)):
         torch_reads(made)
-    with pytest.raises(MalformedArtifactError, match="too many elements"):
+    with pytest.raises(MalformedArtifactError, match=r"too many elements|64 bits"):
+        trust(made)
+
+
+@pytest.mark.parametrize(("size", "stride", "offset"), [((1,), 1 << 63, 0), ((0,), 1 << 64, 0), ((0,), 1, 1 << 63)])
+def test_strides_and_offsets_beyond_64_bits_are_refused_also_where_no_step_is_taken(size, stride, offset):
+    made = called("torch._utils:_rebuild_tensor_v2", storage(), offset, size, (stride,), NO, HOOKS)
+    with pytest.raises((RuntimeError, TypeError, ValueError)):
+        torch_reads(made)
+    with pytest.raises(MalformedArtifactError, match="64 bits"):
         trust(made)
 
 
