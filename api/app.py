@@ -26,6 +26,7 @@ from api.routes import (
     compatibility,
     info,
     models,
+    reads,
     sign_in,
     teams,
     tokens,
@@ -68,7 +69,8 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     # Every route asks who calls; here too, so that none can forget. Only who signs in is not known yet.
     common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
     app.include_router(info.router, **common)
-    for module in (models, uploads, versions, artifacts, aliases, compatibility, teams, users, tokens, sign_in, audit):
+    of_models = (models, uploads, versions, artifacts, reads, aliases, compatibility)
+    for module in (*of_models, teams, users, tokens, sign_in, audit):
         app.include_router(module.router, prefix=PREFIX, **common)
     app.include_router(sign_in.browsers, prefix=PREFIX)
     app.include_router(health.router)

@@ -118,6 +118,7 @@ def open_settings(settings: Settings) -> Stores:
         limits=limits_of(settings),
         allow_code=settings.allow_code,
         grace=timedelta(days=settings.grace_days),
+        direct=settings.direct,
     )
 
 

@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     )
     blobs_access_key: str | None = Field(None, description="The access key of the bucket.")
     blobs_secret_key: SecretStr | None = Field(None, description="The secret key of the bucket.")
+    direct: bool = Field(
+        default=True,
+        description="For a bucket: whether bytes go straight between it and clients, by URLs that live for minutes. "
+        "False where clients cannot reach it.",
+    )
     reserve_bytes: Annotated[int, Field(ge=0)] = Field(
         64 << 20, description="For a folder: what stays free on its disk, so that deleting still works; in bytes."
     )

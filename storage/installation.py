@@ -39,6 +39,7 @@ def open_stores(
     limits: Limits = DEFAULT_LIMITS,
     allow_code: bool = True,
     grace: timedelta = timedelta(days=30),
+    direct: bool = True,
 ) -> Stores:
     """Return the stores of an installation, ready for use.
 
@@ -61,7 +62,7 @@ def open_stores(
     except BaseException:
         catalog.close()
         raise
-    return Stores(catalog, blobs, Scanner(), limits, allow_code, grace)
+    return Stores(catalog, blobs, Scanner(), limits, allow_code, grace, direct)
 
 
 def migrate(catalog_url: str) -> bool:

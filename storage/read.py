@@ -42,7 +42,7 @@ def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
     """
     artifact = get_artifact(stores, caller, team, model, selector, path)
     if artifact.info.trust != "tensors":
-        _require_open(stores, caller, team, artifact)
+        require_open(stores, caller, team, artifact)
         what: dict[str, Any] = {"team": team, "model": model, "version": artifact.version_number}
         what |= {"path": path, "sha256": artifact.info.sha256}
         if artifact.info.trust == "code":
@@ -52,7 +52,7 @@ def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
     return artifact
 
 
-def _require_open(stores: Stores, caller: Caller, team: str, artifact: StoredArtifact) -> None:
+def require_open(stores: Stores, caller: Caller, team: str, artifact: StoredArtifact) -> None:
     """Raise when the caller may not take the bytes of what is not only tensors."""
     path, sha256 = artifact.info.path, artifact.info.sha256
     rules = stores.catalog.find_team(team)
@@ -84,7 +84,7 @@ def iter_while_admitted(  # noqa: PLR0917 - an artifact is named by four words
             caller = recheck(stores, caller)
             admit(stores, caller, Action.READ, team, model)
             if artifact.info.trust != "tensors":
-                _require_open(stores, caller, team, artifact)
+                require_open(stores, caller, team, artifact)
             due = time.monotonic() + RECHECK_SECONDS
         yield piece
 
@@ -124,11 +124,11 @@ def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length:
     Raises:
         BlobNotFoundError: its bytes are gone. BlobStoreUnavailableError: the store does not answer.
     """
-    for run in _runs(extents, offset, length):
+    for run in runs_of(extents, offset, length):
         yield from blobs.stream(run.location, run.offset, run.length)
 
 
-def _runs(extents: Sequence[Extent], offset: int, length: int) -> list[Extent]:
+def runs_of(extents: Sequence[Extent], offset: int, length: int) -> list[Extent]:
     """Return the extents that cover a range, cut to it, neighbours in one object joined."""
     runs: list[Extent] = []
     start, end = 0, offset + length

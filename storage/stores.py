@@ -19,6 +19,7 @@ class Stores:
         limits: what a push or a page may hold at most.
         allow_code: whether artifacts of trust `code` are taken.
         grace: how long deleted versions can be restored before the collector purges them.
+        direct: whether clients can reach the blob store themselves, where it gives URLs.
     """
 
     catalog: Catalog
@@ -27,6 +28,12 @@ class Stores:
     limits: Limits = DEFAULT_LIMITS
     allow_code: bool = True
     grace: timedelta = timedelta(days=30)
+    direct: bool = True
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether bytes may go straight between clients and the blob store."""
+        return self.direct and self.blobs.can_presign
 
     def close(self) -> None:
         """Let go of connections and worker processes."""

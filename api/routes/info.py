@@ -9,7 +9,10 @@ from registry.schema import ServiceInfo
 from storage.read import get_registry_id
 
 router = APIRouter(tags=["service"])
-CAPABILITIES = ["one-shot-upload", "ranges", "aliases", "annotations", "manifests", "idempotency-keys", "teams"]
+CAPABILITIES = [
+    *("one-shot-upload", "ranges", "aliases", "annotations", "manifests", "idempotency-keys", "teams"),
+    "reads",
+]
 
 
 @router.get("/api/v1", operation_id="get_service_info", **needs(None))

@@ -254,6 +254,16 @@ class BlobStore(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot presign: bytes go through the service")
 
+    def presign_object(self, location: str, disposition: str, ttl_seconds: int) -> SignedRequest:
+        """Return a GET for all that was committed there, whole or in ranges.
+
+        Args:
+            location: of the object.
+            disposition: the `Content-Disposition` that the store shall answer with; the media type is that of bytes.
+            ttl_seconds: how long the URL lives.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot presign: bytes go through the service")
+
     def begin_multipart(self, location: str) -> str:
         """Open a multipart upload and return its id."""
         raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")

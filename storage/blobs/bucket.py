@@ -68,6 +68,10 @@ class Bucket(ABC):
         """Return a GET whose signature covers the `Range` header."""
 
     @abstractmethod
+    def presign_object(self, key: str, disposition: str, ttl_seconds: int) -> SignedRequest:
+        """Return a GET of a whole object, answered with this `Content-Disposition` as `application/octet-stream`."""
+
+    @abstractmethod
     def presign_part(self, key: str, upload_id: str, number: int, ttl_seconds: int) -> SignedRequest:
         """Return a PUT of one part."""
 
@@ -76,6 +80,8 @@ class Bucket(ABC):
         """Return when the bucket is there and lets us in."""
 
 
+OBJECT_TYPE = "application/octet-stream"
+"""Media type of whatever is read by URL: no browser shows it."""
 _FULL = frozenset(
     {
         "InsufficientStorage",

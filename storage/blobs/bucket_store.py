@@ -147,6 +147,10 @@ class BucketBlobStore(BlobStore):
         check_form([(offset, length - 1)])
         return self._bucket.presign_get(self._key(location), offset, length, ttl_seconds)
 
+    def presign_object(self, location: str, disposition: str, ttl_seconds: int) -> SignedRequest:
+        """Return a GET for all that was committed there."""
+        return self._bucket.presign_object(self._key(location), disposition, ttl_seconds)
+
     def begin_multipart(self, location: str) -> str:
         """Open a multipart upload and return its id."""
         return self._bucket.begin_upload(self._key(location))

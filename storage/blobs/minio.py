@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from registry.errors import BlobStoreUnavailableError, ConfigurationError
 from storage.blobs.base import READ_PIECE_BYTES, Part, SignedRequest
-from storage.blobs.bucket import Bucket, bucket_error
+from storage.blobs.bucket import OBJECT_TYPE, Bucket, bucket_error
 from storage.blobs.bucket_store import DEFAULT_PART_BYTES, BucketBlobStore
 from storage.blobs.sigv4 import SigningKey, presign
 
@@ -195,6 +195,11 @@ class MinioBucket(Bucket):
     def presign_get(self, key: str, offset: int, length: int, ttl_seconds: int) -> SignedRequest:
         """Return a GET whose signature covers the `Range` header."""
         return self._presign("GET", key, {}, {"Range": f"bytes={offset}-{offset + length - 1}"}, ttl_seconds)
+
+    def presign_object(self, key: str, disposition: str, ttl_seconds: int) -> SignedRequest:
+        """Return a GET of a whole object."""
+        answered = {"response-content-disposition": disposition, "response-content-type": OBJECT_TYPE}
+        return self._presign("GET", key, answered, {}, ttl_seconds)
 
     def presign_part(self, key: str, upload_id: str, number: int, ttl_seconds: int) -> SignedRequest:
         """Return a PUT of one part."""

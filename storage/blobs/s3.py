@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from registry.errors import BlobStoreUnavailableError, ConfigurationError
 from storage.blobs.base import READ_PIECE_BYTES, Part, SignedRequest
-from storage.blobs.bucket import Bucket, bucket_error
+from storage.blobs.bucket import OBJECT_TYPE, Bucket, bucket_error
 from storage.blobs.bucket_store import DEFAULT_PART_BYTES, BucketBlobStore
 
 if TYPE_CHECKING:
@@ -187,6 +187,11 @@ class S3Bucket(Bucket):
         """Return a GET whose signature covers the `Range` header."""
         headers = {"Range": _range(offset, length)}
         return self._presign("GET", "get_object", {"Key": key, **headers}, headers, ttl_seconds)
+
+    def presign_object(self, key: str, disposition: str, ttl_seconds: int) -> SignedRequest:
+        """Return a GET of a whole object."""
+        answered = {"ResponseContentDisposition": disposition, "ResponseContentType": OBJECT_TYPE}
+        return self._presign("GET", "get_object", {"Key": key, **answered}, {}, ttl_seconds)
 
     def presign_part(self, key: str, upload_id: str, number: int, ttl_seconds: int) -> SignedRequest:
         """Return a PUT of one part."""

@@ -32,13 +32,15 @@ class Artifacts(Transactional):
         version = get_version(session, row, selector, include_quarantined=include_quarantined)
         artifact = _get_artifact(session, row, version, path)
         query = (
-            select(ObjectRow.location, ExtentRow.offset, ExtentRow.length)
+            select(ObjectRow.location, ExtentRow.offset, ExtentRow.length, ObjectRow.size_bytes)
             .join(ObjectRow, ObjectRow.id == ExtentRow.object_id)
             .where(ExtentRow.artifact_id == artifact.id)
             .order_by(ExtentRow.position)
         )
-        extents = tuple(Extent(location, offset, length) for location, offset, length in session.execute(query))
-        return StoredArtifact(artifact_info(artifact), extents, version.number)
+        found = [(location, offset, length, size) for location, offset, length, size in session.execute(query)]
+        extents = tuple(Extent(location, offset, length) for location, offset, length, _ in found)
+        is_whole_object = len(found) == 1 and found[0][1:3] == (0, found[0][3])
+        return StoredArtifact(artifact_info(artifact), extents, version.number, is_whole_object)
 
     def get_manifests(self, team: str, model: str, selector: str, path: str | None = None) -> list[ArtifactManifest]:
         """Return the manifests of a version's state_dict (several when it is sharded), or that of one artifact.

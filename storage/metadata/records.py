@@ -209,11 +209,12 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """An artifact and where its bytes are now."""
+    """An artifact and where its bytes are now; `is_whole_object` where one object holds them and nothing else."""
 
     info: ArtifactInfo
     extents: tuple[Extent, ...]
     version_number: int
+    is_whole_object: bool
 
 
 @dataclass(frozen=True, slots=True)

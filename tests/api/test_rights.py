@@ -35,6 +35,7 @@ BODIES = {
     "check_version": {"architecture": {"tensors": []}},
     "find_compatible": {"architecture": {"tensors": []}},
     "move_alias": {"version": 1},
+    "plan_reads": {"artifacts": [{"path": "model.pt"}]},
     "purge_version": {"reason": "x"},
     "set_member": {"role": "reader"},
     "set_override": {"reason": "x"},
