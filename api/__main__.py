@@ -69,10 +69,11 @@ def migrate() -> None:
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go.")
-def gc(*, dry_run: bool) -> None:
+@click.option("--force", is_flag=True, help="Also when more would go than recorded deletions explain.")
+def gc(*, dry_run: bool, force: bool) -> None:
     """Delete the bytes of purged versions and of uploads that never finished."""
     with opened() as stores:
-        done = collect(stores, OPERATOR, dry_run=dry_run)
+        done = collect(stores, OPERATOR, dry_run=dry_run, is_forced=force)
     if not done.ran:
         raise click.ClickException("Another process is collecting. Nothing was done.")
     click.echo(json.dumps({name: count for name, count in asdict(done).items() if name != "ran"}))

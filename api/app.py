@@ -90,7 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     service = given or await run_in_threadpool(Service.open, app.state.settings)
     app.state.service = service
     try:
-        async with collecting(service):
+        async with collecting(service, app.state.measures):
             yield
     finally:
         app.state.service = given

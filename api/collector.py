@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from anyio.to_thread import run_sync
 
+from api.measures import Measures
 from api.service import Service
-from registry.errors import WeighbridgeError
+from registry.errors import CollectionRefusedError, WeighbridgeError
 from storage.access import Caller
 from storage.garbage import collect
 from storage.tokens import note_failed_login
@@ -23,9 +24,9 @@ log = logging.getLogger("weighbridge.garbage")
 
 
 @asynccontextmanager
-async def collecting(service: Service) -> AsyncGenerator[None]:
+async def collecting(service: Service, measures: Measures) -> AsyncGenerator[None]:
     """Collect garbage while the block runs; a collection that fails is tried again. Tell the audit all at its end."""
-    tasks = [asyncio.create_task(_collect_forever(service)), asyncio.create_task(_tell_forever(service))]
+    tasks = [asyncio.create_task(_collect_forever(service, measures)), asyncio.create_task(_tell_forever(service))]
     try:
         yield
     finally:
@@ -51,13 +52,18 @@ async def _tell_forever(service: Service) -> None:
         await tell_failed_logins(service)
 
 
-async def _collect_forever(service: Service) -> None:
+async def _collect_forever(service: Service, measures: Measures) -> None:
     while True:
         try:
             done = await run_sync(collect, service.stores, COLLECTOR)
+        except CollectionRefusedError as error:
+            measures.count_collection("refused")
+            log.error("Garbage is not collected until somebody looks: %s", error.detail)  # noqa: TRY400 - no traceback
         except WeighbridgeError as error:
+            measures.count_collection("failed")
             log.warning("Garbage could not be collected; it is tried again: %s", error.detail)
         else:
+            measures.count_collection("done" if done.ran else "left to another")
             if done.removed_locations or done.unused_objects or done.expired_writes:
                 log.info("Garbage was collected", extra={"removed_locations": done.removed_locations})
         await asyncio.sleep(service.settings.collect_seconds)

@@ -32,6 +32,7 @@ STATUSES: dict[type[errors.WeighbridgeError], int] = {
     errors.UnavailableError: 503,
     errors.StorageFullError: 507,
     errors.BlobNotFoundError: 500,
+    errors.BlobDamagedError: 500,
     errors.ConfigurationError: 500,
     errors.StateDictMismatchError: 422,
     errors.AmbiguousPrefixError: 422,

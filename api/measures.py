@@ -34,6 +34,12 @@ class Measures:
         self._pushes = Counter(
             "weighbridge_pushes_total", "Pushes by how they ended.", ("outcome",), registry=self._registry
         )
+        self._collections = Counter(
+            "weighbridge_collections_total",
+            "Collections of garbage by how they ended; `refused` wants somebody to look.",
+            ("outcome",),
+            registry=self._registry,
+        )
         running = Gauge("weighbridge_requests_running", "Requests that are being answered.", registry=self._registry)
         running.set_function(lambda: self.running)
 
@@ -50,6 +56,10 @@ class Measures:
     def count_push(self, outcome: str) -> None:
         """Count a push: `published`, `interrupted`, or the code of the error that ended it."""
         self._pushes.labels(outcome).inc()
+
+    def count_collection(self, outcome: str) -> None:
+        """Count a collection: `done`, `left to another`, `refused` or `failed`."""
+        self._collections.labels(outcome).inc()
 
     def render(self) -> bytes:
         """Return the text format of Prometheus."""

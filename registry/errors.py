@@ -33,7 +33,8 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── IdempotencyKeyReusedError
     │   ├── PublishInProgressError
     │   ├── PreconditionFailedError
-    │   └── PreconditionRequiredError
+    │   ├── PreconditionRequiredError
+    │   └── CollectionRefusedError
     ├── ArtifactError
     │   ├── EmptyArtifactError
     │   ├── MalformedArtifactError
@@ -53,6 +54,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── StorageFullError
     │   ├── BlobStoreUnavailableError
     │   ├── BlobNotFoundError
+    │   ├── BlobDamagedError
     │   ├── CatalogUnavailableError
     │   ├── ScannerUnavailableError
     │   ├── IdentityProviderUnavailableError
@@ -301,6 +303,13 @@ class PreconditionRequiredError(ConflictError):
     title = "Precondition required"
 
 
+class CollectionRefusedError(ConflictError):
+    """More would be collected than recorded deletions explain: rows may have been lost."""
+
+    code = "collection_refused"
+    title = "Collection refused"
+
+
 class ArtifactError(WeighbridgeError):
     """Something is wrong with the bytes of an artifact."""
 
@@ -432,6 +441,13 @@ class BlobNotFoundError(UnavailableError):
 
     code = "blob_missing"
     title = "Stored bytes are missing"
+
+
+class BlobDamagedError(UnavailableError):
+    """The blob store holds other bytes than were verified once; `fsck` says which versions have them."""
+
+    code = "blob_damaged"
+    title = "Stored bytes are damaged"
 
 
 class CatalogUnavailableError(UnavailableError):

@@ -47,7 +47,8 @@ class ModelUpdate(WireModel):
 class ModelInfo(AnswerModel):
     """A named line of versions. `latest` is the highest live, undeprecated number, None without one.
 
-    `version_count` counts live versions without those in quarantine, of which few may know.
+    `version_count` counts live versions without those in quarantine, of which few may know; `damaged_versions` those
+    of them that the service knows to have lost bytes.
     """
 
     team: str
@@ -57,6 +58,7 @@ class ModelInfo(AnswerModel):
     tags: dict[str, str] = {}
     latest: int | None = None
     version_count: int = 0
+    damaged_versions: int = 0
     created_at: datetime
     created_by: str
     updated_at: datetime
@@ -159,7 +161,8 @@ class VersionInfo(AnswerModel):
     """A snapshot of a model. `trust` is the worst of its artifacts'; `weights` are the artifacts of its state_dict.
 
     `weights` is empty when there is no state_dict (`weights_problem` says `no_weights`) or when several files could
-    be meant (`ambiguous_weights`).
+    be meant (`ambiguous_weights`). `damaged` are the paths of artifacts whose stored bytes were found missing or
+    changed; pushing the same files again mends them.
     """
 
     team: str
@@ -185,6 +188,7 @@ class VersionInfo(AnswerModel):
     purged_at: datetime | None = None
     quarantined_at: datetime | None = None
     notices: list[str] = []
+    damaged: list[str] = []
 
     @property
     def reference(self) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from registry.errors import PermissionDeniedError
+from registry.errors import BlobDamagedError, PermissionDeniedError
 from registry.schema import ArtifactManifest, VersionInfo, VersionManifest
 from registry.teams import Role
 from storage.access import Action, Caller
@@ -25,10 +25,14 @@ def get_artifact(  # noqa: PLR0917 - an artifact is named by four words
 
     Raises:
         ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, ArtifactNotFoundError: it is not there.
+        BlobDamagedError: its bytes are known to be gone or changed.
     """
     admit(stores, caller, Action.READ, team, model)
     shown = sees_quarantine(caller, team)
-    return stores.catalog.get_artifact(team, model, selector, path, include_quarantined=shown)
+    artifact = stores.catalog.get_artifact(team, model, selector, path, include_quarantined=shown)
+    if artifact.is_damaged:
+        raise damaged(f"{path} of {team}/{model}:{artifact.version_number}")
+    return artifact
 
 
 def open_artifact(  # noqa: PLR0917 - an artifact is named by four words
@@ -122,10 +126,22 @@ def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length:
     """Yield a byte range of an artifact in pieces of at most 1 MiB, one read a run of neighbouring extents.
 
     Raises:
-        BlobNotFoundError: its bytes are gone. BlobStoreUnavailableError: the store does not answer.
+        BlobNotFoundError: its bytes are gone. BlobDamagedError: some of them. BlobStoreUnavailableError: the store does
+            not answer.
     """
     for run in runs_of(extents, offset, length):
-        yield from blobs.stream(run.location, run.offset, run.length)
+        try:
+            yield from blobs.stream(run.location, run.offset, run.length)
+        except ValueError as error:  # the object ends before it should
+            raise damaged("What was asked for") from error
+
+
+def damaged(what: str) -> BlobDamagedError:
+    """Return the error for stored bytes that are gone or changed."""
+    return BlobDamagedError(
+        f"{what} cannot be handed out: its stored bytes are damaged. Push the same file again to mend it, or have the "
+        "object brought back from a backup."
+    )
 
 
 def runs_of(extents: Sequence[Extent], offset: int, length: int) -> list[Extent]:

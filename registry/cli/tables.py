@@ -72,6 +72,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
 def print_models(models: Sequence[ModelInfo]) -> None:
     """Print models as a table; who reads them, where that is not the team alone for some."""
     has_readers = any(each.visibility != "team" for each in models)
+    has_damaged = any(each.damaged_versions for each in models)
     rows = [
         (
             each.full_name,
@@ -79,12 +80,14 @@ def print_models(models: Sequence[ModelInfo]) -> None:
             str(each.version_count),
             day(each.updated_at),
             *((each.visibility,) if has_readers else ()),
+            *((str(each.damaged_versions or "-"),) if has_damaged else ()),
             each.description,
         )
         for each in models
     ]
-    head = ("MODEL", "LATEST", "VERSIONS", "UPDATED", *(("READ BY",) if has_readers else ()), "DESCRIPTION")
-    print_table(head, rows, right=("LATEST", "VERSIONS"))
+    optional = [*(["READ BY"] if has_readers else []), *(["DAMAGED"] if has_damaged else [])]
+    head = ("MODEL", "LATEST", "VERSIONS", "UPDATED", *optional, "DESCRIPTION")
+    print_table(head, rows, right=("LATEST", "VERSIONS", "DAMAGED"))
 
 
 def print_versions(versions: Sequence[VersionInfo]) -> None:
@@ -129,6 +132,7 @@ def print_version(version: VersionInfo) -> None:
         "quarantine": f"since {day(version.quarantined_at)}; nothing of it is handed out"
         if version.quarantined_at
         else "",
+        "damaged": f"{_name_paths(version.damaged)}; push the same again to mend it" if version.damaged else "",
         "pushed": f"{version.created_at:%Y-%m-%d %H:%M} UTC by {version.created_by}",
         "deleted": f"{version.deleted_at:%Y-%m-%d %H:%M} UTC" if version.deleted_at else "",
         "description": notes.description,
@@ -161,9 +165,8 @@ def print_artifact_trust(version: VersionInfo, *, err: bool = False) -> bool:
             told = each.model_dump_json(include={"trust", "reasons", "globals", "global_count"})
             alike.setdefault(told, []).append(each)
     for group in alike.values():
-        names = ", ".join(clean(each.path) for each in group[:MAX_PATHS])
-        more = f" and {len(group) - MAX_PATHS} more" if len(group) > MAX_PATHS else ""
-        click.echo(click.style(f"\n{names}{more}", bold=True), err=err)
+        named = _name_paths([each.path for each in group])
+        click.echo(click.style(f"\n{named}", bold=True), err=err)
         first = group[0]
         print_trust(first.trust, first.reasons, first.globals, first.global_count, rest="its manifest has all", err=err)
     return bool(alike)
@@ -231,6 +234,11 @@ def print_alias_moves(moves: Sequence[AliasMove]) -> None:
     print_table(("WHEN (UTC)", "FROM", "TO", "BY", "REASON"), rows, right=("FROM", "TO"))
 
 
+def _name_paths(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MAX_PATHS} more" if len(paths) > MAX_PATHS else ""
+    return ", ".join(clean(each) for each in paths[:MAX_PATHS]) + more
+
+
 def _notes(version: VersionInfo) -> str:
     notes = [f"@{alias}" for alias in version.aliases]
     if version.annotations.deprecated:
@@ -239,6 +247,8 @@ def _notes(version: VersionInfo) -> str:
         notes.append("in quarantine")
     if version.deleted_at:
         notes.append("deleted")
+    if version.damaged:
+        notes.append("damaged")
     return "  ".join(notes) or version.annotations.description
 
 

@@ -32,15 +32,16 @@ class Artifacts(Transactional):
         version = get_version(session, row, selector, include_quarantined=include_quarantined)
         artifact = _get_artifact(session, row, version, path)
         query = (
-            select(ObjectRow.location, ExtentRow.offset, ExtentRow.length, ObjectRow.size_bytes)
+            select(ObjectRow.location, ExtentRow.offset, ExtentRow.length, ObjectRow.size_bytes, ObjectRow.damaged_at)
             .join(ObjectRow, ObjectRow.id == ExtentRow.object_id)
             .where(ExtentRow.artifact_id == artifact.id)
             .order_by(ExtentRow.position)
         )
-        found = [(location, offset, length, size) for location, offset, length, size in session.execute(query)]
-        extents = tuple(Extent(location, offset, length) for location, offset, length, _ in found)
-        is_whole_object = len(found) == 1 and found[0][1:3] == (0, found[0][3])
-        return StoredArtifact(artifact_info(artifact), extents, version.number, is_whole_object)
+        found = session.execute(query).all()
+        extents = tuple(Extent(row.location, row.offset, row.length) for row in found)
+        is_whole_object = len(found) == 1 and (found[0].offset, found[0].length) == (0, found[0].size_bytes)
+        is_damaged = any(row.damaged_at is not None for row in found)
+        return StoredArtifact(artifact_info(artifact), extents, version.number, is_whole_object, is_damaged)
 
     def get_manifests(self, team: str, model: str, selector: str, path: str | None = None) -> list[ArtifactManifest]:
         """Return the manifests of a version's state_dict (several when it is sharded), or that of one artifact.

@@ -10,6 +10,7 @@ from storage.metadata.annotations import AnnotationRecords
 from storage.metadata.architectures import Architectures
 from storage.metadata.artifacts import Artifacts
 from storage.metadata.audit import AuditRecords
+from storage.metadata.checking import Checking
 from storage.metadata.dump import Dumps
 from storage.metadata.garbage import Garbage
 from storage.metadata.identities import Identities
@@ -39,6 +40,7 @@ class Catalog(
     Artifacts,
     Architectures,
     Garbage,
+    Checking,
     Dumps,
     Teams,
     Users,

@@ -6,16 +6,21 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
+from storage.metadata.checked import GarbageCount, Unexplained
+from storage.metadata.checking import stored_object
 from storage.metadata.columns import Base
-from storage.metadata.records import Collected, GarbageCount, StoredObject
+from storage.metadata.records import Collected, StoredObject
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.tables import (
+    ArtifactRow,
     DoomedRow,
     ExtentRow,
     IdempotencyKeyRow,
     LeaseRow,
+    ModelRow,
     ObjectRow,
     UploadPinRow,
+    VersionRow,
     WriteIntentRow,
 )
 
@@ -51,18 +56,50 @@ class Garbage(Transactional):
         return list(session.scalars(due.order_by(DoomedRow.not_before).limit(limit)))
 
     @reads
-    def count_garbage(self, session: Session, now: datetime) -> GarbageCount:
-        """Return how much a collection would find now."""
+    def count_garbage(self, session: Session, now: datetime, deleted_before: datetime) -> GarbageCount:
+        """Return how much a collection would find now, when it purges what was deleted before a moment."""
 
         def count(row: type[Base], *which: ColumnElement[bool]) -> int:
             return session.scalar(select(func.count()).select_from(row).where(*which)) or 0
 
+        gone_at = func.coalesce(VersionRow.deleted_at, ModelRow.deleted_at)
+        purgeable = select(func.count()).select_from(VersionRow).join(ModelRow, ModelRow.id == VersionRow.model_id)
+        holders = (
+            select(ExtentRow.object_id)
+            .join(ArtifactRow, ArtifactRow.id == ExtentRow.artifact_id)
+            .join(VersionRow, VersionRow.id == ArtifactRow.version_id)
+            .join(ModelRow, ModelRow.id == VersionRow.model_id)
+            .where(ExtentRow.object_id == ObjectRow.id, gone_at.is_(None) | (gone_at >= deleted_before))
+        )
+        sizes = select(func.count(), func.coalesce(func.sum(ObjectRow.size_bytes), 0)).select_from(ObjectRow)
+        objects, size_bytes = session.execute(sizes.where(~holders.exists(), _unpinned())).one()
         return GarbageCount(
+            purgeable_versions=session.scalar(purgeable.where(VersionRow.purged_at.is_(None), gone_at < deleted_before))
+            or 0,
             expired_writes=count(WriteIntentRow, WriteIntentRow.expires_at <= now),
-            unused_objects=count(ObjectRow, *_unused()),
-            due_locations=count(DoomedRow, DoomedRow.not_before <= now),
+            unused_objects=objects,
+            unused_bytes=int(size_bytes),
             expired_keys=count(IdempotencyKeyRow, IdempotencyKeyRow.expires_at <= now),
         )
+
+    @reads
+    def sum_unexplained(self, session: Session) -> Unexplained:
+        """Return how many bytes nothing holds though no purge let go of them, and how many there are.
+
+        A purge dooms what it frees, in its own transaction, and marks what an open upload still holds. So what nothing
+        holds without that mark was not deleted by anybody: rows that held it were lost.
+        """
+        total = select(func.coalesce(func.sum(ObjectRow.size_bytes), 0))
+        lost = session.scalar(total.where(*_unused(), ObjectRow.released_at.is_(None)))
+        return Unexplained(int(lost or 0), int(session.scalar(total) or 0))
+
+    @reads
+    def list_removable(self, session: Session, now: datetime, after: str, limit: int) -> list[str]:
+        """Return locations, in order, whose bytes a collection would remove: doomed ones and those of ended writes."""
+        doomed = select(DoomedRow.location).where(DoomedRow.not_before <= now, DoomedRow.location > after)
+        ended = select(WriteIntentRow.location).where(WriteIntentRow.expires_at <= now, WriteIntentRow.location > after)
+        both = doomed.union(ended).subquery()
+        return list(session.scalars(select(both.c.location).order_by(both.c.location).limit(limit)))
 
     @writes
     def forget_doomed(self, session: Session, locations: Sequence[str]) -> None:
@@ -94,7 +131,7 @@ class Garbage(Transactional):
     @reads
     def _objects_after(self, session: Session, last: int) -> tuple[int, list[StoredObject]]:
         rows = session.scalars(select(ObjectRow).where(ObjectRow.id > last).order_by(ObjectRow.id).limit(_BATCH)).all()
-        found = [StoredObject(row.location, row.team, row.sha256, row.size_bytes) for row in rows]
+        found = [stored_object(row) for row in rows]
         return (rows[-1].id if rows else last), found
 
     @writes
@@ -139,7 +176,8 @@ def doom_locations(session: Session, locations: Sequence[str], not_before: datet
 
 
 def _unused() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return (
-        ~exists().where(ExtentRow.object_id == ObjectRow.id),
-        ~exists().where(UploadPinRow.object_id == ObjectRow.id),
-    )
+    return ~exists().where(ExtentRow.object_id == ObjectRow.id), _unpinned()
+
+
+def _unpinned() -> ColumnElement[bool]:
+    return ~exists().where(UploadPinRow.object_id == ObjectRow.id)

@@ -17,7 +17,7 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
 from storage.metadata.audit import record
-from storage.metadata.garbage import doom_locations
+from storage.metadata.garbage import DOOM_DELAY, doom_locations
 from storage.metadata.lookup import get_model, get_version_number
 from storage.metadata.models import ensure_model, revive_model
 from storage.metadata.pushes import KEY_LIFETIME, find_key, take_writes
@@ -118,7 +118,8 @@ def _find_base(session: Session, new: NewVersion) -> int | None:
 def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str, int]:
     """Return the team's object by SHA-256, new where the team had none, in digest order so that rivals cannot deadlock.
 
-    What was written a second time is doomed. Storages that the team did not have yet can be reused from now on.
+    What was written a second time is doomed; where the first bytes are damaged, the fresh ones take their place.
+    Storages that the team did not have yet can be reused from now on.
     """
     fresh = {artifact.info.sha256: artifact for artifact in reversed(new.artifacts)}
     objects: dict[str, int] = {}
@@ -129,8 +130,8 @@ def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str,
         conflict = statement.on_conflict_do_nothing(index_elements=[ObjectRow.team, ObjectRow.sha256])
         inserted = session.scalar(conflict.returning(ObjectRow.id))
         if inserted is None:
-            same = ObjectRow.team == new.team, ObjectRow.sha256 == sha256
-            objects[sha256] = session.scalars(select(ObjectRow.id).where(*same)).one()
+            objects[sha256], is_mended = _take_object(session, new.team, artifact, now)
+            used |= {artifact.location} if is_mended else set()
         else:
             objects[sha256] = inserted
             used.add(artifact.location)
@@ -138,6 +139,20 @@ def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str,
                 _insert_storages(session, new.team, artifact, inserted)
     doom_locations(session, [each.location for each in new.artifacts if each.location not in used], now)
     return objects
+
+
+def _take_object(session: Session, team: str, artifact: NewArtifact, now: datetime) -> tuple[int, bool]:
+    """Return the object that the team has already, and whether the fresh bytes took the place of damaged ones."""
+    same = ObjectRow.team == team, ObjectRow.sha256 == artifact.info.sha256
+    locked = select(ObjectRow).where(*same).with_for_update().execution_options(populate_existing=True)
+    known = session.scalars(locked).one()
+    known.released_at = None
+    is_damaged = known.damaged_at is not None
+    if is_damaged:
+        doom_locations(session, [known.location], now + DOOM_DELAY)
+        known.location, known.damaged_at = artifact.location, None
+        session.flush()
+    return known.id, is_damaged
 
 
 def _insert_storages(session: Session, team: str, artifact: NewArtifact, object_id: int) -> None:
@@ -149,7 +164,7 @@ def _insert_storages(session: Session, team: str, artifact: NewArtifact, object_
             session.scalars(
                 select(StorageRow.digest)
                 .join(ObjectRow, ObjectRow.id == StorageRow.object_id)
-                .where(StorageRow.digest.in_(digests), ObjectRow.team == team)
+                .where(StorageRow.digest.in_(digests), ObjectRow.team == team, ObjectRow.damaged_at.is_(None))
             )
         )
         rows = [

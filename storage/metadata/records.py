@@ -209,12 +209,18 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """An artifact and where its bytes are now; `is_whole_object` where one object holds them and nothing else."""
+    """An artifact and where its bytes are now.
+
+    Attributes:
+        is_whole_object: one object holds them and nothing else.
+        is_damaged: some of them are known to be gone or changed.
+    """
 
     info: ArtifactInfo
     extents: tuple[Extent, ...]
     version_number: int
     is_whole_object: bool
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,16 +273,8 @@ class StoredObject:
     team: str
     sha256: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class GarbageCount:
-    """What a collection would find now: writes whose time is up, unused objects, due locations, expired keys."""
-
-    expired_writes: int
-    unused_objects: int
-    due_locations: int
-    expired_keys: int
+    object_id: int = 0
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Select, delete, exists, func, select
+from sqlalchemy import Select, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from registry.errors import NotDeletedError, VersionInUseError
@@ -190,6 +190,9 @@ def _purge_content(session: Session, version: VersionRow, not_before: datetime, 
     used = exists().where(ArtifactRow.manifest_digest == ManifestRow.digest)
     session.execute(delete(ManifestRow).where(ManifestRow.digest.in_(digests), ~used))
     doomed = doom_objects(session, ObjectRow.id.in_(objects), not_before)
+    held_by_versions = exists().where(ExtentRow.object_id == ObjectRow.id)
+    let_go = update(ObjectRow).where(ObjectRow.id.in_(objects), ~held_by_versions).values(released_at=utc_now())
+    session.execute(let_go.execution_options(synchronize_session=False))
     held = session.scalar(select(func.sum(ObjectRow.size_bytes)).where(ObjectRow.id.in_(objects)))
     holders = (
         select(ModelRow.team, ModelRow.name, VersionRow.number)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from registry.fields import WireModel
@@ -23,9 +23,11 @@ from storage.metadata.tables import (
     AliasRow,
     AnnotationsRow,
     ArtifactRow,
+    ExtentRow,
     MetricRow,
     ModelRow,
     ModelTagRow,
+    ObjectRow,
     TagRow,
     VersionRow,
 )
@@ -39,6 +41,7 @@ def model_infos(session: Session, models: Sequence[ModelRow]) -> list[ModelInfo]
     tags: defaultdict[int, dict[str, str]] = defaultdict(dict)
     for tag in session.scalars(query.order_by(ModelTagRow.key)):
         tags[tag.model_id][tag.key] = tag.value
+    damaged = _damaged_counts(session, [model.id for model in models])
     return [
         ModelInfo(
             team=model.team,
@@ -48,6 +51,7 @@ def model_infos(session: Session, models: Sequence[ModelRow]) -> list[ModelInfo]
             tags=tags[model.id],
             latest=model.latest,
             version_count=model.version_count,
+            damaged_versions=damaged.get(model.id, 0),
             created_at=model.created_at,
             created_by=model.created_by,
             updated_at=model.updated_at,
@@ -68,6 +72,7 @@ def version_infos(
     artifacts = _artifacts(session, ids)
     annotations = _annotations(session, ids)
     aliases = _aliases(session, model, [version.number for version in versions])
+    damaged = _damaged(session, ids)
     return [
         VersionInfo(
             team=model.team,
@@ -93,6 +98,7 @@ def version_infos(
             purged_at=version.purged_at,
             quarantined_at=version.quarantined_at,
             notices=version.notices,
+            damaged=damaged[version.id],
         )
         for version in versions
     ]
@@ -164,6 +170,38 @@ def _artifacts(session: Session, version_ids: Sequence[int]) -> defaultdict[int,
     for row in session.scalars(query):
         found[row.version_id].append(artifact_info(row))
     return found
+
+
+def _damaged(session: Session, version_ids: Sequence[int]) -> defaultdict[int, list[str]]:
+    """Return the paths of damaged artifacts by version; nearly always there are none, and then nothing is looked up."""
+    query = (
+        select(ArtifactRow.version_id, ArtifactRow.path)
+        .select_from(ObjectRow)
+        .join(ExtentRow, ExtentRow.object_id == ObjectRow.id)
+        .join(ArtifactRow, ArtifactRow.id == ExtentRow.artifact_id)
+        .where(ObjectRow.damaged_at.is_not(None), ArtifactRow.version_id.in_(version_ids))
+        .distinct()
+        .order_by(ArtifactRow.version_id, ArtifactRow.path)
+    )
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for version_id, path in session.execute(query):
+        found[version_id].append(path)
+    return found
+
+
+def _damaged_counts(session: Session, model_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many versions of a model that everybody sees are damaged, for models that have such."""
+    query = (
+        select(VersionRow.model_id, func.count(VersionRow.id.distinct()).label("versions"))
+        .select_from(ObjectRow)
+        .join(ExtentRow, ExtentRow.object_id == ObjectRow.id)
+        .join(ArtifactRow, ArtifactRow.id == ExtentRow.artifact_id)
+        .join(VersionRow, VersionRow.id == ArtifactRow.version_id)
+        .where(ObjectRow.damaged_at.is_not(None), VersionRow.model_id.in_(model_ids))
+        .where(VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
+        .group_by(VersionRow.model_id)
+    )
+    return {row.model_id: row.versions for row in session.execute(query)}
 
 
 def _annotations(session: Session, version_ids: Sequence[int]) -> dict[int, Annotations]:

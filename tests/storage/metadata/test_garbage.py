@@ -66,6 +66,36 @@ def test_a_purged_object_that_comes_again_lies_at_its_new_location(catalog, push
     assert extent.location not in catalog.list_doomed(now() + timedelta(days=1), 10)
 
 
+def test_the_same_bytes_again_take_the_place_of_damaged_ones(catalog, push, prepare):
+    push()
+    [stored] = catalog.iter_objects()
+    assert catalog.mark_damaged(stored.object_id, stored.location, now())
+    assert catalog.get_version(*MODEL, "1").damaged == ["model.pt"]
+    assert catalog.get_model(*MODEL).damaged_versions == 1
+    assert catalog.get_artifact(*MODEL, "1", "model.pt").is_damaged
+    new = prepare("vision/other")
+    catalog.publish(new)
+    assert catalog.get_version(*MODEL, "1").damaged == []
+    [extent] = catalog.get_artifact(*MODEL, "1", "model.pt").extents
+    assert extent.location == new.artifacts[0].location
+    assert catalog.list_doomed(now() + DOOM_DELAY, 10) == [stored.location]
+
+
+def test_damaged_bytes_of_one_team_are_not_mended_by_another(catalog, push):
+    push()
+    [stored] = catalog.iter_objects()
+    catalog.mark_damaged(stored.object_id, stored.location, now())
+    push("audio/net")
+    assert catalog.get_version(*MODEL, "1").damaged == ["model.pt"]
+
+
+def test_a_mark_for_bytes_that_lie_elsewhere_by_now_changes_nothing(catalog, push):
+    push()
+    [stored] = catalog.iter_objects()
+    assert not catalog.mark_damaged(stored.object_id, "elsewhere", now())
+    assert catalog.get_version(*MODEL, "1").damaged == []
+
+
 def test_forgotten_locations_are_listed_no_more(catalog):
     for location in ("a", "b", "c"):
         catalog.begin_write(location, "vision", "ada", now())
