@@ -9,6 +9,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 from pydantic import SecretStr
 from starlette.types import Scope
 
+from api.oidc.places import CALLBACK
 from api.settings import Settings
 from registry.errors import InvalidRequestError
 
@@ -31,11 +32,13 @@ def hide_secrets(text: str, secrets: Collection[str] = ()) -> str:
 def check_url(scope: Scope, secret: str | None = None) -> None:
     """Return when neither a token nor this secret stands in a URL: it would be kept as a name, and by every proxy.
 
+    An identity provider's code may be a JWT. It comes back in a URL (RFC 6749, 4.1.2), and is good once.
+
     Raises:
         InvalidRequestError: one does.
     """
     text = scope["path"] + unquote_plus(scope["query_string"].decode("latin-1"))
-    is_jwt = any(_begins_jwt(found[1]) for found in _DOTTED.finditer(text))
+    is_jwt = scope["path"] != CALLBACK and any(_begins_jwt(found[1]) for found in _DOTTED.finditer(text))
     if is_jwt or _WHOLE_TOKEN.search(text) or (secret is not None and secret in text):
         raise InvalidRequestError(
             "A token stands in the URL, where every proxy on its way logs it. Revoke it, and send another one as "

@@ -5,7 +5,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,7 @@ class IdentityIssuer:
         claims: of ID tokens, beside those that the protocol needs; None leaves one out.
         answer: instead of what it should answer, by path.
         delay_seconds: before each answer.
+        new_code: returns a code for a sign-in.
     """
 
     def __init__(self, port: int) -> None:
@@ -41,6 +42,7 @@ class IdentityIssuer:
         self.userinfo: dict[str, Any] = {"sub": "1"}
         self.answer: dict[str, tuple[int, bytes]] = {}
         self.delay_seconds = 0.0
+        self.new_code: Callable[[], str] = lambda: f"code-{len(self._codes)}"
         self._codes: dict[str, dict[str, str]] = {}
 
     def sign(self, *, key: Any = None, alg: str = "RS256", header: dict[str, Any] | None = None, **claims: Any) -> str:
@@ -54,7 +56,7 @@ class IdentityIssuer:
     def authorize(self, url: str) -> str:
         """Do what a person does at the provider: agree, and go where it sends them; return the address."""
         query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-        code = f"code-{len(self._codes)}"
+        code = self.new_code()
         self._codes[code] = query
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state'], 'iss': self.url})}"
 

@@ -6,6 +6,8 @@ from html import escape
 
 from fastapi.responses import HTMLResponse
 
+from api.oidc.places import SIGN_IN, SIGN_OUT, TOKEN
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5a6675; --line: #d9dee5; --ground: #f5f6f8; --card: #fff;
   --strong: #1f5fbf; }
@@ -48,7 +50,7 @@ def signed_in(name: str, may: str, service: str, days: int) -> HTMLResponse:
         f"<p>{escape(may)}</p>"
         f"<p>On a machine without this browser, a token is your way in. It may do all that you may, lives for {days} "
         "days, and outlasts this session.</p>"
-        '<form method="post" action="/api/v1/sign-in/token"><button>Make a token for the command line</button></form>'
+        f'<form method="post" action="{TOKEN}"><button>Make a token for the command line</button></form>'
         f"{_SIGN_OUT}"
         f'<p class="soft">Then run <code>weighbridge login {escape(service)}</code> and paste it. '
         "<code>weighbridge token list</code> shows your tokens, <code>weighbridge token revoke</code> ends one.</p>",
@@ -81,11 +83,11 @@ def failed(title: str, detail: str, request_id: str | None, status: int) -> HTML
     """Return the page that says why somebody is not signed in."""
     known = f'<p class="soft">Request {escape(request_id)}</p>' if request_id else ""
     # A link, for browsers hold the redirect of a form against `form-action`.
-    again = '<p><a href="/api/v1/sign-in">Begin again</a></p>'
+    again = f'<p><a href="{SIGN_IN}">Begin again</a></p>'
     return _page(title, f"<p>{escape(detail)}</p>{again}{known}", status)
 
 
-_SIGN_OUT = '<form method="post" action="/api/v1/sign-out"><button class="second">Sign out</button></form>'
+_SIGN_OUT = f'<form method="post" action="{SIGN_OUT}"><button class="second">Sign out</button></form>'
 
 
 def _page(title: str, body: str, status: int = 200) -> HTMLResponse:

@@ -15,14 +15,13 @@ from api.oidc.cookies import Attempt
 from api.oidc.fetching import Session, fetch_json, require_safe_url
 from api.oidc.groups import GroupRules, groups_in
 from api.oidc.issuer import LEEWAY_SECONDS, Issuer, check_subject
+from api.oidc.places import CALLBACK, SIGN_IN
 from api.oidc.untrusted import UntrustedError
 from api.settings import Settings
 from registry.errors import AuthenticationRequiredError, InvalidNameError
 from registry.names import check_user
 from storage.metadata.records import Arrival, Word
 
-SIGN_IN = "/api/v1/sign-in"
-CALLBACK = f"{SIGN_IN}/callback"
 _FAILED = (
     "The sign-in could not be finished. Begin it again; if that does not help, an administrator finds why in the log."
 )

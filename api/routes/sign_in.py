@@ -17,6 +17,7 @@ from api.limits import network_of
 from api.needs import needs
 from api.oidc import pages
 from api.oidc.cookies import Cookies, check_next
+from api.oidc.places import DONE, SIGN_IN
 from api.responses import problems
 from api.service import Service
 from registry.errors import AccessError, NotFoundError, WeighbridgeError
@@ -26,7 +27,6 @@ from storage.access import Caller
 browsers = APIRouter(prefix="/sign-in", include_in_schema=False)
 """For people who may not be known yet. What is here and needs somebody known says so itself."""
 router = APIRouter(tags=["tokens"], route_class=BoundedRoute)
-_DONE = "/api/v1/sign-in/done"
 _SEE_OTHER = 303
 
 Page = Callable[..., Awaitable[Response]]
@@ -81,7 +81,7 @@ async def finish(request: Request, service: ServiceDep) -> Response:
     except AccessError:
         await count_failed_login(service, "", address, request_id)
         raise
-    response = RedirectResponse((attempt and check_next(attempt.next)) or _DONE, _SEE_OTHER)
+    response = RedirectResponse((attempt and check_next(attempt.next)) or DONE, _SEE_OTHER)
     cookies.forget_attempt(response)
     cookies.set_session(response, session.token, int(lifetime.total_seconds()))
     return response
@@ -92,7 +92,7 @@ async def finish(request: Request, service: ServiceDep) -> Response:
 async def done(request: Request, service: ServiceDep) -> Response:
     """Say who has signed in."""
     if _cookies(service).session(request) is None and "authorization" not in request.headers:
-        return RedirectResponse("/api/v1/sign-in", _SEE_OTHER)
+        return RedirectResponse(SIGN_IN, _SEE_OTHER)
     caller = await get_caller(request, service)
     return pages.signed_in(caller.name, _may(caller), _url(service), service.settings.login_token_days)
 

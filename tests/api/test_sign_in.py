@@ -138,6 +138,14 @@ def test_the_second_sign_in_is_the_same_user_whatever_they_are_called_by_then(br
     assert browser.get(f"{PREFIX}/whoami").json()["name"] == "ada"
 
 
+def test_a_provider_whose_codes_are_jwts_signs_people_in_and_no_other_url_holds_one(browser, issuer, sign_in):
+    issuer.new_code = issuer.sign
+
+    assert sign_in().headers["location"] == f"{SIGN_IN}/done"
+    for path in (SIGN_IN, f"{SIGN_IN}/callback/", f"{SIGN_IN}/done"):
+        assert browser.get(path, params={"code": issuer.sign()}).status_code == 422
+
+
 def test_a_callback_is_good_once(browser, issuer):
     url = issuer.authorize(browser.get(SIGN_IN).headers["location"])
     cookie = {"Cookie": f"{ATTEMPT}={browser.cookies[ATTEMPT]}"}
