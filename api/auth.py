@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.hiding import check_url
 from api.limits import key_of, network_of
 from api.oidc.untrusted import UntrustedError
+from api.sender import address_of, request_id_of
 from api.service import Service
 from registry.errors import AuthenticationRequiredError
 from storage.access import Caller
@@ -48,8 +49,7 @@ async def authenticate(request: Request, service: Service) -> Caller:
 
 
 async def _identify(request: Request, service: Service) -> Caller:
-    address = request.client.host if request.client else None
-    request_id: str | None = request.scope.get("state", {}).get("request_id")
+    address, request_id = address_of(request), request_id_of(request)
     if service.settings.is_open:
         return Caller("local", is_administrator=True, address=address, request_id=request_id)
     given = _bearer(request) or _session(request, service)
@@ -128,9 +128,9 @@ def _bearer(request: Request) -> str | None:
 
 def _session(request: Request, service: Service) -> str | None:
     """Return the session of a browser; whoever sends any `Authorization` means that, and no cookie."""
-    if service.cookies is None or "authorization" in request.headers:
+    if service.provider is None or "authorization" in request.headers:
         return None
-    session = service.cookies.session(request)
+    session = service.provider.cookies.session(request)
     if session is not None:
-        service.cookies.require_same_origin(request)
+        service.provider.cookies.require_same_origin(request)
     return session

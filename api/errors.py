@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.hiding import hide_secrets
+from api.sender import request_id_of
 from registry import errors
 
 STATUSES: dict[type[errors.WeighbridgeError], int] = {
@@ -91,7 +92,7 @@ def _on_named(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.WeighbridgeError)  # noqa: S101 - what it is registered for
     if status_of(type(error)) >= _SERVER_ERROR:
         log.warning("%s: %s", error.code, error.detail, exc_info=error)
-    return problem(error, _request_id(request))
+    return problem(error, request_id_of(request))
 
 
 def _on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -101,7 +102,7 @@ def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     unparsable = any(each["type"] == "json_invalid" for each in found)
     in_body = all(each["loc"][:1] == ("body",) for each in found)
     kind = errors.InvalidMetadataError if in_body and not unparsable else errors.InvalidRequestError
-    return problem(kind(f"The request does not fit: {said}."), _request_id(request), 400 if unparsable else None)
+    return problem(kind(f"The request does not fit: {said}."), request_id_of(request), 400 if unparsable else None)
 
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -112,7 +113,7 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.method} is not what {request.url.path} takes. The API is described at /docs.",
     }
     detail = details.get(error.status_code, str(error.detail))
-    return problem(kind(detail), _request_id(request), error.status_code, error.headers or {})
+    return problem(kind(detail), request_id_of(request), error.status_code, error.headers or {})
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -123,10 +124,6 @@ def _message(found: Mapping[str, Any]) -> str:
     if found["type"] == "json_invalid":
         return str(found["ctx"]["error"]).removesuffix(".")
     return str(found["msg"]).removeprefix("Value error, ")
-
-
-def _request_id(request: Request) -> str | None:
-    return request.scope.get("state", {}).get("request_id")
 
 
 def _headers(error: errors.WeighbridgeError, status: int) -> dict[str, str]:

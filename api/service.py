@@ -12,7 +12,6 @@ from anyio.to_thread import run_sync
 
 from api.limits import CallerLimits
 from api.oidc.configured import open_job_issuers, open_provider
-from api.oidc.cookies import Cookies
 from api.settings import Settings
 from registry.schema import Limits
 from storage.installation import open_stores
@@ -39,7 +38,6 @@ class Service:
         job_keys: by issuer of jobs, threads that fetch its keys or wait for them; a slow one keeps no other waiting.
         jobs: who may speak for jobs; None where nobody may.
         provider: who signs people in; None where nobody does.
-        cookies: of people who signed in.
     """
 
     settings: Settings
@@ -52,7 +50,6 @@ class Service:
     job_keys: defaultdict[str, CapacityLimiter] = field(default_factory=lambda: defaultdict(lambda: CapacityLimiter(4)))
     jobs: "JobIssuers | None" = field(init=False)
     provider: "Provider | None" = field(init=False)
-    cookies: Cookies | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the counters, and what lets people and jobs in, that the settings ask for."""
@@ -60,7 +57,6 @@ class Service:
         self.callers = CallerLimits(settings.request_limit, settings.upload_limit, settings.open_uploads)
         self.jobs = open_job_issuers(settings)
         self.provider = open_provider(settings)
-        self.cookies = None if self.provider is None else Cookies(self.provider.public_url)
 
     @classmethod
     def open(cls, settings: Settings) -> "Service":

@@ -11,7 +11,7 @@ from authlib.oauth2.client import OAuth2Client
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
-from api.oidc.cookies import Attempt
+from api.oidc.cookies import Attempt, Cookies
 from api.oidc.fetching import Session, fetch_json, require_safe_url
 from api.oidc.groups import GroupRules, groups_in
 from api.oidc.issuer import LEEWAY_SECONDS, Issuer, check_subject
@@ -36,10 +36,14 @@ class Provider:
         settings: of the installation.
         public_url: where browsers reach the service.
         rules: what groups give.
+
+    Attributes:
+        cookies: of browsers that sign in here, and of people who did.
     """
 
     def __init__(self, settings: Settings, public_url: str, rules: GroupRules) -> None:
         self.public_url = public_url
+        self.cookies = Cookies(public_url)
         self._settings = settings
         self._rules = rules
         self._issuer = Issuer(settings.oidc_issuer or "", "WEIGHBRIDGE_OIDC_ISSUER")

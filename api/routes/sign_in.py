@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import wraps
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -16,13 +16,17 @@ from api.errors import status_of
 from api.limits import network_of
 from api.needs import needs
 from api.oidc import pages
-from api.oidc.cookies import Cookies, check_next
+from api.oidc.cookies import check_next
 from api.oidc.places import DONE, SIGN_IN
 from api.responses import problems
+from api.sender import address_of, request_id_of
 from api.service import Service
 from registry.errors import AccessError, NotFoundError, WeighbridgeError
 from storage import identities
 from storage.access import Caller
+
+if TYPE_CHECKING:
+    from api.oidc.provider import Provider
 
 browsers = APIRouter(prefix="/sign-in", include_in_schema=False)
 """For people who may not be known yet. What is here and needs somebody known says so itself."""
@@ -40,8 +44,7 @@ def for_people(page: Page) -> Page:
         try:
             response = await page(request, *args, **kwargs)
         except WeighbridgeError as error:
-            request_id = request.scope.get("state", {}).get("request_id")
-            response = pages.failed(error.title, error.detail, request_id, status_of(type(error)))
+            response = pages.failed(error.title, error.detail, request_id_of(request), status_of(type(error)))
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -52,12 +55,11 @@ def for_people(page: Page) -> Page:
 @for_people
 async def begin(request: Request, service: ServiceDep, next: Annotated[str, Query()] = "") -> Response:  # noqa: A002 - the name in the address
     """Send a browser to the identity provider."""
-    cookies = _cookies(service)
-    service.callers.count_request(network_of(request.client and request.client.host))
-    assert service.provider is not None  # noqa: S101 - there are cookies
-    url, attempt = await service.in_sign_in(service.provider.begin, check_next(next))
+    provider = _provider(service)
+    service.callers.count_request(network_of(address_of(request)))
+    url, attempt = await service.in_sign_in(provider.begin, check_next(next))
     response = RedirectResponse(url, _SEE_OTHER)
-    cookies.set_attempt(response, attempt)
+    provider.cookies.set_attempt(response, attempt)
     return response
 
 
@@ -65,16 +67,14 @@ async def begin(request: Request, service: ServiceDep, next: Annotated[str, Quer
 @for_people
 async def finish(request: Request, service: ServiceDep) -> Response:
     """Begin the session of whoever the identity provider has signed in."""
-    cookies = _cookies(service)
-    attempt = cookies.attempt(request)
-    address = request.client.host if request.client else None
+    provider = _provider(service)
+    attempt = provider.cookies.attempt(request)
+    address, request_id = address_of(request), request_id_of(request)
     service.callers.count_request(network_of(address))
-    request_id: str | None = request.scope.get("state", {}).get("request_id")
     lifetime = timedelta(hours=service.settings.session_hours)
-    assert service.provider is not None  # noqa: S101 - there are cookies
     try:
         with service.callers.sign_ins.one(address):
-            arrival = await service.in_sign_in(service.provider.finish, dict(request.query_params), attempt)
+            arrival = await service.in_sign_in(provider.finish, dict(request.query_params), attempt)
             session = await run_in_threadpool(
                 identities.sign_in, service.stores, arrival, lifetime, address, request_id
             )
@@ -82,8 +82,8 @@ async def finish(request: Request, service: ServiceDep) -> Response:
         await count_failed_login(service, "", address, request_id)
         raise
     response = RedirectResponse((attempt and check_next(attempt.next)) or DONE, _SEE_OTHER)
-    cookies.forget_attempt(response)
-    cookies.set_session(response, session.token, int(lifetime.total_seconds()))
+    provider.cookies.forget_attempt(response)
+    provider.cookies.set_session(response, session.token, int(lifetime.total_seconds()))
     return response
 
 
@@ -91,20 +91,21 @@ async def finish(request: Request, service: ServiceDep) -> Response:
 @for_people
 async def done(request: Request, service: ServiceDep) -> Response:
     """Say who has signed in."""
-    if _cookies(service).session(request) is None and "authorization" not in request.headers:
+    provider = _provider(service)
+    if provider.cookies.session(request) is None and "authorization" not in request.headers:
         return RedirectResponse(SIGN_IN, _SEE_OTHER)
     caller = await get_caller(request, service)
-    return pages.signed_in(caller.name, _may(caller), _url(service), service.settings.login_token_days)
+    return pages.signed_in(caller.name, _may(caller), provider.public_url, service.settings.login_token_days)
 
 
 @browsers.post("/token")
 @for_people
 async def make_token(request: Request, service: ServiceDep) -> Response:
     """Make a token for the command line of whoever has signed in, and tell it this once."""
-    caller = await get_caller(request, service)
+    caller, provider = await get_caller(request, service), _provider(service)
     days = service.settings.login_token_days
     made = await run_in_threadpool(identities.create_lasting_token, service.stores, caller, days)
-    return pages.new_token(made.token, _url(service), days)
+    return pages.new_token(made.token, provider.public_url, days)
 
 
 @router.post("/sign-out", status_code=204, operation_id="sign_out", responses=problems(409), **needs(None))
@@ -113,22 +114,18 @@ def sign_out(request: Request, service: ServiceDep, stores: StoresDep, caller: C
     identities.sign_out(stores, caller)
     wants_page = "text/html" in request.headers.get("accept", "")
     response = pages.signed_out() if wants_page else Response(status_code=204)
-    if service.cookies is not None:
-        service.cookies.forget_session(response)
+    if service.provider is not None:
+        service.provider.cookies.forget_session(response)
     return response
 
 
-def _cookies(service: Service) -> Cookies:
-    if service.cookies is None:
+def _provider(service: Service) -> "Provider":
+    if service.provider is None:
         raise NotFoundError(
             "This service has no single sign-on: come with a token. An administrator turns it on by "
             "WEIGHBRIDGE_OIDC_ISSUER."
         )
-    return service.cookies
-
-
-def _url(service: Service) -> str:
-    return service.provider.public_url if service.provider is not None else ""
+    return service.provider
 
 
 def _may(caller: Caller) -> str:
