@@ -110,7 +110,7 @@ class Identities(Transactional):
 
         The command line's token that a session made stays, for it lives by itself.
         """
-        passed = TokenRow.kind != "made", TokenRow.expires_at < before
+        passed = TokenRow.kind.in_(("job", "session")), TokenRow.expires_at < before
         rows = session.scalars(select(TokenRow).where(*passed).limit(limit).with_for_update(skip_locked=True)).all()
         for row in rows:
             session.delete(row)

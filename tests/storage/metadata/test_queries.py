@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from actors import ADA, EVERYTHING
 from sqlalchemy import event
@@ -63,6 +65,14 @@ def test_publishing_reading_and_collecting_walk_no_whole_table(catalog, push, pr
     # What an INSERT adds comes from a row of constants, and what is counted from a subquery, whose own steps are told.
     derived = {"SCAN CONSTANT ROW", "SCAN (subquery-1)", "SCAN anon_1"}
     assert [step for step in plan(catalog, sent) if step.startswith("SCAN") and step not in derived] == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_forgetting_what_has_passed_reads_what_has_passed_alone(catalog, statements):
+    sent = statements(catalog.forget_passed_tokens, datetime.now(UTC), 10)
+    assert plan(catalog, sent) == [
+        "SEARCH tokens USING INDEX ix_tokens_kind_expires_at (kind=? AND expires_at<?)",
+    ]
 
 
 def plan(catalog: Catalog, sent):
