@@ -78,7 +78,7 @@ def problem(
         "request_id": request_id,
         **extra,
     }
-    return JSONResponse(document, status, headers={**_headers(error, status), **headers}, media_type=PROBLEM)
+    return JSONResponse(document, status, headers={**headers_of(error, status), **headers}, media_type=PROBLEM)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -126,7 +126,8 @@ def _message(found: Mapping[str, Any]) -> str:
     return str(found["msg"]).removeprefix("Value error, ")
 
 
-def _headers(error: errors.WeighbridgeError, status: int) -> dict[str, str]:
+def headers_of(error: errors.WeighbridgeError, status: int) -> dict[str, str]:
+    """Return the headers that the answer of an error has whatever its form, such as when to come again."""
     if isinstance(error, errors.AuthenticationRequiredError):
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, errors.RangeNotSatisfiableError) and "size_bytes" in error.extra:

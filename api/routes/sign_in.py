@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from api.auth import count_failed_login
 from api.bodies import BoundedRoute
 from api.deps import CallerDep, ServiceDep, StoresDep, get_caller
-from api.errors import status_of
+from api.errors import headers_of, status_of
 from api.limits import network_of
 from api.needs import needs
 from api.oidc import pages
@@ -44,7 +44,9 @@ def for_people(page: Page) -> Page:
         try:
             response = await page(request, *args, **kwargs)
         except WeighbridgeError as error:
-            response = pages.failed(error.title, error.detail, request_id_of(request), status_of(type(error)))
+            status = status_of(type(error))
+            response = pages.failed(error.title, error.detail, request_id_of(request), status)
+            response.headers.update(headers_of(error, status))
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -547,9 +547,11 @@ def test_a_flood_of_callbacks_is_stopped_while_the_provider_is_away(browser, iss
 def test_callbacks_count_as_requests_of_their_address(serve):
     browser = serve(requests_per_minute=5)
 
-    answers = [browser.get(f"{SIGN_IN}/callback").status_code for _ in range(8)]
+    answers = [browser.get(f"{SIGN_IN}/callback") for _ in range(8)]
 
-    assert answers == [401] * 5 + [429] * 3
+    assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 3
+    assert {answer.headers["www-authenticate"] for answer in answers[:5]} == {"Bearer"}
+    assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in answers[5:])
 
 
 def test_signing_in_goes_on_whatever_a_revoked_token_does_at_that_address(ask, sign_in):
