@@ -1,6 +1,7 @@
 """Identities in the catalog: which issuer's subject is which user, and the tokens of the jobs that came by one."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -119,30 +120,19 @@ class Identities(Transactional):
 
 def add_identity(session: Session, owner: UserRow, create: IdentityCreate, by: Actor) -> IdentityRow | None:
     """Insert the row of an identity; return None where its subject is bound already."""
-    statement = insert_for(session, IdentityRow).values(
-        user_id=owner.id,
-        issuer=create.issuer,
-        subject=create.subject,
-        use=create.use,
-        scopes=sorted(set(create.scopes)),
-        targets=sorted(set(create.targets)),
-        created_at=utc_now(),
-        created_by=by.name,
-    )
+    said: dict[str, Any] = {
+        "issuer": create.issuer,
+        "subject": create.subject,
+        "use": create.use,
+        "scopes": sorted(set(create.scopes)),
+        "targets": sorted(set(create.targets)),
+    }
+    row = {"user_id": owner.id, "created_at": utc_now(), "created_by": by.name}
+    statement = insert_for(session, IdentityRow).values(**row, **said)
     number = session.scalar(statement.on_conflict_do_nothing().returning(IdentityRow.id))
     if number is None:
         return None
-    record(
-        session,
-        by,
-        "identity.add",
-        user=owner.name,
-        issuer=create.issuer,
-        subject=create.subject,
-        use=create.use,
-        scopes=sorted(set(create.scopes)),
-        targets=sorted(set(create.targets)),
-    )
+    record(session, by, "identity.add", user=owner.name, **said)
     return session.get_one(IdentityRow, number)
 
 
