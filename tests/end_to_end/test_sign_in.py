@@ -19,6 +19,11 @@ from support.service import Service, free_port, running
 
 SCRIPT = str(Path(sys.executable).with_name("weighbridge"))
 ROOT = "the-administrator's-token-of-this-test"
+PEOPLE = {
+    "OIDC_CLIENT_ID": "models",
+    "OIDC_CLIENT_SECRET": "secret",
+    "OIDC_GROUPS": '{"ml": "vision:writer"}',
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -69,13 +74,7 @@ def command(home: Path, *arguments: str, stdin: str = "", **variables: str) -> s
 def test_somebody_signs_in_by_real_redirects_and_takes_a_token_to_the_command_line(tmp_path: Path) -> None:
     with (
         provider(tmp_path) as issuer,
-        service(
-            tmp_path,
-            OIDC_ISSUER=issuer,
-            OIDC_CLIENT_ID="models",
-            OIDC_CLIENT_SECRET="secret",
-            OIDC_GROUPS='{"ml": "vision:writer"}',
-        ) as models,
+        service(tmp_path, OIDC_ISSUER=issuer, **PEOPLE) as models,
         httpx2.Client(follow_redirects=True) as browser,
     ):
         form = browser.get(f"{models.url}/api/v1/sign-in")
@@ -113,8 +112,11 @@ def test_login_on_a_terminal_names_the_page_that_signs_in(tmp_path: Path) -> Non
 def test_a_job_is_bound_and_let_in_and_distrusted_by_commands(tmp_path: Path) -> None:
     with running_issuer() as issuer, service(tmp_path, JOB_ISSUERS=issuer.url) as models:
 
+        def ask_root(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return command(tmp_path / "root", *arguments, WEIGHBRIDGE_URL=models.url, WEIGHBRIDGE_TOKEN=ROOT)
+
         def root(*arguments: str) -> str:
-            done = command(tmp_path / "root", *arguments, WEIGHBRIDGE_URL=models.url, WEIGHBRIDGE_TOKEN=ROOT)
+            done = ask_root(*arguments)
             assert done.returncode == 0, done.stderr
             return done.stdout
 
@@ -134,18 +136,7 @@ def test_a_job_is_bound_and_let_in_and_distrusted_by_commands(tmp_path: Path) ->
         refused = job("whoami")
         assert refused.returncode == 3
         assert "WEIGHBRIDGE_TOKEN_FILE" in refused.stderr
-        assert (
-            command(
-                tmp_path / "root",
-                "user",
-                "distrust",
-                "nightly",
-                *whom,
-                WEIGHBRIDGE_URL=models.url,
-                WEIGHBRIDGE_TOKEN=ROOT,
-            ).returncode
-            == 4
-        )
+        assert ask_root("user", "distrust", "nightly", *whom).returncode == 4
 
 
 @pytest.mark.slow
@@ -159,13 +150,7 @@ def test_in_a_real_browser_the_pages_work_and_ask_nobody_else(tmp_path: Path) ->
     complaints: list[str] = []
     with (
         provider(tmp_path) as issuer,
-        service(
-            tmp_path,
-            OIDC_ISSUER=issuer,
-            OIDC_CLIENT_ID="models",
-            OIDC_CLIENT_SECRET="secret",
-            OIDC_GROUPS='{"ml": "vision:writer"}',
-        ) as models,
+        service(tmp_path, OIDC_ISSUER=issuer, **PEOPLE) as models,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
