@@ -1,5 +1,8 @@
 """Sizes in bytes as people read them."""
 
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B?)?", re.IGNORECASE)
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 
@@ -10,3 +13,16 @@ def format_size(size_bytes: int) -> str:
     while size >= _STEP and unit < len(_UNITS) - 1:
         size, unit = size / _STEP, unit + 1
     return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a person means by `20GiB`, `1.5 TiB`, `500M` or `4096`; all units are powers of 1024.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no size: write it like 20GiB.")
+    power = "BKMGT".index((found[2] or "B")[0].upper())
+    return int(float(found[1]) * _STEP**power)

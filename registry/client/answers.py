@@ -54,6 +54,21 @@ class Incoming:
                 f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
             ) from error
 
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill a buffer with what comes next and return how much that is; less than its size at the end only.
+
+        Raises:
+            ServerUnreachableError: the connection broke.
+        """
+        try:
+            piece = self._response.read(len(buffer), decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ServerUnreachableError(
+                f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
+            ) from error
+        buffer[: len(piece)] = piece
+        return len(piece)
+
     def read(self, limit_bytes: int | None = None) -> bytes:
         """Return the body, cut at `limit_bytes`."""
         pieces: list[bytes] = []

@@ -1,27 +1,27 @@
-"""The content-addressed cache of this user: files under their SHA-256, written once, verified on entry, never changed.
+"""The content-addressed cache of this user: files under their BLAKE3, written once, verified on entry, never changed.
 
-    <cache>/v1/objects/sha256/ab/abcdef…     0444; appears by an atomic rename, goes by unlink
-    <cache>/v1/tmp/                          what is being written; any process may die at any time
+    <cache>/v1/objects/blake3/ab/abcdef…     0444; appears by an atomic rename, goes by unlink
+    <cache>/v1/tmp/                          what is being written (`registry.client.partial`)
+    <cache>/v1/locks/                        who fetches what (`registry.client.holding`)
     <cache>/v1/versions/, manifests/         what was seen of services (`registry.client.seen`)
 
-There are no locks: two processes that fetch the same bytes both write a file of their own, and the second rename
-changes nothing. Open files and maps survive an unlink, so pruning never disturbs a training job.
+A file is named by what was computed of it here, so what one service says can never become the content of another's.
+Any process may die at any time. Open files and maps survive an unlink, so pruning never disturbs a training job.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 
-from registry.client.verified_writing import FULL_DISK, VerifiedWriter
+from blake3 import blake3
+
+from registry.client.verified_writing import FULL_DISK
 from registry.errors import ConfigurationError, StorageFullError
 
 LAYOUT = "v1"
@@ -31,56 +31,44 @@ STALE_TEMPORARY_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """A file of the cache: its digest (`sha256:…`), path, size in bytes and last use (seconds since the epoch)."""
+    """A file of the cache: its digest, path, size in bytes and last use (seconds since the epoch).
 
-    sha256: str
+    The digest is `blake3:…`; `sha256:…` of what an older client left, which nothing uses any more.
+    """
+
+    digest: str
     path: Path
     size_bytes: int
     used_at: float
 
 
-class CacheWriter(VerifiedWriter):
-    """A file on its way into the cache: hashed as it is written, under its name only after `commit`."""
-
-    def __init__(self, cache: "Cache", file: FileIO, temporary: Path, hasher: Executor) -> None:
-        super().__init__(file, hasher, cache.translated_errors)
-        self._cache = cache
-        self._temporary = temporary
-
-    def commit(self, sha256: str, size_bytes: int) -> Path:
-        """Give the file its name if it is what was expected.
-
-        Raises:
-            SizeMismatchError, DigestMismatchError: it is not; nothing entered the cache.
-            StorageFullError: the disk filled up.
-        """
-        self.finish(sha256, size_bytes)
-        return self._cache.adopt(self._temporary, sha256)
-
-
 class Cache:
-    """Files by digest in one folder, shared by any number of processes without locks."""
+    """Files by digest in one folder, shared by any number of processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.root = folder / LAYOUT
 
-    def path_of(self, sha256: str) -> Path:
-        """Return where a file with that digest (`sha256:…`) lies, or would."""
-        digits = sha256.removeprefix("sha256:")
-        return self.root / "objects" / "sha256" / digits[:2] / digits
+    def path_of(self, digest: str) -> Path:
+        """Return where a file with that digest (`blake3:…`) lies, or would."""
+        algorithm, _, digits = digest.partition(":")
+        return self.root / "objects" / algorithm / digits[:2] / digits
 
-    def find(self, sha256: str, size_bytes: int, *, verify: bool = False) -> Path | None:
+    def lock_of(self, digest: str) -> Path:
+        """Return the lock of whoever fetches a file with that digest (`blake3:…`)."""
+        return self.root / "locks" / digest.partition(":")[2]
+
+    def find(self, digest: str, size_bytes: int, *, verify: bool = False) -> Path | None:
         """Return the file, None if it is not here. A damaged one is unlinked and counts as absent.
 
         Args:
-            sha256: the digest, `sha256:…`.
+            digest: the digest, `blake3:…`.
             size_bytes: the size it must have.
             verify: read it all and compare its digest too.
         """
-        path = self.path_of(sha256)
+        path = self.path_of(digest)
         try:
-            sound = path.stat().st_size == size_bytes and (not verify or hash_file(path) == sha256)
+            sound = path.stat().st_size == size_bytes and (not verify or blake3_file(path) == digest)
         except FileNotFoundError:
             return None
         if not sound:
@@ -90,27 +78,16 @@ class Cache:
             os.utime(path)
         return path
 
-    @contextmanager
-    def writer(self, expected_bytes: int = 0) -> Generator[CacheWriter]:
-        """Open a file for writing; what is not committed leaves no trace.
+    def require_room(self, needed_bytes: int) -> None:
+        """Return when so many bytes fit.
 
         Raises:
-            StorageFullError: `expected_bytes` do not fit.
+            StorageFullError: they do not.
             ConfigurationError: the folder cannot be written.
         """
-        with self.translated_errors():
-            temporary_folder = self.temporary_folder()
-            free = shutil.disk_usage(temporary_folder).free
-            if expected_bytes > free:
-                raise self._full(f"{expected_bytes} bytes are needed, {free} are free")
-            descriptor, name = tempfile.mkstemp(dir=temporary_folder)
-        temporary = Path(name)
-        try:
-            # Unbuffered: a buffer would try to write again, and fail again, when the file is closed on a full disk.
-            with FileIO(descriptor, "w") as file, ThreadPoolExecutor(1, "weighbridge-hash") as hasher:
-                yield CacheWriter(self, file, temporary, hasher)
-        finally:
-            temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(self.temporary_folder()).free
+        if needed_bytes > free:
+            raise self._full(f"{needed_bytes} bytes are needed, {free} are free")
 
     def temporary_folder(self) -> Path:
         """Return the folder for files on their way in, on the file system of the objects."""
@@ -119,9 +96,9 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def adopt(self, file: Path, sha256: str) -> Path:
+    def adopt(self, file: Path, digest: str) -> Path:
         """Move a complete, synced file of `temporary_folder()` with that digest to its name; return the new path."""
-        path = self.path_of(sha256)
+        path = self.path_of(digest)
         with self.translated_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             file.chmod(0o444)
@@ -130,31 +107,52 @@ class Cache:
 
     def iter_entries(self) -> Iterator[CacheEntry]:
         """Yield every file of the cache, in the order of its digest."""
-        for path in sorted((self.root / "objects" / "sha256").glob("??/*")):
-            with contextlib.suppress(FileNotFoundError):  # pruned by another process meanwhile
-                status = path.stat()
-                yield CacheEntry(f"sha256:{path.name}", path, status.st_size, status.st_mtime)
+        for algorithm in ("blake3", "sha256"):
+            for path in sorted((self.root / "objects" / algorithm).glob("??/*")):
+                with contextlib.suppress(FileNotFoundError):  # pruned by another process meanwhile
+                    status = path.stat()
+                    yield CacheEntry(f"{algorithm}:{path.name}", path, status.st_size, status.st_mtime)
 
     def verify(self) -> Iterator[tuple[CacheEntry, bool]]:
         """Read every file again; yield it and whether it is sound. Damaged ones are unlinked: the next use fetches."""
         for entry in self.iter_entries():
             with contextlib.suppress(FileNotFoundError):
-                sound = hash_file(entry.path) == entry.sha256
+                compute = blake3_file if entry.digest.startswith("blake3:") else hash_file
+                sound = compute(entry.path) == entry.digest
                 if not sound:
                     entry.path.unlink(missing_ok=True)
                 yield entry, sound
 
-    def prune(self, unused_seconds: float) -> list[CacheEntry]:
-        """Unlink what was not used for so long, and what dead processes left behind; return the entries gone."""
+    def prune(
+        self, *, unused_seconds: float | None = None, max_bytes: int | None = None, dry_run: bool = False
+    ) -> list[CacheEntry]:
+        """Unlink what was not used for so long, then what was used longest ago until the rest is small enough.
+
+        What dead processes left behind goes too; what is being written stays. `dry_run` removes nothing.
+
+        Returns:
+            the entries that go, those used longest ago first.
+        """
         now = time.time()
-        gone = [entry for entry in self.iter_entries() if now - entry.used_at >= unused_seconds]
-        for entry in gone:
-            entry.path.unlink(missing_ok=True)
-        for left in (self.root / "tmp").glob("*"):
+        entries = sorted(self.iter_entries(), key=lambda entry: entry.used_at)
+        left = sum(each.size_bytes for each in entries)
+        gone: list[CacheEntry] = []
+        for entry in entries:
+            is_old = unused_seconds is not None and now - entry.used_at >= unused_seconds
+            if is_old or (max_bytes is not None and left > max_bytes):
+                gone.append(entry)
+                left -= entry.size_bytes
+        if not dry_run:
+            for entry in gone:
+                entry.path.unlink(missing_ok=True)
+            self._remove_leftovers(now)
+        return gone
+
+    def _remove_leftovers(self, now: float) -> None:
+        for left in [*(self.root / "tmp").glob("*"), *(self.root / "locks").glob("*")]:
             with contextlib.suppress(OSError):
                 if now - left.stat().st_mtime >= STALE_TEMPORARY_SECONDS:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
-        return gone
 
     @contextmanager
     def translated_errors(self) -> Generator[None]:
@@ -183,3 +181,12 @@ def hash_file(path: Path) -> str:
         while piece := file.read(READ_BYTES):
             digest.update(piece)
     return f"sha256:{digest.hexdigest()}"
+
+
+def blake3_file(path: Path) -> str:
+    """Return `blake3:…` of a file, reading 1 MiB at a time."""
+    digest = blake3()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+    return f"blake3:{digest.hexdigest()}"

@@ -19,6 +19,7 @@ class Connected:
     def close(self) -> None:
         """Close pooled connections; the client can still be used and opens new ones."""
         self.connection.transport.close()
+        self.connection.buckets.close()
 
     @property
     def url(self) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from registry.client.bucket import Buckets
 from registry.client.cache import Cache
 from registry.client.config import ClientSettings
 from registry.client.resolve import Resolver
@@ -19,6 +20,7 @@ class Connection:
 
     settings: ClientSettings
     transport: Transport
+    buckets: Buckets
     cache: Cache
     resolver: Resolver
     progress: bool | None
@@ -30,4 +32,4 @@ class Connection:
         cache = Cache(settings.cache_folder)
         seen = SeenAnswers(cache, settings.url)
         resolver = Resolver(transport, seen, settings.team, offline=settings.offline)
-        return cls(settings, transport, cache, resolver, progress)
+        return cls(settings, transport, Buckets(), cache, resolver, progress)

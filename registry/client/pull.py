@@ -13,8 +13,8 @@ from pathlib import Path
 from registry.client.connection import Connection
 from registry.client.local import find_local, find_weights
 from registry.client.progress import progress_bar
+from registry.client.reading import download_artifact
 from registry.client.results import Version
-from registry.client.transfer import download_artifact
 from registry.errors import (
     AmbiguousWeightsError,
     ArtifactNotFoundError,
@@ -84,7 +84,7 @@ def fetch(
         WeighbridgeError: as `download_artifact`.
     """
     cache = connection.cache
-    files = {each.path: cache.find(each.sha256, each.size_bytes, verify=verify) for each in artifacts}
+    files = {each.path: cache.find(each.blake3, each.size_bytes, verify=verify) for each in artifacts}
     missing = [each for each in artifacts if files[each.path] is None]
     if missing:
         if connection.settings.offline:
@@ -96,7 +96,7 @@ def fetch(
         total = sum(each.size_bytes for each in missing)
         with progress_bar(f"pull {version.reference}", total, wanted=connection.progress) as bar:
             for each in missing:
-                files[each.path] = download_artifact(connection.transport, cache, version, each, bar)
+                files[each.path] = download_artifact(connection, version, each, bar)
     return [file for each in artifacts if (file := files[each.path]) is not None]
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from registry.client.cache import hash_file
+from registry.client.cache import blake3_file, hash_file
 from registry.client.connection import Connection
 from registry.client.described import plain_builder, plain_pretrained_cfg
 from registry.client.glue import import_capture, import_recipe
@@ -93,7 +93,7 @@ def push_object(
         size = captured.path.stat().st_size
         outgoing = OutgoingFile(captured.path.name, captured.path, size, hash_file(captured.path))
         version = send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
-        cache.adopt(captured.path, outgoing.sha256)
+        cache.adopt(captured.path, blake3_file(captured.path))
     return version
 
 

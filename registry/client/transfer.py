@@ -1,4 +1,4 @@
-"""Bulk bytes: artifacts from the service into the cache, files to the service as one streamed form."""
+"""Bulk bytes as one stream: artifacts from the service into a file, files to the service as one form."""
 
 import secrets
 import time
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.client.answers import PIECE_BYTES
-from registry.client.cache import Cache
 from registry.client.progress import Bar
 from registry.client.transport import Transport, back_off_seconds, route
 from registry.client.verified_writing import VerifiedWriter
@@ -18,23 +17,6 @@ MAX_FAILURES = 5
 """Broken connections in a row, each without `PROGRESS_BYTES` of progress, before a download gives up."""
 PROGRESS_BYTES = 1 << 20
 _OK = 200
-
-
-def download_artifact(
-    transport: Transport, cache: Cache, version: VersionInfo, artifact: ArtifactInfo, bar: Bar
-) -> Path:
-    """Bring an artifact into the cache and return its file there, verified by SHA-256.
-
-    A connection that breaks is taken up again where it broke.
-
-    Raises:
-        ServerUnreachableError: it broke too often.
-        DigestMismatchError, SizeMismatchError: the bytes are not the artifact's; nothing entered the cache.
-        StorageFullError: the cache has no room.
-    """
-    with cache.writer(artifact.size_bytes) as writer:
-        receive_artifact(transport, writer, version, artifact, bar)
-        return writer.commit(artifact.sha256, artifact.size_bytes)
 
 
 def receive_artifact(
@@ -67,7 +49,7 @@ def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: Ve
     start, size_bytes = writer.size_bytes, artifact.size_bytes
     etag = f'"{artifact.sha256.removeprefix("sha256:")}"'
     headers = {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
-    with transport.open("GET", path, headers=headers) as incoming:
+    with transport.open("GET", path, query=[("direct", "false")], headers=headers) as incoming:
         if start and incoming.status == _OK:  # the range was not honoured: this is the whole artifact again
             writer.restart()
             bar.advance(-start)

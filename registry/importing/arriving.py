@@ -58,11 +58,15 @@ class Wanted:
 
 @dataclass(slots=True)
 class State:
-    """What identifies the bytes behind a URL: a strong ETag, or a date. Without either nothing is continued."""
+    """What identifies the bytes behind a URL: a strong ETag, or a date. Without either nothing is continued.
+
+    The digests are those of what arrived; the cache knows it by its BLAKE3.
+    """
 
     etag: str | None = None
     modified: str | None = None
     sha256: str | None = None
+    blake3: str | None = None
 
     @property
     def validator(self) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 
-from registry.client.cache import Cache, hash_file
+from registry.client.cache import Cache, blake3_file, hash_file
 from registry.errors import ConflictError, DigestMismatchError
 from registry.importing.arriving import Download, State, Wanted, read_state, write_state
 from registry.importing.sources import check_source_url
@@ -62,9 +62,10 @@ def fetch(cache: Cache, wanted: Wanted) -> Fetched:
         except DigestMismatchError:
             part.unlink()
             raise
-        path = cache.adopt(part, digest)
+        named = blake3_file(part)
+        path = cache.adopt(part, named)
         memory.parent.mkdir(parents=True, exist_ok=True)
-        write_state(memory, replace(state or State(), sha256=digest))
+        write_state(memory, replace(state or State(), sha256=digest, blake3=named))
     return Fetched(path, digest)
 
 
@@ -110,5 +111,5 @@ def _lock(file: FileIO) -> bool:
 
 
 def _find_kept(cache: Cache, known: State) -> Path | None:
-    path = cache.path_of(known.sha256) if known.sha256 else None
+    path = cache.path_of(known.blake3) if known.sha256 and known.blake3 else None
     return path if path is not None and path.is_file() and hash_file(path) == known.sha256 else None

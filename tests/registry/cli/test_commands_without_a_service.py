@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from registry.cli.tables import print_table
-from registry.client.cache import Cache
+from registry.client.cache import Cache, blake3_file
 
 NOBODY = "http://127.0.0.1:9"
 SCRIPT = str(Path(sys.executable).with_name("weighbridge"))
@@ -19,10 +19,9 @@ SCRIPT = str(Path(sys.executable).with_name("weighbridge"))
 def cached(tmp_path):
     """A file in the cache of the user."""
     cache = Cache(tmp_path / "user-cache")
-    digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    with cache.writer() as writer:
-        writer.write(b"abc")
-        return writer.commit(digest, 3)
+    file = cache.temporary_folder() / "abc"
+    file.write_bytes(b"abc")
+    return cache.adopt(file, blake3_file(file))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +96,11 @@ def test_the_cache_is_shown_verified_and_pruned(run, cached, tmp_path):
 
 def test_pruning_asks_first_and_takes_what_is_old(run, cached):
     assert run("cache", "prune").code == 2
-    assert run("cache", "prune", "--yes", "--json").json == {"removed": [], "freed_bytes": 0}
+    assert run("cache", "prune", "--yes", "--json").json == {"removed": [], "freed_bytes": 0, "dry_run": False}
     os.utime(cached, (0, 0))
-    assert run("cache", "prune", "--yes", "--json").json == {"removed": [f"sha256:{cached.name}"], "freed_bytes": 3}
+    told = {"removed": [f"blake3:{cached.name}"], "freed_bytes": 3}
+    assert run("cache", "prune", "--dry-run", "--json").json == told | {"dry_run": True}
+    assert run("cache", "prune", "--yes", "--json").json == told | {"dry_run": False}
 
 
 def test_a_bash_completion_script_is_there():
@@ -139,3 +140,23 @@ def test_a_table_is_cut_on_a_terminal_and_whole_in_a_pipe():
         shown = os.read(ours, 10_000).decode()
         os.close(ours)
     assert [len(line) for line in shown.splitlines() if "x" in line] == [80]
+
+
+@pytest.mark.parametrize(
+    ("options", "goes"),
+    [
+        (("--max-size", "1KiB"), False),
+        (("--max-size", "2B"), True),
+        (("--older-than", "1h"), False),
+        (("--older-than", "0d"), True),
+    ],
+)
+def test_pruning_takes_sizes_and_ages_as_people_write_them(run, cached, options, goes):
+    assert run("cache", "prune", "--yes", *options).code == 0
+    assert cached.exists() is not goes
+
+
+@pytest.mark.parametrize("options", [("--max-size", "much"), ("--older-than", "soon")])
+def test_what_is_no_size_or_age_is_a_usage_error(run, cached, options):
+    assert run("cache", "prune", "--yes", *options).code == 2
+    assert cached.exists()

@@ -1,19 +1,18 @@
 import hashlib
 import os
-import resource
 import stat
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
 from registry.client.cache import Cache
-from registry.errors import ConfigurationError, DigestMismatchError, SizeMismatchError, StorageFullError
+from registry.client.partial import Partial
+from registry.digest import blake3_digest
+from registry.errors import ConfigurationError, DigestMismatchError, StorageFullError
 
 DATA = b"weights" * 1000
-DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+DIGEST = blake3_digest(DATA)
 
 
 @pytest.fixture
@@ -22,9 +21,10 @@ def cache(tmp_path):
 
 
 def put(cache, data=DATA, digest=DIGEST):
-    with cache.writer(len(data)) as writer:
-        writer.write(data)
-        return writer.commit(digest, len(data))
+    partial = Partial(cache, digest, len(data))
+    partial.write(0, memoryview(data))
+    partial.note(0, len(data))
+    return partial.finish()
 
 
 def temporary_files(cache):
@@ -34,8 +34,8 @@ def temporary_files(cache):
 def test_a_committed_file_is_read_only_and_lies_under_its_digest(cache):
     path = put(cache)
 
-    digits = DIGEST.removeprefix("sha256:")
-    assert path == cache.folder / "v1" / "objects" / "sha256" / digits[:2] / digits
+    digits = DIGEST.removeprefix("blake3:")
+    assert path == cache.folder / "v1" / "objects" / "blake3" / digits[:2] / digits
     assert stat.S_IMODE(path.stat().st_mode) == 0o444
     assert path.read_bytes() == DATA
     assert temporary_files(cache) == []
@@ -45,33 +45,6 @@ def test_bytes_with_another_digest_never_enter(cache):
     with pytest.raises(DigestMismatchError):
         put(cache, DATA[:-1] + b"X")
     assert cache.find(DIGEST, len(DATA)) is None
-    assert temporary_files(cache) == []
-
-
-def test_too_few_bytes_never_enter(cache):
-    with cache.writer() as writer:
-        writer.write(DATA[:10])
-        with pytest.raises(SizeMismatchError):
-            writer.commit(DIGEST, len(DATA))
-    assert cache.find(DIGEST, len(DATA)) is None
-
-
-def test_a_restarted_write_forgets_what_came_before(cache):
-    with cache.writer() as writer:
-        writer.write(b"half of something else")
-        writer.restart()
-        writer.write(DATA)
-        assert writer.commit(DIGEST, len(DATA)).read_bytes() == DATA
-
-
-def test_an_interrupted_write_leaves_nothing(cache):
-    def write_and_stop() -> None:
-        with cache.writer() as writer:
-            writer.write(DATA)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_and_stop()
     assert temporary_files(cache) == []
 
 
@@ -96,7 +69,7 @@ def test_changed_bytes_of_the_same_size_are_found_by_verifying(cache):
 
 def test_verify_reports_and_unlinks_damaged_files_only(cache):
     sound = put(cache)
-    damaged = put(cache, b"abc", f"sha256:{hashlib.sha256(b'abc').hexdigest()}")
+    damaged = put(cache, b"abc", blake3_digest(b"abc"))
     damaged.chmod(0o644)
     damaged.write_bytes(b"abd")
 
@@ -106,16 +79,16 @@ def test_verify_reports_and_unlinks_damaged_files_only(cache):
 
 
 def test_pruning_takes_what_was_not_used_and_what_dead_processes_left(cache):
-    old, used = put(cache), put(cache, b"abc", f"sha256:{hashlib.sha256(b'abc').hexdigest()}")
+    old, used = put(cache), put(cache, b"abc", blake3_digest(b"abc"))
     long_ago = time.time() - 100 * 86400
     os.utime(old, (long_ago, long_ago))
     os.utime(used, (long_ago, long_ago))
-    cache.find(f"sha256:{hashlib.sha256(b'abc').hexdigest()}", 3)
+    cache.find(blake3_digest(b"abc"), 3)
     left = cache.temporary_folder() / "left-behind"
     left.write_bytes(b"x")
     os.utime(left, (long_ago, long_ago))
 
-    assert [entry.path for entry in cache.prune(30 * 86400)] == [old]
+    assert [entry.path for entry in cache.prune(unused_seconds=30 * 86400)] == [old]
     assert not old.exists()
     assert used.exists()
     assert temporary_files(cache) == []
@@ -142,34 +115,47 @@ def test_many_writers_of_the_same_bytes_do_not_disturb_each_other(cache):
 
 
 def test_more_than_the_disk_has_free_is_refused_before_the_first_byte(cache):
-    with pytest.raises(StorageFullError, match="weighbridge cache prune"), cache.writer(1 << 60):
-        raise AssertionError("nothing may be written")
-
-
-def test_a_disk_that_fills_up_is_a_named_error_and_nothing_stays(cache):
-    script = (
-        "import sys; from pathlib import Path; from registry.client.cache import Cache\n"
-        "from registry.errors import StorageFullError\n"
-        "cache = Cache(Path(sys.argv[1]))\n"
-        "try:\n"
-        "    with cache.writer() as writer:\n"
-        "        while True: writer.write(bytes(1 << 16))\n"
-        "except StorageFullError as error: print(error.detail)\n"
-    )
-    # A limit on the size of files stands for a full disk: the kernel cuts the write and then refuses.
-    done = subprocess.run(
-        [sys.executable, "-c", script, cache.folder],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert "No room in the cache folder" in done.stdout
+    with pytest.raises(StorageFullError, match="weighbridge cache prune"):
+        Partial(cache, DIGEST, 1 << 60)
     assert temporary_files(cache) == []
 
 
 def test_a_cache_folder_that_cannot_be_made_is_a_named_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ConfigurationError, match="WEIGHBRIDGE_CACHE"), Cache(tmp_path / "file" / "cache").writer():
-        raise AssertionError("nothing may be written")
+    with pytest.raises(ConfigurationError, match="WEIGHBRIDGE_CACHE"):
+        Partial(Cache(tmp_path / "file" / "cache"), DIGEST, 1)
+
+
+def test_what_was_used_longest_ago_goes_first_until_the_rest_is_small_enough(cache):
+    paths = [put(cache, data, blake3_digest(data)) for data in (b"oldest", b"older!", b"newest")]
+    for age, path in zip((300, 200, 100), paths, strict=True):
+        os.utime(path, (time.time() - age, time.time() - age))
+
+    planned = cache.prune(max_bytes=12, dry_run=True)
+    assert all(path.exists() for path in paths)
+    gone = cache.prune(max_bytes=12)
+
+    assert [entry.path for entry in planned] == [entry.path for entry in gone] == paths[:1]
+    assert [path.exists() for path in paths] == [False, True, True]
+
+
+def test_what_an_older_client_left_is_listed_verified_and_pruned(cache):
+    digits = hashlib.sha256(DATA).hexdigest()
+    left = cache.root / "objects" / "sha256" / digits[:2] / digits
+    left.parent.mkdir(parents=True)
+    left.write_bytes(DATA)
+
+    assert [(entry.digest, sound) for entry, sound in cache.verify()] == [(f"sha256:{digits}", True)]
+    assert cache.find(DIGEST, len(DATA)) is None
+    assert [entry.path for entry in cache.prune(unused_seconds=0)] == [left]
+
+
+def test_pruning_leaves_what_is_being_written(cache):
+    partial = Partial(cache, DIGEST, len(DATA))
+    partial.beat()
+
+    cache.prune(unused_seconds=0, max_bytes=0)
+
+    partial.write(0, memoryview(DATA))
+    partial.note(0, len(DATA))
+    assert partial.finish() == cache.find(DIGEST, len(DATA), verify=True)

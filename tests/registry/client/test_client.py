@@ -406,7 +406,7 @@ def test_a_file_that_shrinks_while_it_is_pushed_publishes_nothing(hub, name, fil
 def test_a_download_from_a_damaged_cache_is_fetched_again(hub, name, file, tmp_path):
     version = hub.push(name, file)
     hub.download(version.reference, tmp_path / "first")
-    (kept,) = hub.cache_dir.rglob(version.artifacts[0].sha256.removeprefix("sha256:"))
+    (kept,) = hub.cache_dir.rglob(version.artifacts[0].blake3.removeprefix("blake3:"))
     kept.chmod(0o600)
     kept.write_bytes(kept.read_bytes()[:-4] + b"rust")
     (back,) = hub.download(version.reference, tmp_path / "second")

@@ -69,7 +69,7 @@ def service():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             answer = hostile.answer(unquote(urlsplit(self.path).path).removeprefix("/api/v1").strip("/"))
-            is_lost = any(self.path.endswith(f"/{each}") for each in hostile.lost)
+            is_lost = any(urlsplit(self.path).path.endswith(f"/{each}") for each in hostile.lost)
             if is_lost:
                 answer = {"code": "blob_missing", "detail": "Stored bytes are not there."}
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from registry.client.cache import Cache
+from registry.client.cache import Cache, blake3_file
 from registry.errors import (
     ConflictError,
     DigestMismatchError,
@@ -50,7 +50,7 @@ def test_a_file_enters_the_cache_under_its_digest(served, cache):
     fetched = fetch(cache, wanted(served, sha256_start=DIGITS[:8]))
 
     assert fetched.sha256 == f"sha256:{DIGITS}"
-    assert fetched.path == cache.path_of(fetched.sha256)
+    assert fetched.path == cache.path_of(blake3_file(fetched.path))
     assert fetched.path.read_bytes() == DATA
     assert left_behind(cache) == []
 

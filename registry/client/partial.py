@@ -1,0 +1,248 @@
+"""A file on its way into the cache: written in any order, hashed from its beginning as that arrives, found again.
+
+    <cache>/v1/tmp/pull-<digest>-<host>-<process>-<random>/data       the bytes, where they belong
+                                                           journal    `offset length` of what is there, a line each
+
+Whoever works at one has a folder of its own. One whose owner died is taken over by renaming the folder, and goes on
+where it stopped. A wrong journal costs a second download: whatever it says, the whole file is hashed before it counts.
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+
+from blake3 import blake3
+
+from registry.client.cache import READ_BYTES, Cache
+from registry.client.landed import Landed
+from registry.client.places import PlacedFile
+from registry.errors import DigestMismatchError
+from registry.formats.source import ByteRange
+
+ABANDONED_SECONDS = 600.0
+"""Without a heartbeat, by any clock that writes to the folder."""
+_FREE = "0"
+"""Instead of a process: its owner gave it up."""
+
+
+class Partial:
+    """A file of `size_bytes` whose content is `digest` (`blake3:…`) once it is complete.
+
+    Several threads may write at once.
+    """
+
+    def __init__(self, cache: Cache, digest: str, size_bytes: int) -> None:
+        self._cache = cache
+        self._digest = digest
+        self._size_bytes = size_bytes
+        self._name = f"pull-{digest.removeprefix('blake3:')}"
+        self.folder = cache.temporary_folder() / f"{self._name}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._is_continued = self._take_over()
+        with cache.translated_errors():
+            self.folder.mkdir(exist_ok=True)
+            self._file = PlacedFile(self.folder / "data")
+            self._journal = FileIO(self.folder / "journal", "a")
+        self._landed = self._read_journal()
+        self._hashing = _PrefixHash(self._file, self._landed, size_bytes)
+        try:
+            cache.require_room(size_bytes - self._landed.size_bytes)
+            with cache.translated_errors():
+                self._file.resize(size_bytes)
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes are there."""
+        return self._landed.size_bytes
+
+    def missing(self) -> list[ByteRange]:
+        """Return what is not there yet, in order."""
+        return self._landed.missing(self._size_bytes)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Put bytes where they belong; `note` makes them count.
+
+        Raises:
+            StorageFullError: there is no room for them.
+        """
+        with self._cache.translated_errors():
+            self._file.write(offset, data)
+
+    def note(self, offset: int, length: int) -> None:
+        """Take down that these bytes were written."""
+        with self._cache.translated_errors():
+            self._journal.write(f"{offset} {length}\n".encode("ascii"))
+        self._landed.add(offset, length)
+
+    def finish(self) -> Path | None:
+        """Give the complete file its name in the cache and return that; None when it begins anew.
+
+        That is where it went on from something wrong.
+
+        Raises:
+            DigestMismatchError: it is something else; nothing is kept of it.
+            StorageFullError: the disk filled up.
+        """
+        with self._cache.translated_errors():
+            found = self._hashing.finish()
+        if found == self._digest:
+            with self._cache.translated_errors():
+                self._file.sync()
+            path = self._cache.adopt(self.folder / "data", self._digest)
+            self.discard()
+            return path
+        if self._is_continued:
+            self._begin_anew()
+            return None
+        self.discard()
+        raise DigestMismatchError(
+            f"What arrived has the digest {found}, not {self._digest}: it was damaged on its way or in the store. "
+            "Try again; if it stays, what is stored is damaged: tell the operator of the service."
+        )
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Leave what is there to whoever comes next."""
+        self._close()
+        with suppress(OSError):
+            self.folder.rename(self.folder.with_name(f"{self._name}-{_host()}-{_FREE}-{secrets.token_hex(4)}"))
+
+    def beat(self) -> None:
+        """Show that somebody works at it."""
+        with suppress(OSError):
+            os.utime(self.folder)
+
+    def _begin_anew(self) -> None:
+        self._is_continued = False
+        with self._cache.translated_errors():
+            os.truncate(self.folder / "journal", 0)
+        self._landed.clear()
+        self._hashing = _PrefixHash(self._file, self._landed, self._size_bytes)
+
+    def _close(self) -> None:
+        self._hashing.stop()
+        for file in (self._file, self._journal):
+            with suppress(OSError):
+                file.close()
+
+    def _take_over(self) -> bool:
+        """Move what somebody abandoned here, where there is something."""
+        found = [(_journal_bytes(each), each) for each in self.folder.parent.glob(f"{self._name}-*")]
+        for _, folder in sorted(found, reverse=True):
+            if _is_abandoned(folder):
+                with suppress(OSError):  # somebody else was faster
+                    folder.rename(self.folder)
+                    return True
+        return False
+
+    def _read_journal(self) -> Landed:
+        landed = Landed()
+        if self._file.size_bytes == self._size_bytes:
+            lines = (self.folder / "journal").read_bytes().split(b"\n")[:-1]  # the last may have been cut
+            for words in (line.split() for line in lines):
+                if len(words) == 2 and all(word.isdigit() for word in words):  # noqa: PLR2004 - offset and length
+                    offset, length = int(words[0]), int(words[1])
+                    if offset + length <= self._size_bytes:
+                        landed.add(offset, length)
+        return landed
+
+
+class _PrefixHash:
+    """The BLAKE3 of a file that is being written: a thread follows the bytes that are there from the beginning on."""
+
+    def __init__(self, file: PlacedFile, landed: Landed, size_bytes: int) -> None:
+        self._file = file
+        self._landed = landed
+        self._size_bytes = size_bytes
+        self._hash = blake3()
+        self._failure: OSError | None = None
+        self._is_stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="weighbridge-hash", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> str:
+        """Return the digest once all is there."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return f"blake3:{self._hash.hexdigest()}"
+
+    def stop(self) -> None:
+        """Go no further."""
+        self._is_stopped.set()
+        self._landed.wake()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        buffer = memoryview(bytearray(READ_BYTES))
+        position = 0
+        try:
+            while position < self._size_bytes and not self._is_stopped.is_set():
+                end = self._landed.wait_beyond(position, self._is_stopped)
+                while position < end and not self._is_stopped.is_set():
+                    data = _read(self._file, position, buffer[: min(READ_BYTES, end - position)])
+                    self._hash.update(data)
+                    position += len(data)
+        except OSError as error:
+            self._failure = error
+
+
+def _read(file: PlacedFile, offset: int, buffer: memoryview) -> memoryview:
+    size = file.read_into(offset, buffer)
+    if not size:
+        raise OSError(errno.EIO, "the file became shorter while it was written")
+    return buffer[:size]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Return whether nobody works at a folder: its process ended here, or nothing was heard of it for long."""
+    host, process, _ = folder.name.rsplit("-", 3)[1:]
+    if process == _FREE or (host == _host() and not _is_alive(int(process))):
+        return True
+    try:
+        return time.time() - folder.stat().st_mtime > ABANDONED_SECONDS
+    except OSError:
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    if sys.platform == "win32":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _journal_bytes(folder: Path) -> int:
+    try:
+        return (folder / "journal").stat().st_size
+    except OSError:
+        return 0
+
+
+def _host() -> str:
+    """Return what names this machine, since it started, and the numbers of processes that are valid here."""
+    words = [socket.gethostname()]
+    with suppress(OSError):
+        words.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
+        words.append(str(Path("/proc/self/ns/pid").stat().st_ino))  # containers have processes of their own
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]

@@ -1,0 +1,267 @@
+"""An artifact into the cache: its missing ranges as runs, a few at a time, asked for again until all of it is there."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from registry.client.answers import Incoming
+from registry.client.bucket import BucketRefusedError, BucketUnreachableError, refused
+from registry.client.connection import Connection
+from registry.client.holding import beating, holding
+from registry.client.partial import Partial
+from registry.client.progress import Bar
+from registry.client.transport import back_off_seconds, route
+from registry.errors import ServerUnreachableError, StorageFullError, UnavailableError, WeighbridgeError
+from registry.formats.source import ByteRange
+from registry.reads import MAX_READ_RANGES, ArtifactRanges, ReadPlan, ReadRun, ReadsQuery
+from registry.schema import ArtifactInfo, VersionInfo
+
+CONNECTIONS = 4
+"""Of one download: enough to fill a line that gives each connection its share, few enough for a small service."""
+BUFFER_BYTES = 256 << 10
+"""Of one connection: with 16 downloads at once these are 16 MiB."""
+NOTE_BYTES = 1 << 20
+PLAN_BYTES = 4 << 30
+"""Asked for at once: at 16 MB/s it is there before the URLs end."""
+PLAN_SECONDS = 240.0
+"""After which nothing new is begun by a plan: its URLs live for 300."""
+SMALL_BYTES = 1 << 20
+"""A file of at most this is one request to the service, without asking first."""
+READ_TIMEOUT_SECONDS = 60.0
+"""Without a byte."""
+MAX_FAILURES = 5
+"""In a row, each without `PROGRESS_BYTES` of progress, before a download gives up."""
+MAX_REFUSALS = 2
+"""Of the bucket in a row; then the service is asked for the bytes themselves."""
+PROGRESS_BYTES = 1 << 20
+_PREFIX = "/api/v1/"
+
+
+def download_artifact(connection: Connection, version: VersionInfo, artifact: ArtifactInfo, bar: Bar) -> Path:
+    """Bring an artifact into the cache and return its file there, verified by BLAKE3.
+
+    Where another process of this machine fetches it already, it is waited for. What breaks is taken up again.
+
+    Raises:
+        ServerUnreachableError: it broke too often; the next call goes on where it stopped.
+        DigestMismatchError: the bytes are not the artifact's; nothing entered the cache.
+        StorageFullError: the cache has no room.
+        WeighbridgeError: the error that the service named.
+    """
+    cache, digest, size_bytes = connection.cache, artifact.blake3, artifact.size_bytes
+    shown = _Shown(bar)
+    with holding(cache.lock_of(digest), lambda: cache.path_of(digest).exists(), shown.reach) as tell:
+        found = cache.find(digest, size_bytes)
+        if found is not None:
+            shown.reach(size_bytes)
+            return found
+        partial = Partial(cache, digest, size_bytes)
+
+        def beat() -> None:
+            partial.beat()
+            if tell is not None:
+                tell(partial.size_bytes)
+
+        try:
+            with beating(beat):
+                return _Download(connection, version, artifact, partial, shown).run()
+        except StorageFullError:
+            partial.discard()
+            raise
+        finally:
+            partial.leave()
+
+
+class _Shown:
+    """What the bar shows of one artifact: counted by ourselves, or said by somebody else who fetches it."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._lock = threading.Lock()
+        self._size_bytes = 0
+
+    def reach(self, size_bytes: int) -> None:
+        """Show that so many bytes are there."""
+        with self._lock:
+            if size_bytes != self._size_bytes:
+                self._bar.advance(size_bytes - self._size_bytes)
+                self._size_bytes = size_bytes
+
+
+class _Download:
+    """One artifact on its way into a partial file."""
+
+    def __init__(
+        self, connection: Connection, version: VersionInfo, artifact: ArtifactInfo, partial: Partial, shown: _Shown
+    ) -> None:
+        self._transport = connection.transport
+        self._buckets = connection.buckets
+        self._version = version
+        self._artifact = artifact
+        self._partial = partial
+        self._shown = shown
+        self._refusals = 0
+        self._is_ended = threading.Event()
+
+    def run(self) -> Path:
+        """Bring what is missing."""
+        while True:
+            self._complete()
+            path = self._partial.finish()
+            if path is not None:
+                return path
+
+    def _complete(self) -> None:
+        failures = 0
+        while missing := self._partial.missing():
+            before = self._partial.size_bytes
+            self._shown.reach(before)
+            try:
+                failure = self._fetch(self._plan(missing))
+            except (ServerUnreachableError, UnavailableError) as error:
+                failure = error
+            self._shown.reach(self._partial.size_bytes)
+            failures = 0 if self._partial.size_bytes - before >= PROGRESS_BYTES else failures + 1
+            if failure is None or isinstance(failure, BucketUnreachableError):
+                continue
+            if failures >= MAX_FAILURES:
+                raise refused(failure) if isinstance(failure, BucketRefusedError) else failure
+            time.sleep(back_off_seconds(failures + 1))
+
+    def _plan(self, missing: Sequence[ByteRange]) -> list[ReadRun]:
+        """Ask where the first of the missing bytes are."""
+        artifact, version = self._artifact, self._version
+        place = ("models", version.team, version.model, "versions", version.number)
+        if artifact.size_bytes <= SMALL_BYTES:
+            url = f"{_PREFIX}{route(*place)}/artifacts/{quote(artifact.path)}?direct=false"
+            return [
+                ReadRun(path=artifact.path, offset=offset, length=length, url=url, headers=_range(offset, length))
+                for offset, length in missing
+            ]
+        wanted = _first(missing)
+        direct = self._buckets.reachable and self._refusals < MAX_REFUSALS
+        query = ReadsQuery(artifacts=[ArtifactRanges(path=artifact.path, ranges=wanted)], direct=direct)
+        plan = self._transport.call(ReadPlan, "POST", f"{route(*place)}/reads", body=query)
+        _check(plan, artifact.path, wanted, self._transport.url)
+        return plan.runs
+
+    def _fetch(self, runs: Sequence[ReadRun]) -> Exception | None:
+        """Fetch runs; return why one did not come, once those that were begun have ended."""
+        until = time.monotonic() + PLAN_SECONDS
+        waiting, lock = iter(runs), threading.Lock()
+        failures: list[Exception] = []
+
+        def work() -> None:
+            buffer = memoryview(bytearray(BUFFER_BYTES))
+            while not failures and time.monotonic() < until:
+                with lock:
+                    run = next(waiting, None)
+                if run is None:
+                    return
+                try:
+                    self._receive(run, buffer)
+                except (WeighbridgeError, BucketUnreachableError, BucketRefusedError) as error:
+                    failures.append(error)
+
+        if len(runs) == 1:
+            work()
+        else:
+            with ThreadPoolExecutor(min(CONNECTIONS, len(runs)), "weighbridge-read") as pool:
+                try:
+                    for future in [pool.submit(work) for _ in range(min(CONNECTIONS, len(runs)))]:
+                        future.result()
+                except BaseException:
+                    self._is_ended.set()  # somebody interrupts: the others end with their next piece
+                    raise
+        return self._judge(failures)
+
+    def _judge(self, failures: list[Exception]) -> Exception | None:
+        """Return the failure to try again after.
+
+        Raises:
+            WeighbridgeError: another attempt would not help.
+        """
+        lasting = (ServerUnreachableError, UnavailableError, BucketUnreachableError, BucketRefusedError)
+        for failure in failures:
+            if not isinstance(failure, lasting):
+                raise failure
+        self._refusals = self._refusals + 1 if any(isinstance(each, BucketRefusedError) for each in failures) else 0
+        return failures[0] if failures else None
+
+    def _receive(self, run: ReadRun, buffer: memoryview) -> None:
+        """Write one run as it arrives.
+
+        Raises:
+            BucketUnreachableError, BucketRefusedError: it does not come from there.
+            ServerUnreachableError: the connection broke; what came is noted.
+        """
+        position = noted = run.offset
+        end = run.offset + run.length
+        try:
+            with self._open(run) as incoming:
+                announced = incoming.headers.get("Content-Length")
+                if announced is not None and announced != str(run.length):
+                    raise BucketRefusedError(f"{announced} bytes instead of {run.length}")
+                while position < end and not self._is_ended.is_set():
+                    size = incoming.read_into(buffer[: min(len(buffer), end - position)])
+                    if not size:
+                        raise ServerUnreachableError(f"{position - run.offset} of {run.length} bytes came. Try again.")
+                    self._partial.write(position, buffer[:size])
+                    position += size
+                    if position - noted >= NOTE_BYTES:
+                        self._note(noted, position)
+                        noted = position
+        finally:
+            self._note(noted, position)
+
+    def _note(self, start: int, end: int) -> None:
+        if end > start:
+            self._partial.note(start, end - start)
+            self._shown.reach(self._partial.size_bytes)
+
+    def _open(self, run: ReadRun) -> AbstractContextManager[Incoming]:
+        if urlsplit(run.url).netloc:
+            return self._buckets.open(run.url, run.headers, READ_TIMEOUT_SECONDS)
+        path = run.url.removeprefix(_PREFIX)
+        return self._transport.open("GET", path, headers=run.headers, read_timeout_seconds=READ_TIMEOUT_SECONDS)
+
+
+def _first(missing: Sequence[ByteRange]) -> list[ByteRange]:
+    """Return the first ranges, of which one plan says where they are."""
+    chosen: list[ByteRange] = []
+    room = PLAN_BYTES
+    for offset, length in islice(missing, MAX_READ_RANGES // 2):
+        chosen.append((offset, min(length, room)))
+        room -= min(length, room)
+        if not room:
+            break
+    return chosen
+
+
+def _check(plan: ReadPlan, path: str, wanted: Sequence[ByteRange], url: str) -> None:
+    """Return when the runs are exactly what was asked for.
+
+    Raises:
+        ServerUnreachableError: whatever answered is no Weighbridge service.
+    """
+    runs = iter(plan.runs)
+    for offset, length in wanted:
+        position = offset
+        while position < offset + length:
+            run = next(runs, None)
+            is_next = run is not None and run.path == path and run.offset == position
+            if run is None or not is_next or not 0 < run.length <= offset + length - position:
+                raise ServerUnreachableError(
+                    f"What answered at {url} says where other bytes are than those asked for. Check the URL, and that "
+                    "client and service are of a like version."
+                )
+            position += run.length
+
+
+def _range(offset: int, length: int) -> dict[str, str]:
+    return {"Range": f"bytes={offset}-{offset + length - 1}"}
