@@ -80,6 +80,24 @@ def gc(*, dry_run: bool, force: bool) -> None:
 
 
 @main.command()
+@click.option("--verify-bytes", is_flag=True, help="Read every object and compare it with its SHA-256.")
+@click.option("--repair", is_flag=True, help="Mark what is damaged, write missing records again. Deletes nothing.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON for each finding, and one with the counts.")
+def fsck(*, verify_bytes: bool, repair: bool, as_json: bool) -> None:
+    """Check that every version can be read and that every key in the store is accounted for; 1 when not.
+
+    The service may run meanwhile.
+    """
+    from api.checking import print_findings
+    from storage.fsck import fsck as check
+
+    with opened() as stores:
+        is_well = print_findings(check(stores, OPERATOR, reads_bytes=verify_bytes, repairs=repair), as_json=as_json)
+    if not is_well:
+        raise click.exceptions.Exit(1)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def backup(folder: Path) -> None:
     """Copy all rows, then the objects that they name, into FOLDER. The service may run meanwhile."""

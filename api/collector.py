@@ -1,9 +1,9 @@
-"""What is done beside the requests: garbage collection, and telling the audit of failed logins that it lacks."""
+"""What is done beside the requests: collecting garbage, writing records, telling the audit of failed logins."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from anyio.to_thread import run_sync
 
@@ -12,11 +12,14 @@ from api.service import Service
 from registry.errors import CollectionRefusedError, WeighbridgeError
 from storage.access import Caller
 from storage.garbage import collect
+from storage.recording import write_due_records
 from storage.tokens import note_failed_login
 
 COLLECTOR = Caller("collector", is_administrator=True)
 
 TELL_SECONDS = 60
+RECORD_SECONDS = 2
+"""How soon what changed is in the records beside the objects."""
 MAX_TOLD = 50
 """Addresses that are told of one by one at a time; the others are told of together."""
 
@@ -26,7 +29,8 @@ log = logging.getLogger("weighbridge.garbage")
 @asynccontextmanager
 async def collecting(service: Service, measures: Measures) -> AsyncGenerator[None]:
     """Collect garbage while the block runs; a collection that fails is tried again. Tell the audit all at its end."""
-    tasks = [asyncio.create_task(_collect_forever(service, measures)), asyncio.create_task(_tell_forever(service))]
+    forever = (_collect_forever(service, measures), _tell_forever(service), _record_forever(service))
+    tasks = [asyncio.create_task(each) for each in forever]
     try:
         yield
     finally:
@@ -50,6 +54,13 @@ async def _tell_forever(service: Service) -> None:
     while True:
         await asyncio.sleep(TELL_SECONDS)
         await tell_failed_logins(service)
+
+
+async def _record_forever(service: Service) -> None:
+    while True:
+        with suppress(WeighbridgeError):  # the database is away, which everybody else says, too
+            await run_sync(write_due_records, service.stores)
+        await asyncio.sleep(RECORD_SECONDS)
 
 
 async def _collect_forever(service: Service, measures: Measures) -> None:

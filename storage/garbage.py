@@ -12,6 +12,7 @@ from registry.errors import BlobNotFoundError, CollectionRefusedError, ConflictE
 from registry.sizes import format_size
 from storage.access import Action, Caller
 from storage.admission import admit
+from storage.recording import write_due_records
 from storage.stores import Stores
 
 COLLECTOR_LEASE = "collector"
@@ -87,7 +88,9 @@ def collect(
         return Collection(ran=False)
     try:
         unexplained = _require_explained(stores, is_forced=is_forced)
-        return replace(_collect(stores, caller, holder, clock), unexplained_bytes=unexplained)
+        done = replace(_collect(stores, caller, holder, clock), unexplained_bytes=unexplained)
+        write_due_records(stores, now=now)
+        return done
     finally:
         stores.catalog.release_lease(COLLECTOR_LEASE, holder)
 

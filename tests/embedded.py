@@ -31,7 +31,9 @@ class Installation:
     def stored(self) -> dict[str, Any]:
         """Return everything that a push could leave behind: files, and rows of work that is not done."""
         files = sorted(
-            str(path.relative_to(self.folder)) for path in (self.folder / "blobs").rglob("*") if path.is_file()
+            str(path.relative_to(self.folder))
+            for path in (self.folder / "blobs").rglob("*")
+            if path.is_file() and "records" not in path.parts  # those are written a little later
         )
         tables = ("objects", "write_intents", "doomed", "versions", "models")
         with self.stores.catalog.database.engine.connect() as connection:

@@ -22,6 +22,10 @@ READ_PIECE_BYTES = 1 << 20
 
 _LOCATION = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/\1\2[0-9a-f]{28}")
 
+_RECORD = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}/([0-9]{1,19}|model)\.json")
+RECORDS = "records/"
+"""How the keys of records begin."""
+
 
 def new_location() -> str:
     """Return a fresh random location: two levels of fan-out, then 32 hex digits."""
@@ -43,6 +47,17 @@ def check_location(location: str) -> str:
     if not is_location(location):
         raise ValueError(f"{location[:100]!r} is no blob location")
     return location
+
+
+def check_record_name(name: str) -> str:
+    """Return `name` if it is `TEAM/MODEL/NUMBER.json` or `TEAM/MODEL/model.json`.
+
+    Raises:
+        ValueError: it is neither; a bug of the caller, for names of teams and models are checked.
+    """
+    if _RECORD.fullmatch(name) is None or ".." in name or "/." in name or name.startswith("."):
+        raise ValueError(f"{name[:300]!r} is no name of a record")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +242,30 @@ class BlobStore(ABC):
     @abstractmethod
     def iter_locations(self) -> Iterator[str]:
         """Yield every location that holds something. For `fsck` only."""
+
+    @abstractmethod
+    def iter_keys(self) -> Iterator[str]:
+        """Yield every key that the store holds, whatever is behind it (`objects/…`, `records/…`). For `fsck` only."""
+
+    @abstractmethod
+    def write_record(self, name: str, data: bytes) -> None:
+        """Store a record, in place of the one that was there; a reader sees either whole.
+
+        Raises:
+            StorageFullError, BlobStoreUnavailableError: it was not stored; what was there is.
+        """
+
+    @abstractmethod
+    def read_record(self, name: str) -> bytes:
+        """Return a record.
+
+        Raises:
+            BlobNotFoundError: there is none.
+        """
+
+    @abstractmethod
+    def delete_record(self, name: str) -> None:
+        """Remove a record, or nothing."""
 
     @abstractmethod
     def registry_id(self) -> str | None:

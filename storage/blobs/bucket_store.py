@@ -17,7 +17,16 @@ from registry.errors import (
     TooLargeError,
 )
 from registry.formats.source import ByteRange
-from storage.blobs.base import BlobStore, BlobWriter, Part, SignedRequest, check_location, is_location
+from storage.blobs.base import (
+    RECORDS,
+    BlobStore,
+    BlobWriter,
+    Part,
+    SignedRequest,
+    check_location,
+    check_record_name,
+    is_location,
+)
 from storage.blobs.bucket import Bucket
 from storage.blobs.ranges import Run, check_form, plan_runs
 
@@ -123,6 +132,23 @@ class BucketBlobStore(BlobStore):
             if is_location(location):
                 yield location
 
+    def iter_keys(self) -> Iterator[str]:
+        """Yield every key below the prefix, without it."""
+        for key in self._bucket.iter_keys(self._folder):
+            yield key.removeprefix(self._folder)
+
+    def write_record(self, name: str, data: bytes) -> None:
+        """Store a record in one request."""
+        self._bucket.put(self._record_key(name), data)
+
+    def read_record(self, name: str) -> bytes:
+        """Return a record."""
+        return b"".join(self._bucket.get(self._record_key(name), 0, None))
+
+    def delete_record(self, name: str) -> None:
+        """Remove a record."""
+        self._bucket.delete(self._record_key(name))
+
     def registry_id(self) -> str | None:
         """Return the id of the registry that this store belongs to."""
         try:
@@ -184,6 +210,9 @@ class BucketBlobStore(BlobStore):
 
     def _key(self, location: str) -> str:
         return f"{self._folder}objects/{check_location(location)}"
+
+    def _record_key(self, name: str) -> str:
+        return f"{self._folder}{RECORDS}{check_record_name(name)}"
 
     def _bytes_after(self, key: str, offset: int) -> int:
         size = self._bucket.size_bytes(key)

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from registry.errors import BlobNotFoundError, BlobStoreUnavailableError, StorageFullError
 from registry.formats.source import ByteRange
-from storage.blobs.base import READ_PIECE_BYTES, BlobStore, BlobWriter, check_location, is_location
+from storage.blobs.base import (
+    READ_PIECE_BYTES,
+    RECORDS,
+    BlobStore,
+    BlobWriter,
+    check_location,
+    check_record_name,
+    is_location,
+)
 from storage.blobs.ranges import check_form
 
 DEFAULT_RESERVE_BYTES = 64 << 20
@@ -96,6 +104,40 @@ class LocalBlobStore(BlobStore):
                         if is_location(location):
                             yield location
 
+    def iter_keys(self) -> Iterator[str]:
+        """Yield the path of every file below the root, a folder at a time."""
+        with _translated(self._root):
+            for folder, folders, files in os.walk(self._root):
+                folders.sort()
+                for name in sorted(files):
+                    yield (Path(folder) / name).relative_to(self._root).as_posix()
+
+    def write_record(self, name: str, data: bytes) -> None:
+        """Store a record: beside its place, synced, then moved there."""
+        place = self._record_path(name)
+        temporary = self._temporary / f"record-{secrets.token_hex(8)}"
+        with _translated(place.parent, missing=BlobStoreUnavailableError):
+            try:
+                _write_file(temporary, data)
+                for folder in (place.parent.parent.parent, place.parent.parent, place.parent):
+                    with suppress(FileExistsError):
+                        folder.mkdir(mode=0o700)
+                        _sync_folder(folder.parent)
+                temporary.replace(place)
+                _sync_folder(place.parent)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def read_record(self, name: str) -> bytes:
+        """Return a record."""
+        with _translated(self._record_path(name)) as path:
+            return path.read_bytes()
+
+    def delete_record(self, name: str) -> None:
+        """Remove a record."""
+        with _translated(self._record_path(name)) as path:
+            path.unlink(missing_ok=True)
+
     def registry_id(self) -> str | None:
         """Return the id of the registry that this store belongs to."""
         with _translated(self._marker) as path:
@@ -125,6 +167,9 @@ class LocalBlobStore(BlobStore):
 
     def _path(self, location: str) -> Path:
         return self._objects / check_location(location)
+
+    def _record_path(self, name: str) -> Path:
+        return self._root / RECORDS / check_record_name(name)
 
     def _temporary_path(self, location: str) -> Path:
         return self._temporary / check_location(location).rpartition("/")[2]
@@ -235,7 +280,9 @@ def _read_all(descriptor: int, offset: int, length: int) -> bytes:
 def _write_file(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, data)
+        written = 0
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

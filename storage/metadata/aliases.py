@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from registry.errors import AliasNotFoundError, PreconditionFailedError
 from registry.schema import AliasInfo, AliasMove, Page
 from storage.metadata.audit import record
+from storage.metadata.due import note_due
 from storage.metadata.lookup import alias_not_found, get_model, get_version_number, lock_model
 from storage.metadata.pages import Order, read_page
 from storage.metadata.records import Actor
@@ -173,6 +174,7 @@ def point_alias(
             reason=reason,
         )
     )
+    note_due(session, model, before, number)
     moved = {"alias": alias, "from": before, "to": number, "reason": reason}
     record(session, by, "alias.move", team=model.team, model=model.name, version=number, **moved)
     return row

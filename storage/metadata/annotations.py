@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from registry.errors import InvalidMetadataError, PreconditionFailedError
 from registry.schema import MAX_METRICS, MAX_TAGS, AnnotationsUpdate, VersionInfo
 from storage.metadata.audit import record
+from storage.metadata.due import note_due
 from storage.metadata.lookup import find_latest, get_model, get_version_number, lock_model
 from storage.metadata.records import Actor, AnnotationChange
 from storage.metadata.session import Transactional, reads, utc_now, writes
@@ -69,6 +70,7 @@ class AnnotationRecords(Transactional):
         annotations.updated_at = row.updated_at = now
         annotations.updated_by = by.name
         record_change(session, annotations, changes)
+        note_due(session, row, number)
         record(session, by, "version.annotate", team=team, model=model, version=number, revision=annotations.revision)
         row.latest = find_latest(session, row)
         return version_info(session, row, version)

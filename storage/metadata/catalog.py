@@ -19,6 +19,7 @@ from storage.metadata.models import Models
 from storage.metadata.overrides import Overrides
 from storage.metadata.publishing import Publishing
 from storage.metadata.pushes import Pushes
+from storage.metadata.recording import Recording
 from storage.metadata.removal import Removal
 from storage.metadata.session import Database, reads
 from storage.metadata.sign_ins import SignIns
@@ -41,6 +42,7 @@ class Catalog(
     Architectures,
     Garbage,
     Checking,
+    Recording,
     Dumps,
     Teams,
     Users,

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from storage.metadata.record_tables import OF_THE_MODEL, RecordDueRow
 from storage.metadata.session import insert_for, utc_now
-from storage.metadata.tables import ModelRow, VersionRow
+from storage.metadata.tables import ArtifactRow, ExtentRow, ModelRow, VersionRow
 
 _COLUMNS = ["model_id", "number", "change", "due_at"]
 
@@ -15,11 +15,34 @@ def note_due(session: Session, model: ModelRow, *numbers: int | None) -> None:
 
     The caller holds the lock of the model's row.
     """
-    now = utc_now()
     for number in sorted({number for number in numbers if number is not None}):
-        statement = insert_for(session, RecordDueRow).values(model_id=model.id, number=number, change=1, due_at=now)
-        again = {"change": RecordDueRow.change + 1}
-        session.execute(statement.on_conflict_do_update(index_elements=["model_id", "number"], set_=again))
+        _note(session, model.id, number)
+
+
+def _note(session: Session, model_id: int, number: int) -> None:
+    row = insert_for(session, RecordDueRow).values(model_id=model_id, number=number, change=1, due_at=utc_now())
+    again = {"change": RecordDueRow.change + 1}
+    session.execute(row.on_conflict_do_update(index_elements=["model_id", "number"], set_=again))
+
+
+def note_versions_due(session: Session, model: ModelRow) -> None:
+    """Note that the records of all versions of a model are to be written. The caller holds the lock of its row."""
+    kept = VersionRow.model_id == model.id, VersionRow.purged_at.is_(None)
+    note_due(session, model, *session.scalars(select(VersionRow.number).where(*kept)))
+
+
+def note_holders_due(session: Session, object_id: int) -> None:
+    """Note that the records of all versions that have an object are to be written: it lies elsewhere now."""
+    query = (
+        select(VersionRow.model_id, VersionRow.number)
+        .join(ArtifactRow, ArtifactRow.version_id == VersionRow.id)
+        .join(ExtentRow, ExtentRow.artifact_id == ArtifactRow.id)
+        .where(ExtentRow.object_id == object_id)
+        .distinct()
+        .order_by(VersionRow.model_id, VersionRow.number)
+    )
+    for model_id, number in session.execute(query).all():
+        _note(session, model_id, number)
 
 
 def note_all_due(session: Session) -> None:

@@ -12,8 +12,10 @@ from registry.schema import MAX_TAGS, ModelCreate, ModelInfo, ModelUpdate, Page
 from registry.teams import Visibility
 from storage.metadata.aliases import point_alias
 from storage.metadata.audit import record
+from storage.metadata.due import note_due, note_versions_due
 from storage.metadata.lookup import find_model, get_model, lock_model, visible
 from storage.metadata.pages import Order, read_page
+from storage.metadata.record_tables import OF_THE_MODEL
 from storage.metadata.records import Actor, ModelQuery, Sight
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.shapes import model_infos
@@ -45,6 +47,7 @@ class Models(Transactional):
             raise ModelExistsError(f"{team}/{name} exists already; push to it, or choose another name.")
         model.description = create.description
         _replace_tags(session, model, create.tags)
+        note_due(session, model, OF_THE_MODEL)
         record(session, by, "model.create", team=team, model=name)
         return model_infos(session, [model])[0]
 
@@ -88,6 +91,7 @@ class Models(Transactional):
             model.visibility = update.visibility
         _replace_tags(session, model, tags)
         model.updated_at = utc_now()
+        note_due(session, model, OF_THE_MODEL)
         changes = update.model_dump(exclude_unset=True)
         record(session, by, "model.update", team=team, model=name, changes=changes)
         return model_infos(session, [model])[0]
@@ -102,6 +106,7 @@ class Models(Transactional):
         model = lock_model(session, team, name)
         model.deleted_at = model.updated_at = utc_now()
         model.deleted_by = by.name
+        note_due(session, model, OF_THE_MODEL)
         record(session, by, "model.delete", team=team, model=name)
         return model_infos(session, [model])[0]
 
@@ -118,6 +123,7 @@ class Models(Transactional):
             raise NotDeletedError(f"{team}/{name} is not deleted.")
         model.deleted_at = model.deleted_by = None
         model.updated_at = utc_now()
+        note_due(session, model, OF_THE_MODEL)
         record(session, by, "model.restore", team=team, model=name)
         return model_infos(session, [model])[0]
 
@@ -162,6 +168,8 @@ def revive_model(session: Session, model: ModelRow, by: Actor) -> None:
     now = utc_now()
     old = VersionRow.model_id == model.id, VersionRow.deleted_at.is_(None)
     session.execute(update(VersionRow).where(*old).values(deleted_at=now, deleted_by=model.deleted_by))
+    note_versions_due(session, model)
+    note_due(session, model, OF_THE_MODEL)
     aliases = select(AliasRow).where(AliasRow.model_id == model.id, AliasRow.number.is_not(None))
     for alias in session.scalars(aliases).all():
         point_alias(session, model, alias.name, None, by=by, reason="the model was deleted and created again")

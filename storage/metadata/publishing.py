@@ -17,11 +17,13 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
 from storage.metadata.audit import record
+from storage.metadata.due import note_due, note_holders_due
 from storage.metadata.garbage import DOOM_DELAY, doom_locations
 from storage.metadata.lookup import get_model, get_version_number
 from storage.metadata.models import ensure_model, revive_model
 from storage.metadata.pushes import KEY_LIFETIME, find_key, take_writes
 from storage.metadata.quotas import take_room
+from storage.metadata.record_tables import OF_THE_MODEL
 from storage.metadata.records import NewArtifact, NewVersion
 from storage.metadata.session import Transactional, insert_for, utc_now, writes
 from storage.metadata.shapes import version_info
@@ -82,6 +84,7 @@ class Publishing(Transactional):
         record_uses(session, new, model, version)
         for alias in new.metadata.aliases if version.quarantined_at is None else ():
             point_alias(session, model, alias, version.number, by=new.by, reason="pushed with the version")
+        note_due(session, model, version.number, OF_THE_MODEL)
         _finish_key(session, new, version.number, now)
         content = {"trust": new.trust, "size_bytes": version.size_bytes}
         record(session, new.by, "version.push", team=new.team, model=new.model, version=version.number, **content)
@@ -152,6 +155,7 @@ def _take_object(session: Session, team: str, artifact: NewArtifact, now: dateti
         doom_locations(session, [known.location], now + DOOM_DELAY)
         known.location, known.damaged_at = artifact.location, None
         session.flush()
+        note_holders_due(session, known.id)
     return known.id, is_damaged
 
 

@@ -10,6 +10,7 @@ from registry.schema import VersionInfo
 from storage.metadata.aliases import point_alias
 from storage.metadata.architectures import forget_uses
 from storage.metadata.audit import record
+from storage.metadata.due import note_due
 from storage.metadata.garbage import DOOM_DELAY, doom_objects
 from storage.metadata.lookup import find_latest, get_version_number, lock_model, visible
 from storage.metadata.quotas import give_room
@@ -52,6 +53,7 @@ class Removal(Transactional):
         version.deleted_at = row.updated_at = utc_now()
         version.deleted_by = by.name
         _recount(session, row, version, -1)
+        note_due(session, row, number)
         record(session, by, "version.delete", team=team, model=model, version=number, forced=is_forced)
         return version_info(session, row, version)
 
@@ -73,6 +75,7 @@ class Removal(Transactional):
         version.deleted_at = version.deleted_by = None
         row.updated_at = utc_now()
         _recount(session, row, version, +1)
+        note_due(session, row, number)
         record(session, by, "version.restore", team=team, model=model, version=number)
         return version_info(session, row, version)
 
@@ -113,6 +116,7 @@ class Removal(Transactional):
         version.purged_at = row.updated_at = now
         version.purged_by, version.purge_reason = by.name, reason
         version.builder, version.wrappers, version.notices, version.weights = None, [], [], []
+        note_due(session, row, number)
         freed = {"freed_bytes": purged.freed_bytes, "still_held_bytes": purged.still_held_bytes}
         record(session, by, "version.purge", team=team, model=model, version=number, reason=reason, **freed)
         give_room(session, team, version.size_bytes)

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from behind import BACKENDS, Behind, in_bucket, in_folder
 from embedded import make_weights
 
 from registry.schema import VersionCreate, VersionInfo
@@ -45,3 +46,12 @@ def push() -> Callable[..., VersionInfo]:
         return publish(draft, VersionCreate.model_validate(metadata))
 
     return push_one
+
+
+@pytest.fixture(params=BACKENDS)
+def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Behind:
+    """Every kind of backend, with hands on what it holds."""
+    if request.param == "folder":
+        return in_folder(tmp_path / "blobs")
+    server = request.getfixturevalue({"seaweedfs": "seaweedfs", "gateway": "minio_gateway"}[request.param])
+    return in_bucket(server, request.param)
