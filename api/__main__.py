@@ -25,9 +25,9 @@ OPERATOR = Caller("operator", is_administrator=True)
 
 
 @contextmanager
-def opened() -> Generator[Stores]:
+def opened(*, adopts_registry: bool = False) -> Generator[Stores]:
     """Give the installation's stores for one command."""
-    stores = open_settings(read_settings())
+    stores = open_settings(read_settings(), adopts_registry=adopts_registry)
     try:
         yield stores
     finally:
@@ -82,14 +82,24 @@ def gc(*, dry_run: bool, force: bool) -> None:
 @main.command()
 @click.option("--verify-bytes", is_flag=True, help="Read every object and compare it with its SHA-256.")
 @click.option("--repair", is_flag=True, help="Mark what is damaged, write missing records again. Deletes nothing.")
+@click.option("--rebuild", is_flag=True, help="Fill an empty database from the records in the store.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each finding, and one with the counts.")
-def fsck(*, verify_bytes: bool, repair: bool, as_json: bool) -> None:
+def fsck(*, verify_bytes: bool, repair: bool, rebuild: bool, as_json: bool) -> None:
     """Check that every version can be read and that every key in the store is accounted for; 1 when not.
 
-    The service may run meanwhile.
+    The service may run meanwhile. With --rebuild it must not: an empty database is filled from the records in the
+    store, and every artifact is read and verified again.
     """
-    from api.checking import print_findings
+    from api.checking import print_findings, print_rebuilt
     from storage.fsck import fsck as check
+    from storage.rebuild import rebuild as rebuild_catalog
+
+    if rebuild:
+        with opened(adopts_registry=True) as stores:
+            is_well = print_rebuilt(rebuild_catalog(stores, OPERATOR), as_json=as_json)
+        if not is_well:
+            raise click.exceptions.Exit(1)
+        return
 
     with opened() as stores:
         is_well = print_findings(check(stores, OPERATOR, reads_bytes=verify_bytes, repairs=repair), as_json=as_json)

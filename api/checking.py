@@ -8,6 +8,12 @@ from dataclasses import asdict
 import click
 
 from storage.checking.findings import Finding
+from storage.rebuild import Rebuilt
+
+_LOST = (
+    "Users, tokens, members, rules and quotas of teams, overrides, the audit, the history of aliases and annotations, "
+    "and what is known of purged versions are in no record: a backup has them."
+)
 
 
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> bool:
@@ -26,6 +32,26 @@ def print_findings(findings: Iterable[Finding], *, as_json: bool) -> bool:
     else:
         click.echo("All is well.", err=True)
     return counts.total() == mended
+
+
+def print_rebuilt(rebuilt: Iterable[Rebuilt], *, as_json: bool) -> bool:
+    """Print what became of each record; return whether none was left out."""
+    versions = left_out = 0
+    for each in rebuilt:
+        left_out += each.problem is not None
+        versions += each.problem is None
+        if as_json:
+            click.echo(json.dumps(asdict(each)))
+        elif each.problem is not None:
+            click.echo(f"left out  {each.name}: {each.problem}")
+        else:
+            told = f": {'; '.join(each.differences)}" if each.differences else ""
+            click.echo(f"rebuilt   {each.name}{told}")
+    if as_json:
+        click.echo(json.dumps({"rebuilt": versions, "left_out": left_out}))
+    else:
+        click.echo(f"{versions} versions rebuilt, {left_out} records left out. {_LOST}", err=True)
+    return not left_out
 
 
 def _as_json(finding: Finding) -> str:

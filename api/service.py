@@ -102,8 +102,8 @@ class Service:
         self.stores.close()
 
 
-def open_settings(settings: Settings) -> Stores:
-    """Return the stores that the settings name."""
+def open_settings(settings: Settings, *, adopts_registry: bool = False) -> Stores:
+    """Return the stores that the settings name; an empty database can adopt the registry of its blob store."""
     return open_stores(
         settings.catalog_url,
         settings.blobs,
@@ -114,6 +114,7 @@ def open_settings(settings: Settings) -> Stores:
         limits=limits_of(settings),
         allow_code=settings.allow_code,
         grace=timedelta(days=settings.grace_days),
+        adopts_registry=adopts_registry,
         direct=settings.direct,
     )
 

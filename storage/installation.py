@@ -39,11 +39,13 @@ def open_stores(
     limits: Limits = DEFAULT_LIMITS,
     allow_code: bool = True,
     grace: timedelta = timedelta(days=30),
+    adopts_registry: bool = False,
     direct: bool = True,
 ) -> Stores:
     """Return the stores of an installation, ready for use.
 
-    A SQLite database is made, or copied and migrated; PostgreSQL is for `migrate` to migrate.
+    A SQLite database is made, or copied and migrated; PostgreSQL is for `migrate` to migrate. With
+    `adopts_registry` an empty database becomes that of the registry that the bytes belong to.
 
     Raises:
         ConfigurationError: the schema is older, the disk is unfit, or database and bytes belong to two registries.
@@ -58,6 +60,8 @@ def open_stores(
     catalog = Catalog.open(catalog_url, pool_size=pool_size)
     try:
         _check_schema(catalog)
+        if adopts_registry:
+            _adopt(catalog, blobs)
         _match(catalog, blobs)
     except BaseException:
         catalog.close()
@@ -166,6 +170,17 @@ def _check_schema(catalog: Catalog) -> None:
             "The database has another schema than this version of Weighbridge needs. Run `python -m api migrate` with "
             "the same settings, then start again."
         )
+
+
+def _adopt(catalog: Catalog, blobs: BlobStore) -> None:
+    blobs.check()
+    theirs = blobs.registry_id()
+    if theirs is None:
+        raise ConfigurationError(
+            "The blob store belongs to no registry: there are no records to rebuild from. Look at "
+            "WEIGHBRIDGE_BLOBS_URL and WEIGHBRIDGE_DATA."
+        )
+    catalog.adopt_registry(theirs)
 
 
 def _match(catalog: Catalog, blobs: BlobStore) -> None:

@@ -34,7 +34,7 @@ class Behind:
     remove: Callable[[str], None]
 
     @contextmanager
-    def stores(self, database: str) -> Iterator[Stores]:
+    def stores(self, database: str, *, adopts_registry: bool = False) -> Iterator[Stores]:
         """Open it on a database, which is migrated."""
         migrate(database)
         secret = self.keys.get("secret_key")
@@ -44,6 +44,7 @@ class Behind:
             access_key=self.keys.get("access_key"),
             secret_key=SecretStr(secret) if secret else None,
             reserve_bytes=0,
+            adopts_registry=adopts_registry,
         )
         try:
             yield stores
@@ -58,9 +59,7 @@ def in_folder(folder: Path) -> Behind:
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).write_bytes(data)
 
-    return Behind(
-        str(folder), {}, lambda key: (folder / key).read_bytes(), put, lambda key: (folder / key).unlink()
-    )
+    return Behind(str(folder), {}, lambda key: (folder / key).read_bytes(), put, lambda key: (folder / key).unlink())
 
 
 def in_bucket(server: BucketServer, kind: str) -> Behind:

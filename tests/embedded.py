@@ -53,3 +53,10 @@ def make_weights(seed: int = 0) -> bytes:
         file,
     )
     return file.getvalue()
+
+
+def make_small_weights(seed: int = 0) -> bytes:
+    """Return a state_dict of one tensor, large enough to be reusable."""
+    file = io.BytesIO()
+    torch.save({"weight": torch.randn(32, 32, generator=torch.Generator().manual_seed(seed))}, file)
+    return file.getvalue()

@@ -19,6 +19,7 @@ from storage.metadata.models import Models
 from storage.metadata.overrides import Overrides
 from storage.metadata.publishing import Publishing
 from storage.metadata.pushes import Pushes
+from storage.metadata.rebuilding import Rebuilding
 from storage.metadata.recording import Recording
 from storage.metadata.removal import Removal
 from storage.metadata.session import Database, reads
@@ -43,6 +44,7 @@ class Catalog(
     Garbage,
     Checking,
     Recording,
+    Rebuilding,
     Dumps,
     Teams,
     Users,

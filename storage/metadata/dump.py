@@ -61,7 +61,7 @@ class Dumps(Transactional):
     @reads
     def is_empty(self, session: Session) -> bool:
         """Return whether nothing was ever done here."""
-        return not any(session.scalar(select(exists().select_from(table))) for table in _tables())
+        return is_untouched(session)
 
     @writes
     def load(self, session: Session, lines: Iterable[str], by: Actor, *, keep_tokens: bool) -> None:
@@ -94,6 +94,11 @@ class Dumps(Transactional):
             # Jobs come with JWTs that nobody can end, so theirs must be bound anew. People sign in elsewhere first.
             session.execute(delete(IdentityRow).where(IdentityRow.use == "job"))
         record(session, by, "installation.restore", tokens_kept=keep_tokens)
+
+
+def is_untouched(session: Session) -> bool:
+    """Return whether there is no row that a dump would hold."""
+    return not any(session.scalar(select(exists().select_from(table))) for table in _tables())
 
 
 def iter_dumped(lines: Iterable[str], row: type[Base]) -> Iterator[dict[str, Any]]:

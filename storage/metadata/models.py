@@ -46,7 +46,7 @@ class Models(Transactional):
         elif not inserted:
             raise ModelExistsError(f"{team}/{name} exists already; push to it, or choose another name.")
         model.description = create.description
-        _replace_tags(session, model, create.tags)
+        replace_tags(session, model, create.tags)
         note_due(session, model, OF_THE_MODEL)
         record(session, by, "model.create", team=team, model=name)
         return model_infos(session, [model])[0]
@@ -89,7 +89,7 @@ class Models(Transactional):
             model.description = update.description
         if update.visibility is not None:
             model.visibility = update.visibility
-        _replace_tags(session, model, tags)
+        replace_tags(session, model, tags)
         model.updated_at = utc_now()
         note_due(session, model, OF_THE_MODEL)
         changes = update.model_dump(exclude_unset=True)
@@ -179,7 +179,7 @@ def revive_model(session: Session, model: ModelRow, by: Actor) -> None:
     model.created_by = by.name
     model.visibility = "team"
     model.description = ""
-    _replace_tags(session, model, {})
+    replace_tags(session, model, {})
     model.version_count = 0
     model.latest = None
 
@@ -212,7 +212,8 @@ def _filter(query: ModelQuery) -> Select[ModelRow]:
     return chosen
 
 
-def _replace_tags(session: Session, model: ModelRow, tags: Mapping[str, str]) -> None:
+def replace_tags(session: Session, model: ModelRow, tags: Mapping[str, str]) -> None:
+    """Make these the tags of a model, and bring up to date what searching looks in."""
     session.execute(delete(ModelTagRow).where(ModelTagRow.model_id == model.id))
     rows: Sequence[dict[str, Any]] = [
         {"model_id": model.id, "key": key, "value": value, "value_start": value[:INDEXED_CHARACTERS]}

@@ -77,7 +77,7 @@ class Publishing(Transactional):
             return replayed
         base_id = _find_base(session, new)
         objects = _bind_objects(session, new, now)
-        _insert_manifests(session, manifests)
+        insert_manifests(session, manifests)
         model = _take_number(session, new, now)
         version = _insert_version(session, new, model, base_id, now)
         _insert_artifacts(session, new.artifacts, version.id, objects)
@@ -139,7 +139,7 @@ def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str,
             objects[sha256] = inserted
             used.add(artifact.location)
             if new.trust != "unsafe":  # what is in quarantine is never a source of reuse
-                _insert_storages(session, new.team, artifact, inserted)
+                insert_storages(session, new.team, artifact, inserted)
     doom_locations(session, [each.location for each in new.artifacts if each.location not in used], now)
     return objects
 
@@ -159,7 +159,8 @@ def _take_object(session: Session, team: str, artifact: NewArtifact, now: dateti
     return known.id, is_damaged
 
 
-def _insert_storages(session: Session, team: str, artifact: NewArtifact, object_id: int) -> None:
+def insert_storages(session: Session, team: str, artifact: NewArtifact, object_id: int) -> None:
+    """Insert the storages of an artifact that the team does not have elsewhere; their places are in the object."""
     places = {storage.digest: storage for storage in artifact.storages}
     ordered = sorted(places)
     for start in range(0, len(ordered), _BATCH):
@@ -180,7 +181,8 @@ def _insert_storages(session: Session, team: str, artifact: NewArtifact, object_
             session.execute(insert(StorageRow), rows)
 
 
-def _insert_manifests(session: Session, manifests: Mapping[str, bytes]) -> None:
+def insert_manifests(session: Session, manifests: Mapping[str, bytes]) -> None:
+    """Insert compressed manifests by digest, those that are not there yet."""
     for digest, compressed in sorted(manifests.items()):
         statement = insert_for(session, ManifestRow).values(digest=digest, compressed=compressed)
         session.execute(statement.on_conflict_do_nothing())
@@ -218,10 +220,10 @@ def _insert_version(
         kind=new.kind,
         trust=new.trust,
         size_bytes=sum(artifact.info.size_bytes for artifact in new.artifacts),
-        builder=_plain(metadata.builder),
-        pretrained_cfg=_plain(metadata.pretrained_cfg),
-        recipe=_plain(metadata.recipe),
-        origin=_plain(metadata.origin),
+        builder=plain(metadata.builder),
+        pretrained_cfg=plain(metadata.pretrained_cfg),
+        recipe=plain(metadata.recipe),
+        origin=plain(metadata.origin),
         wrappers=metadata.wrappers,
         base=metadata.base,
         base_id=base_id,
@@ -249,14 +251,15 @@ def _insert_version(
     return version
 
 
-def _plain(document: WireModel | None) -> dict[str, Any] | None:
+def plain(document: WireModel | None) -> dict[str, Any] | None:
+    """Return a document as its column holds it."""
     return None if document is None else document.model_dump(mode="json", exclude_defaults=True)
 
 
 def _insert_artifacts(
     session: Session, artifacts: Sequence[NewArtifact], version_id: int, objects: Mapping[str, int]
 ) -> None:
-    rows = [_artifact_row(artifact, version_id, position) for position, artifact in enumerate(artifacts)]
+    rows = [artifact_row(artifact, version_id, position) for position, artifact in enumerate(artifacts)]
     session.add_all(rows)
     session.flush()
     extents: Iterable[dict[str, Any]] = (
@@ -272,7 +275,8 @@ def _insert_artifacts(
     session.execute(insert(ExtentRow), list(extents))
 
 
-def _artifact_row(artifact: NewArtifact, version_id: int, position: int) -> ArtifactRow:
+def artifact_row(artifact: NewArtifact, version_id: int, position: int) -> ArtifactRow:
+    """Return the row of an artifact, not inserted yet."""
     info = artifact.info
     return ArtifactRow(
         version_id=version_id,

@@ -11,7 +11,6 @@ from storage.checking import objects
 from storage.checking.findings import Kind
 from storage.fsck import fsck
 from storage.garbage import collect
-from storage.installation import open_stores
 from storage.metadata.tables import ArtifactRow, ExtentRow, ManifestRow
 from storage.read import get_artifact, get_version, iter_range
 from storage.recording import write_due_records
@@ -210,5 +209,8 @@ def test_whoever_is_no_administrator_checks_and_collects_nothing(open_installati
 def test_the_bucket_of_another_registry_is_neither_checked_nor_collected(behind, tmp_path):
     with behind.stores(f"sqlite:///{tmp_path / 'one.sqlite'}"):
         pass
-    with pytest.raises(ConfigurationError, match="another installation's"), behind.stores(f"sqlite:///{tmp_path / 'b'}"):
+    with (
+        pytest.raises(ConfigurationError, match="another installation's"),
+        behind.stores(f"sqlite:///{tmp_path / 'b'}"),
+    ):
         pass
