@@ -213,4 +213,5 @@ class Life(RuleBasedStateMachine):
         for begun in self.begun:
             begun.draft.abandon()
         collect(self.stores, CALLER, now=datetime.now(UTC) + timedelta(days=1))
-        assert (found, list(self.stores.blobs.iter_locations())) == ([], [])
+        left = [*found, *self.stores.blobs.iter_locations()]
+        assert left == [], left

@@ -62,7 +62,7 @@ class Rebuilding(Transactional):
         model = lock_model(session, record.team, record.model, deleted=True)
         model.description, model.visibility = record.description, record.visibility
         model.version_counter = max(model.version_counter, record.version_counter)
-        model.created_at, model.created_by, model.updated_at = record.created_at, record.created_by, record.updated_at
+        model.created_at, model.created_by, model.updated_at = record.created_at, record.created_by, record.created_at
         model.deleted_at, model.deleted_by = record.deleted_at, record.deleted_by
         replace_tags(session, model, record.tags)
 
@@ -85,6 +85,7 @@ class Rebuilding(Transactional):
         record_uses(session, new, model, version)
         _insert_aliases(session, model, version.number, record)
         model.version_counter = max(model.version_counter, version.number)
+        model.updated_at = max(model.updated_at, version.created_at, record.version.annotations.updated_at)
         session.flush()
         shown = VersionRow.model_id == model.id, VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None)
         model.version_count = session.scalar(select(func.count()).select_from(VersionRow).where(*shown)) or 0

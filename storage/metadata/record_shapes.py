@@ -55,7 +55,10 @@ class VersionRecord(_Recorded):
 
 
 class ModelRecord(_Recorded):
-    """A model without its versions. `version_counter` is the highest number that was ever given."""
+    """A model without its versions. `version_counter` is the highest number that was ever given.
+
+    When it last changed is left out: whatever happens to a version changes that.
+    """
 
     weighbridge_record: Literal[1] = RECORD_FORMAT
     registry_id: str
@@ -67,7 +70,6 @@ class ModelRecord(_Recorded):
     version_counter: int
     created_at: datetime
     created_by: str
-    updated_at: datetime
     deleted_at: datetime | None = None
     deleted_by: str | None = None
 

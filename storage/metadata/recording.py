@@ -140,7 +140,6 @@ def _model_record(session: Session, registry_id: str, model: ModelRow) -> ModelR
         version_counter=model.version_counter,
         created_at=model.created_at,
         created_by=model.created_by,
-        updated_at=model.updated_at,
         deleted_at=model.deleted_at,
         deleted_by=model.deleted_by,
     )
