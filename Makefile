@@ -50,8 +50,8 @@ format: .venv/.dev ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.demo ## transfer speed and the server's memory, next to a plain copy (about 20 GiB of free disk)
-	@PYTHONPATH=examples $(BIN)/python bench/transfer.py $(BENCH_ARGS)
+bench: .venv/.dev ## what transfers cost beside MLflow, boto3 and plain copies (an hour, 60 GiB of free disk, 16 of memory)
+	@PYTHONPATH=.:bench:tests:examples $(BIN)/python -m transfers $(BENCH_ARGS)
 
 bench-compatible: .venv/.dev ## how long finding what fits takes, with 100,000 versions on SQLite and PostgreSQL
 	@PYTHONPATH=.:tests:examples $(BIN)/python bench/compatible.py $(BENCH_ARGS)

@@ -114,7 +114,7 @@ def server_folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def seaweedfs(server_folder: Path) -> Iterator[BucketServer]:
     """SeaweedFS, an S3 server of its own make. It needs a few seconds to start."""
-    with _started("SeaweedFS", lambda: _start_seaweedfs(server_folder / "seaweedfs")) as server:
+    with _started("SeaweedFS", lambda: start_seaweedfs(server_folder / "seaweedfs")) as server:
         yield server
 
 
@@ -169,7 +169,7 @@ def _started(name: str, start: Callable[[], tuple[Any, Callable[[], None]]]) -> 
         stop()
 
 
-def _start_seaweedfs(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
+def start_seaweedfs(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     folder.mkdir()
     server = BucketServer(f"http://127.0.0.1:{free_port()}", "seaweed-access", secrets.token_hex(16))
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
