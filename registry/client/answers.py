@@ -1,5 +1,6 @@
 """What comes back over HTTP: a body still to be read, or a reason why there is none."""
 
+import http.client
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -57,17 +58,21 @@ class Incoming:
     def read_into(self, buffer: memoryview) -> int:
         """Fill a buffer with what comes next and return how much that is; less than its size at the end only.
 
+        The body lands in the buffer itself: `read` of urllib3 makes two copies of it, and 60 microseconds of calls.
+
         Raises:
             ServerUnreachableError: the connection broke.
         """
+        raw: http.client.HTTPResponse = self._response._fp  # pyright: ignore # noqa: PGH003, SLF001
         try:
-            piece = self._response.read(len(buffer), decode_content=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+            size = raw.readinto(buffer)
+        except (http.client.HTTPException, OSError) as error:
             raise ServerUnreachableError(
                 f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
             ) from error
-        buffer[: len(piece)] = piece
-        return len(piece)
+        if raw.length == 0:
+            self._response.release_conn()  # read to its end: the next request may have it
+        return size
 
     def read(self, limit_bytes: int | None = None) -> bytes:
         """Return the body, cut at `limit_bytes`."""

@@ -6,10 +6,11 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from registry.client.cache import hash_file
 from registry.client.connection import Connection
 from registry.client.local import find_local, find_weights
 from registry.client.progress import progress_bar
@@ -18,6 +19,7 @@ from registry.client.results import Version
 from registry.errors import (
     AmbiguousWeightsError,
     ArtifactNotFoundError,
+    DigestMismatchError,
     InvalidPathError,
     InvalidReferenceError,
     InvalidRequestError,
@@ -114,7 +116,26 @@ def fetch_weights(
         return find_weights(local)
     reference = complete(connection, str(ref), version)
     found = resolve(connection, reference)
-    return fetch(connection, found, choose_weights(found, reference.path), verify=verify)
+    chosen = choose_weights(found, reference.path)
+    files = fetch(connection, found, chosen, verify=verify)
+    check_pin(reference, found, dict(zip((each.sha256 for each in chosen), files, strict=True)))
+    return files
+
+
+def check_pin(reference: Reference, version: VersionInfo, files: Mapping[str, Path]) -> None:
+    """Return when a version and its files are those that a reference pins by SHA-256, if it pins any.
+
+    Raises:
+        DigestMismatchError: they are others, whatever the service said.
+    """
+    pin = reference.selector
+    if not pin.startswith("sha256:"):
+        return
+    is_there = any(each.sha256 == pin for each in version.artifacts)
+    if not is_there or (pin in files and hash_file(files[pin]) != pin):
+        raise DigestMismatchError(
+            f"What the service has for {reference} holds other bytes than those. Ask its operator."
+        )
 
 
 def only_file(ref: str | os.PathLike[str], files: Sequence[Path]) -> Path:
@@ -220,6 +241,7 @@ def download(
         version = resolve(connection, reference)
         artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
         fetched = fetch(connection, version, artifacts, verify=verify)
+        check_pin(reference, version, dict(zip((each.sha256 for each in artifacts), fetched, strict=True)))
         files = [(check_path(each.path), file) for each, file in zip(artifacts, fetched, strict=True)]
     folder = expand_home(to)
     return [place(file, folder, path) for path, file in files]

@@ -19,7 +19,7 @@ from support.service import running
 from registry.client import reading
 from registry.client.cache import Cache
 from registry.client.client import Client
-from registry.errors import WeighbridgeError
+from registry.errors import DigestMismatchError, WeighbridgeError
 
 MIB = 1 << 20
 CODE = """
@@ -242,6 +242,22 @@ def test_a_connection_that_breaks_loses_little_of_what_came(live_server, name, f
 
         assert proxy.cuts_made == 2
     assert path.read_bytes() == file.read_bytes()
+
+
+def test_a_pin_holds_whatever_the_service_says(live_server, name, tmp_path, monkeypatch):
+    one, other = random_file(tmp_path / "one.pt", 4000), random_file(tmp_path / "other.pt", 4000)
+    with client_of(live_server.url, tmp_path / "cache") as client:
+        pinned, wrong = client.push(name, one).artifacts[0].sha256, client.push(name, other)
+        assert client.download(f"{name}@{pinned}", tmp_path / "out")[0].read_bytes() == one.read_bytes()
+
+        monkeypatch.setattr(client.connection.resolver, "version", lambda _: wrong)
+        with pytest.raises(DigestMismatchError):
+            client.download(f"{name}@{pinned}", tmp_path / "out")
+        claimed = [each.model_copy(update={"sha256": pinned}) for each in wrong.artifacts]
+        lie = wrong.model_copy(update={"artifacts": claimed})
+        monkeypatch.setattr(client.connection.resolver, "version", lambda _: lie)
+        with pytest.raises(DigestMismatchError):
+            client.pull(f"{name}@{pinned}")
 
 
 def wait_until(true):
