@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import urllib3
 
@@ -30,6 +30,14 @@ _BY_STATUS: dict[int, type[WeighbridgeError]] = {
     404: NotFoundError,
     413: TooLargeError,
 }
+
+
+class _Body(Protocol):
+    """The part of `http.client.HTTPResponse` that is used; `length` is what is still to come."""
+
+    length: int | None
+
+    def readinto(self, buffer: memoryview, /) -> int: ...
 
 
 @dataclass(slots=True)
@@ -63,7 +71,7 @@ class Incoming:
         Raises:
             ServerUnreachableError: the connection broke.
         """
-        raw: http.client.HTTPResponse = self._response._fp  # pyright: ignore # noqa: PGH003, SLF001
+        raw = cast("_Body", self._response._fp)  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
         try:
             size = raw.readinto(buffer)
         except (http.client.HTTPException, OSError) as error:

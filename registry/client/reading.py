@@ -18,7 +18,7 @@ from registry.client.progress import Bar
 from registry.client.transport import back_off_seconds, route
 from registry.errors import ServerUnreachableError, StorageFullError, UnavailableError, WeighbridgeError
 from registry.formats.source import ByteRange
-from registry.reads import MAX_READ_RANGES, ArtifactRanges, ReadPlan, ReadRun, ReadsQuery
+from registry.reads import MAX_RUN_BYTES, ArtifactRanges, ReadPlan, ReadRun, ReadsQuery
 from registry.schema import ArtifactInfo, VersionInfo
 
 CONNECTIONS = 4
@@ -26,8 +26,9 @@ CONNECTIONS = 4
 BUFFER_BYTES = 256 << 10
 """Of one connection: with 16 downloads at once these are 16 MiB."""
 NOTE_BYTES = 1 << 20
-PLAN_BYTES = 4 << 30
-"""Asked for at once: at 16 MB/s it is there before the URLs end."""
+RUN_BYTES = MAX_RUN_BYTES
+PLAN_RUNS = 64
+"""Asked for at once, 4 GiB: at 16 MB/s they are there before the URLs end."""
 PLAN_SECONDS = 240.0
 """After which nothing new is begun by a plan: its URLs live for 300."""
 SMALL_BYTES = 1 << 20
@@ -232,15 +233,13 @@ class _Download:
 
 
 def _first(missing: Sequence[ByteRange]) -> list[ByteRange]:
-    """Return the first ranges, of which one plan says where they are."""
-    chosen: list[ByteRange] = []
-    room = PLAN_BYTES
-    for offset, length in islice(missing, MAX_READ_RANGES // 2):
-        chosen.append((offset, min(length, room)))
-        room -= min(length, room)
-        if not room:
-            break
-    return chosen
+    """Return the first ranges, of which one plan says where they are, each short enough for one connection."""
+    pieces = (
+        (start, min(RUN_BYTES, offset + length - start))
+        for offset, length in missing
+        for start in range(offset, offset + length, RUN_BYTES)
+    )
+    return list(islice(pieces, PLAN_RUNS))
 
 
 def _check(plan: ReadPlan, path: str, wanted: Sequence[ByteRange], url: str) -> None:
