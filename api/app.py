@@ -18,6 +18,7 @@ from api.deps import get_caller
 from api.errors import add_error_handlers
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
+from api.planned import Completions
 from api.responses import COMMON_FAILURES, document, problems
 from api.routes import (
     aliases,
@@ -26,6 +27,7 @@ from api.routes import (
     compatibility,
     info,
     models,
+    planned,
     reads,
     sign_in,
     teams,
@@ -69,7 +71,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     # Every route asks who calls; here too, so that none can forget. Only who signs in is not known yet.
     common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
     app.include_router(info.router, **common)
-    of_models = (models, uploads, versions, artifacts, reads, aliases, compatibility)
+    of_models = (models, uploads, planned, versions, artifacts, reads, aliases, compatibility)
     for module in (*of_models, teams, users, tokens, sign_in, audit):
         app.include_router(module.router, prefix=PREFIX, **common)
     app.include_router(sign_in.browsers, prefix=PREFIX)
@@ -90,8 +92,10 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
     service = given or await run_in_threadpool(Service.open, app.state.settings)
     app.state.service = service
     try:
+        app.state.completions = completions = Completions(service, app.state.measures)
         async with collecting(service, app.state.measures):
             yield
+        await completions.close()
     finally:
         app.state.service = given
         await run_in_threadpool(service.close)

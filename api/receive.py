@@ -14,8 +14,9 @@ from api.service import Service
 from registry.errors import AccessError, IncompleteUploadError, InvalidRequestError, NotFoundError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
-from storage.draft import BEAT_SECONDS, Draft, Incoming, begin, check_size
+from storage.draft import Draft, Incoming, begin, check_size
 from storage.publish import check_metadata, publish
+from storage.push import BEAT_SECONDS
 
 if TYPE_CHECKING:
     from api.measures import Measures

@@ -48,6 +48,10 @@ FILE_PUSH: dict[str, Any] = {
     ],
 }
 """The body and query of a push of one file."""
+PART: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}},
+}
+"""The body of a part."""
 FORM_PUSH: dict[str, Any] = {
     "requestBody": {
         "required": True,

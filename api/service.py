@@ -1,5 +1,7 @@
 """What a running service holds: its settings, its stores, and how many threads each kind of work may take."""
 
+import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 Params = ParamSpec("Params")
 ResultT = TypeVar("ResultT")
 
+log = logging.getLogger("weighbridge.receive")
+
 
 @dataclass(slots=True)
 class Service:
@@ -33,6 +37,7 @@ class Service:
         uploads: threads that write received bytes; one is held while a piece is written, never while it is awaited.
         verifications: threads that verify what was received.
         downloads: threads that read what is sent.
+        followers: threads that digest files while their parts still come.
         callers: how much one caller may ask for.
         sign_ins: threads that ask the provider that signs people in.
         job_keys: by issuer of jobs, threads that fetch its keys or wait for them; a slow one keeps no other waiting.
@@ -45,11 +50,13 @@ class Service:
     uploads: CapacityLimiter
     verifications: CapacityLimiter
     downloads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(32))
+    followers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
     callers: CallerLimits = field(init=False)
     sign_ins: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     job_keys: defaultdict[str, CapacityLimiter] = field(default_factory=lambda: defaultdict(lambda: CapacityLimiter(4)))
     jobs: "JobIssuers | None" = field(init=False)
     provider: "Provider | None" = field(init=False)
+    _following: set[asyncio.Future[None]] = field(init=False, default_factory=set[asyncio.Future[None]])
 
     def __post_init__(self) -> None:
         """Make the counters, and what lets people and jobs in, that the settings ask for."""
@@ -96,6 +103,17 @@ class Service:
     ) -> ResultT:
         """Return what `work` returns in a thread that may wait for the keys of an issuer in the settings."""
         return await run_sync(partial(work, *args, **kwargs), limiter=self.job_keys[issuer])
+
+    def follow(self, work: Callable[Params, None], /, *args: Params.args, **kwargs: Params.kwargs) -> None:
+        """Do work in a thread of its own limit that nobody waits for: what is lost of it costs only time later."""
+        task = asyncio.ensure_future(run_sync(partial(work, *args, **kwargs), limiter=self.followers))
+        self._following.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Future[None]) -> None:
+        self._following.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("Digesting a file while it comes failed; that is made up for later", exc_info=error)
 
     def close(self) -> None:
         """Let go of everything."""

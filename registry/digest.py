@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 
 from blake3 import blake3
 
@@ -24,6 +25,24 @@ def blake3_digest(data: bytes | memoryview) -> str:
     return f"blake3:{blake3(data).hexdigest()}"
 
 
+class Sha256Prefix:
+    """The SHA-256 of a stream as far as it has come: begun by one pass, and perhaps finished by another."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        self._hash.update(data)
+        self.size_bytes += len(data)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of what has come."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
 class StreamDigests:
     """SHA-256 and BLAKE3 of a stream, and BLAKE3 of ranges of it, in one sequential pass.
 
@@ -34,25 +53,41 @@ class StreamDigests:
         ranges: offset and length of each range, in bytes.
         size_bytes: the size of the stream.
         max_overlap: how many times the stream the ranges may add up to.
-        sha256: whether to compute the SHA-256 too; it costs three times what BLAKE3 does.
+        sha256: whether to compute the SHA-256 too, which costs three times what BLAKE3 does; or as far as it has come.
     """
 
     def __init__(
-        self, ranges: Sequence[tuple[int, int]], size_bytes: int, *, max_overlap: int = 3, sha256: bool = True
+        self,
+        ranges: Sequence[tuple[int, int]],
+        size_bytes: int,
+        *,
+        max_overlap: int = 3,
+        sha256: bool | Sha256Prefix = True,
     ) -> None:
         self._position = 0
-        self._sha256 = hashlib.sha256() if sha256 else None
+        self._sha256 = Sha256Prefix() if sha256 is True else sha256 or None
         self._blake3 = blake3()
         self._digests: dict[tuple[int, int], str] = {}
         affordable = _affordable(set(ranges), max_overlap * size_bytes)
         self._pending = sorted(affordable, reverse=True)
         self._open: dict[tuple[int, int], blake3] = {}
 
-    def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes of the stream."""
+    def update(self, data: bytes | memoryview, beside: Executor | None = None) -> None:
+        """Take the next bytes of the stream; the SHA-256 in a thread of `beside`, where that is given."""
         view = memoryview(data)
+        if beside is None:
+            self._update_sha256(view)
+            self._update_blake3(view)
+        else:
+            hashing = beside.submit(self._update_sha256, view)
+            self._update_blake3(view)
+            hashing.result()
+
+    def _update_sha256(self, view: memoryview) -> None:
         if self._sha256 is not None:
-            self._sha256.update(view)
+            self._sha256.update(view[max(self._sha256.size_bytes - self._position, 0) :])
+
+    def _update_blake3(self, view: memoryview) -> None:
         self._blake3.update(view)
         start, end = self._position, self._position + len(view)
         while self._pending and self._pending[-1][0] < end:
@@ -79,7 +114,7 @@ class StreamDigests:
         """
         if self._sha256 is None:
             raise ValueError("this pass computes no SHA-256")
-        return f"sha256:{self._sha256.hexdigest()}"
+        return self._sha256.digest
 
     @property
     def blake3(self) -> str:

@@ -16,6 +16,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── VersionNotFoundError
     │   ├── AliasNotFoundError
     │   ├── ArtifactNotFoundError
+    │   ├── UploadNotFoundError
     │   ├── TeamNotFoundError
     │   ├── UserNotFoundError
     │   ├── IdentityNotFoundError
@@ -32,6 +33,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── NotDeletedError
     │   ├── IdempotencyKeyReusedError
     │   ├── PublishInProgressError
+    │   ├── UploadEndedError
     │   ├── PreconditionFailedError
     │   ├── PreconditionRequiredError
     │   └── CollectionRefusedError
@@ -177,6 +179,13 @@ class ArtifactNotFoundError(NotFoundError):
     title = "Artifact not found"
 
 
+class UploadNotFoundError(NotFoundError):
+    """There is no such planned upload, or it is somebody else's."""
+
+    code = "upload_not_found"
+    title = "Upload not found"
+
+
 class TeamNotFoundError(NotFoundError):
     """No such team, or none that the caller belongs to."""
 
@@ -287,6 +296,13 @@ class PublishInProgressError(ConflictError):
 
     code = "publish_in_progress"
     title = "Publish in progress"
+
+
+class UploadEndedError(ConflictError):
+    """The planned upload takes no bytes any more: it is being verified, has ended, or waited too long for them."""
+
+    code = "upload_ended"
+    title = "Upload ended"
 
 
 class PreconditionFailedError(ConflictError):

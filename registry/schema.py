@@ -74,7 +74,8 @@ class ArtifactAnnouncement(WireModel):
     """What a client says of a file it is about to send; checked against the bytes, never believed."""
 
     sha256: Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-fA-F]{64}$")] | None = None
-    size_bytes: Annotated[int, Field(ge=0)] | None = None
+    blake3: Annotated[str, Field(pattern=r"^(blake3:)?[0-9a-fA-F]{64}$")] | None = None
+    size_bytes: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
 
 
 class VersionCreate(WireModel):

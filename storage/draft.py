@@ -2,11 +2,9 @@
 
 import hashlib
 import logging
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from blake3 import blake3
 
@@ -24,32 +22,11 @@ from storage.admission import admit_to_push
 from storage.blobs.base import BlobWriter, new_location
 from storage.garbage import sweep_locations
 from storage.metadata.records import Replay
+from storage.push import LEASE, Push, Received
 from storage.room import Room
 from storage.stores import Stores
-from storage.tokens import recheck
-
-LEASE = timedelta(minutes=2)
-"""How long a push that gives no sign of life keeps its intents and its key; `Draft.beat` renews them."""
-BEAT_SECONDS = 20.0
 
 log = logging.getLogger("weighbridge.publish")
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A file whose bytes are all there, digested as they came.
-
-    Attributes:
-        location: where they were committed; empty while a finished push is repeated and nothing is stored.
-        head: the first bytes, which tell the format.
-    """
-
-    path: str
-    location: str
-    size_bytes: int
-    sha256: str
-    blake3: str
-    head: bytes
 
 
 class Incoming:
@@ -118,13 +95,12 @@ class Incoming:
             self._writer.abort()
 
 
-class Draft:
+class Draft(Push):
     """A push between its first byte and its version. `storage.publish.publish` ends it well, `abandon` badly.
 
     Attributes:
         room: what the team has room for; everything where nothing will be stored.
         replay: set when the same `Idempotency-Key` led to a version before: files are digested, not stored.
-        received: the files that are complete.
     """
 
     def __init__(
@@ -138,17 +114,12 @@ class Draft:
         key: str | None,
         replay: Replay | None,
     ) -> None:
-        self.stores = stores
-        self.caller = caller
-        self.team = team
-        self.model = model
+        super().__init__(stores, caller, team, model)
         self.key = key
         self.replay = replay
         self.room = room if replay is None else Room(None)
-        self.received: list[Received] = []
         self._incoming: list[Incoming] = []
         self._paths: dict[str, str] = {}
-        self._next_beat = time.monotonic() + BEAT_SECONDS
 
     def open_file(self, path: str, *, sha256: str | None = None) -> Incoming:
         """Return where the bytes of one file go.
@@ -194,56 +165,29 @@ class Draft:
         self.received.append(received)
         return received
 
-    def beat(self) -> None:
-        """Renew the intents and the key: the push is alive, and its caller may still push.
+    @property
+    def locations(self) -> Sequence[str]:
+        """Where its bytes are."""
+        return [each.location for each in list(self._incoming) if each.location is not None]
 
-        Raises:
-            UnavailableError: it was given up meanwhile.
-            AuthenticationRequiredError, AccessError, NotFoundError: they may no more.
-        """
-        self.recheck()
-        locations = self._locations()
-        if locations:
-            self.stores.catalog.extend_write(locations, _lease_end())
+    def renew(self) -> None:
+        """Renew the intents and the key."""
+        if self.locations:
+            self.stores.catalog.extend_write(self.locations, _lease_end())
         if self.key is not None and self.replay is None:
             self.stores.catalog.extend_push(self.caller.name, self.team, self.model, self.key, _lease_end())
-
-    def recheck(self) -> None:
-        """Look whether the caller may still push: rights may be taken away while bytes come.
-
-        Raises:
-            AuthenticationRequiredError, PermissionDeniedError, ModelNotFoundError: they may not.
-        """
-        self.caller = recheck(self.stores, self.caller)
-        admit_to_push(self.stores, self.caller, self.team, self.model)
-
-    def beat_when_due(self) -> None:
-        """Beat when it is time, however often this is called."""
-        if time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + BEAT_SECONDS
-            self.beat()
 
     def abandon(self) -> None:
         """Leave nothing behind: no bytes, no rows, the key free again. What is away now is collected later."""
         for incoming in self._incoming:
             incoming.abort()
         try:
-            sweep_locations(self.stores, self._locations(), cancel=True)
+            sweep_locations(self.stores, self.locations, cancel=True)
         except WeighbridgeError as error:
             log.warning("A failed push is cleaned up later, by the collector: %s", error)
         if self.key is not None and self.replay is None:
             with suppress(WeighbridgeError):  # the key frees itself when its lease ends
                 self.stores.catalog.abandon_push(self.caller.name, self.team, self.model, self.key)
-
-    def finish(self) -> None:
-        """Drop bytes that the publishing transaction did not need: the team had them already."""
-        try:
-            sweep_locations(self.stores, self._locations(), cancel=False)
-        except WeighbridgeError as error:
-            log.warning("Repeated bytes are dropped later, by the collector: %s", error)
-
-    def _locations(self) -> Sequence[str]:
-        return [each.location for each in list(self._incoming) if each.location is not None]
 
 
 def begin(stores: Stores, caller: Caller, team: str, model: str, key: str | None = None) -> Draft:

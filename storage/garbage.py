@@ -34,7 +34,8 @@ class Collection:
     Attributes:
         ran: False when another process is collecting.
         purged_versions: deleted versions whose grace period is over.
-        expired_writes: uploads that never finished.
+        expired_uploads: planned uploads that waited too long for their next part.
+        expired_writes: files of uploads that never finished.
         unused_objects: objects that no version refers to any more; their bytes go after a delay. In a dry run also
             those that purging would free.
         unused_bytes: of these objects.
@@ -47,6 +48,7 @@ class Collection:
 
     ran: bool = True
     purged_versions: int = 0
+    expired_uploads: int = 0
     expired_writes: int = 0
     unused_objects: int = 0
     unused_bytes: int = 0
@@ -139,6 +141,7 @@ def _collect(stores: Stores, caller: Caller, holder: str, clock: Callable[[], da
     catalog = stores.catalog
     purged, freed_bytes = _purge_expired(stores, caller, holder, clock)
     expired = unused = removed = removed_bytes = forgotten = tokens = 0
+    uploads = _end_uploads(stores, clock)
     while batch := catalog.doom_expired_writes(clock(), _BATCH):
         expired += batch
     while (doomed := catalog.doom_unused_objects(clock(), _BATCH)).object_count:
@@ -155,6 +158,7 @@ def _collect(stores: Stores, caller: Caller, holder: str, clock: Callable[[], da
             break
     return Collection(
         purged_versions=purged,
+        expired_uploads=uploads,
         expired_writes=expired,
         unused_objects=unused,
         unused_bytes=freed_bytes,
@@ -163,6 +167,16 @@ def _collect(stores: Stores, caller: Caller, holder: str, clock: Callable[[], da
         forgotten_keys=forgotten,
         forgotten_tokens=tokens,
     )
+
+
+def _end_uploads(stores: Stores, clock: Callable[[], datetime]) -> int:
+    """End planned uploads whose time is up, forget those that ended long ago; return how many expired."""
+    expired = 0
+    while batch := stores.catalog.expire_uploads(clock(), _BATCH):
+        expired += batch
+    while stores.catalog.forget_uploads(clock(), _BATCH):
+        pass
+    return expired
 
 
 def _purge_expired(stores: Stores, caller: Caller, holder: str, clock: Callable[[], datetime]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from registry.formats.mentions import list_globals, list_reasons, name_some
 from registry.formats.reader import looks_like_weights
 from registry.weights import has_weights_name
 from storage.admission import reaches
-from storage.draft import Draft, Received
+from storage.push import Push, Received
 from storage.sources import BlobSource
 from storage.stores import Stores
 
@@ -39,17 +39,17 @@ class Judged:
     harmful: dict[str, UnsafeArtifactError] = field(default_factory=dict[str, UnsafeArtifactError])
 
 
-def find_rules(draft: Draft) -> PushRules:
+def find_rules(push: Push) -> PushRules:
     """Return what the installation and the team take of a push."""
-    team = draft.stores.catalog.find_team(draft.team)
+    team = push.stores.catalog.find_team(push.team)
     keeps_unsafe = team is not None and team.unsafe == "quarantine"
-    if not draft.stores.allow_code:
+    if not push.stores.allow_code:
         return PushRules("this installation takes tensors only", keeps_unsafe)
-    if team is None or reaches(draft.caller, draft.team, team.code_pushed_by):
+    if team is None or reaches(push.caller, push.team, team.code_pushed_by):
         return PushRules(None, keeps_unsafe)
     if team.code_pushed_by is None:
-        return PushRules(f"{draft.team} takes tensors only", keeps_unsafe)
-    return PushRules(f"{draft.team} takes that from those with the role `{team.code_pushed_by}` only", keeps_unsafe)
+        return PushRules(f"{push.team} takes tensors only", keeps_unsafe)
+    return PushRules(f"{push.team} takes that from those with the role `{team.code_pushed_by}` only", keeps_unsafe)
 
 
 def judge(

@@ -14,12 +14,13 @@ from registry.errors import (
     SizeMismatchError,
 )
 from registry.names import Reference, check_alias, check_path
-from registry.schema import VersionCreate, VersionInfo
+from registry.schema import ArtifactInfo, VersionCreate, VersionInfo
 from storage.access import Action, Caller
 from storage.admission import admit, admit_to_alias
-from storage.draft import Draft, Received
+from storage.draft import Draft
 from storage.judge import find_rules
 from storage.metadata.records import NewVersion
+from storage.push import Push, Received
 from storage.stores import Stores
 from storage.verify import Verified, verify
 
@@ -64,42 +65,75 @@ def publish(draft: Draft, metadata: VersionCreate) -> VersionInfo:
         raise IncompleteUploadError(
             "No file came. A version has at least one; send it as a form field with a filename."
         )
-    _check_announced(metadata, draft.received)
+    check_announced(metadata, draft.received)
     fingerprint = _fingerprint(metadata, draft.received)
     if draft.replay is not None:
         return _replay(draft, draft.replay.number, draft.replay.fingerprint, fingerprint)
     base = check_metadata(draft.stores, draft.caller, draft.team, draft.model, metadata)
-    rules = find_rules(draft)
-    verified = verify(draft.stores, draft.received, metadata.primary, draft.beat_when_due, rules)
-    _make_marks(draft.stores, verified)
-    draft.beat()
-    check_metadata(draft.stores, draft.caller, draft.team, draft.model, metadata)  # verifying may have taken long
-    if find_rules(draft) != rules:
-        raise PermissionDeniedError(f"The rules of {draft.team} changed while this was verified. Push again.")
-    version = draft.stores.catalog.publish(_new_version(draft, metadata, verified, base, fingerprint))
+    version = _verify_and_name(draft, metadata, base, fingerprint, idempotency=_idempotency(draft))
     draft.finish()
     return version
 
 
-def _new_version(
-    draft: Draft, metadata: VersionCreate, verified: Verified, base: tuple[str, str, int] | None, fingerprint: str
-) -> NewVersion:
-    return NewVersion(
-        team=draft.team,
-        model=draft.model,
-        by=draft.caller.actor,
-        metadata=metadata,
-        artifacts=verified.artifacts,
-        kind=verified.kind,
-        trust=verified.trust,
-        weights=verified.weights,
-        weights_problem=verified.weights_problem,
-        fingerprint=fingerprint,
-        base_number=base,
-        idempotency=(draft.caller.name, draft.key) if draft.key is not None else None,
-        notices=(*verified.notices, *_same_content(draft)),
-        uses=verified.uses,
+def publish_planned(push: Push, metadata: VersionCreate, upload: tuple[str, str]) -> VersionInfo:
+    """Verify what a planned upload gathered and make it the next version of its model.
+
+    Args:
+        push: with all files received.
+        metadata: as it was planned; what it announces must be what came.
+        upload: id of the upload, and who verifies it.
+
+    Raises:
+        WeighbridgeError: as for `publish`.
+        UnavailableError: the upload was taken over or given up.
+    """
+    push.recheck()
+    base = check_metadata(push.stores, push.caller, push.team, push.model, metadata)
+    version = _verify_and_name(push, metadata, base, "", upload=upload)
+    push.finish()
+    return version
+
+
+def _verify_and_name(
+    push: Push,
+    metadata: VersionCreate,
+    base: tuple[str, str, int] | None,
+    fingerprint: str,
+    *,
+    idempotency: tuple[str, str] | None = None,
+    upload: tuple[str, str] | None = None,
+) -> VersionInfo:
+    rules = find_rules(push)
+    verified = verify(push.stores, push.received, metadata.primary, push.beat_when_due, rules)
+    check_announced(metadata, [artifact.info for artifact in verified.artifacts])
+    _make_marks(push.stores, verified)
+    push.beat()
+    check_metadata(push.stores, push.caller, push.team, push.model, metadata)  # verifying may have taken long
+    if find_rules(push) != rules:
+        raise PermissionDeniedError(f"The rules of {push.team} changed while this was verified. Push again.")
+    return push.stores.catalog.publish(
+        NewVersion(
+            team=push.team,
+            model=push.model,
+            by=push.caller.actor,
+            metadata=metadata,
+            artifacts=verified.artifacts,
+            kind=verified.kind,
+            trust=verified.trust,
+            weights=verified.weights,
+            weights_problem=verified.weights_problem,
+            fingerprint=fingerprint,
+            base_number=base,
+            idempotency=idempotency,
+            upload=upload,
+            notices=(*verified.notices, *_same_content(push, verified)),
+            uses=verified.uses,
+        )
     )
+
+
+def _idempotency(draft: Draft) -> tuple[str, str] | None:
+    return None if draft.key is None else (draft.caller.name, draft.key)
 
 
 def _make_marks(stores: Stores, verified: Verified) -> None:
@@ -110,27 +144,37 @@ def _make_marks(stores: Stores, verified: Verified) -> None:
         _ = uses[digest].marks
 
 
-def _check_announced(metadata: VersionCreate, received: Sequence[Received]) -> None:
-    """Raise when what was announced is not what came."""
-    by_path = {each.path: each for each in received}
+def check_announced(metadata: VersionCreate, found: Sequence[Received | ArtifactInfo]) -> None:
+    """Raise when what was announced is not what came.
+
+    Raises:
+        IncompleteUploadError: a file did not come.
+        SizeMismatchError, DigestMismatchError: other bytes came.
+    """
+    by_path = {each.path: each for each in found}
     for path, announced in metadata.artifacts.items():
-        found = by_path.get(check_path(path))
-        if found is None:
+        came = by_path.get(check_path(path))
+        if came is None:
             raise IncompleteUploadError(f"{path!r} was announced and did not come. Send it, or do not announce it.")
-        if announced.size_bytes not in (None, found.size_bytes):
+        if announced.size_bytes not in (None, came.size_bytes):
             raise SizeMismatchError(
-                f"{path!r} was announced with {announced.size_bytes} bytes and came with {found.size_bytes}. "
+                f"{path!r} was announced with {announced.size_bytes} bytes and came with {came.size_bytes}. "
                 "Nothing was stored; send it again.",
                 expected=announced.size_bytes,
-                actual=found.size_bytes,
+                actual=came.size_bytes,
             )
-        expected = f"sha256:{announced.sha256.removeprefix('sha256:').lower()}" if announced.sha256 else None
-        if expected not in (None, found.sha256):
-            raise DigestMismatchError(
-                f"{path!r} came as {found.sha256}, announced was {expected}. Nothing was stored; send it again.",
-                expected=expected,
-                actual=found.sha256,
-            )
+        _check_digest(path, "sha256", announced.sha256, came.sha256)
+        _check_digest(path, "blake3", announced.blake3, came.blake3)
+
+
+def _check_digest(path: str, algorithm: str, announced: str | None, actual: str | None) -> None:
+    expected = f"{algorithm}:{announced.removeprefix(f'{algorithm}:').lower()}" if announced else None
+    if expected not in (None, actual):
+        raise DigestMismatchError(
+            f"{path!r} came as {actual}, announced was {expected}. Nothing was stored; send it again.",
+            expected=expected,
+            actual=actual,
+        )
 
 
 def _fingerprint(metadata: VersionCreate, received: Sequence[Received]) -> str:
@@ -153,11 +197,11 @@ def _replay(draft: Draft, number: int, before: str, now: str) -> VersionInfo:
     )
 
 
-def _same_content(draft: Draft) -> list[str]:
+def _same_content(push: Push, verified: Verified) -> list[str]:
     """Return a notice when a live version of the model holds exactly these files."""
-    contents = {each.path: each.sha256 for each in draft.received}
+    contents = {artifact.info.path: artifact.info.sha256 for artifact in verified.artifacts}
     try:
-        same = draft.stores.catalog.get_version(draft.team, draft.model, draft.received[0].sha256)
+        same = push.stores.catalog.get_version(push.team, push.model, verified.artifacts[0].info.sha256)
     except NotFoundError:
         return []
     if {each.path: each.sha256 for each in same.artifacts} != contents:

@@ -1,12 +1,13 @@
 """The parts that every use case works on, bound together once at start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from registry.schema import Limits
 from storage.blobs.base import BlobStore
 from storage.metadata.catalog import Catalog
 from storage.scanner import Scanner
+from storage.uploads.prefixes import Prefixes
 
 DEFAULT_LIMITS = Limits(max_artifact_bytes=1 << 40, max_artifacts=1_000, max_metadata_bytes=1 << 20, max_page=1_000)
 
@@ -20,6 +21,7 @@ class Stores:
         allow_code: whether artifacts of trust `code` are taken.
         grace: how long deleted versions can be restored before the collector purges them.
         direct: whether clients can reach the blob store themselves, where it gives URLs.
+        prefixes: digests of what is being sent through this process.
     """
 
     catalog: Catalog
@@ -29,6 +31,7 @@ class Stores:
     allow_code: bool = True
     grace: timedelta = timedelta(days=30)
     direct: bool = True
+    prefixes: Prefixes = field(default_factory=Prefixes)
 
     @property
     def is_direct(self) -> bool:

@@ -6,6 +6,7 @@ Nothing here touches the catalog: verification takes as long as the bytes need, 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from registry.digest import StreamDigests
 from registry.errors import (
@@ -22,9 +23,10 @@ from registry.manifest import build_manifest, encode_manifest, iter_digested_ran
 from registry.schema import ArtifactInfo
 from registry.weights import Group, choose_weights, is_index_name
 from storage.architectures import find_uses
-from storage.draft import Received
+from storage.digesting import digest_received
 from storage.judge import DISTRIBUTED_REASON, Judged, PushRules, judge, name_file, tell_why
 from storage.metadata.records import NewArchitectureUse, NewArtifact, NewStorage
+from storage.push import Received
 from storage.stores import Stores
 
 MIN_REUSABLE_BYTES = 2048
@@ -71,7 +73,7 @@ def verify(
     for each in received:
         beat()
         if each.path in judged.harmful:
-            artifacts.append(_keep_harmful(each, judged.harmful[each.path]))
+            artifacts.append(_keep_harmful(stores, each, judged.harmful[each.path], beat))
         else:
             inspection = judged.inspections.get(each.path)
             artifacts.append(_digest(stores, each, inspection, beat, is_dcp=each.path in distributed))
@@ -92,28 +94,15 @@ def _digest(
     stores: Stores, received: Received, inspection: Inspection | None, beat: Callable[[], None], *, is_dcp: bool
 ) -> NewArtifact:
     """Return the artifact with all its digests; weights are read once more, for those of their storages."""
-    common = {
-        "path": received.path,
-        "size_bytes": received.size_bytes,
-        "sha256": received.sha256,
-        "blake3": received.blake3,
-    }
     if inspection is None:
         known = {"format": DISTRIBUTED_FORMAT, "trust": "code", "reasons": [DISTRIBUTED_REASON]} if is_dcp else {}
+        common = _digests_of_all(stores, received, beat)
         return NewArtifact(ArtifactInfo.model_validate({**common, **known}), received.location)
-    digests = StreamDigests(list(iter_digested_ranges(inspection)), received.size_bytes, sha256=False)
-    for piece in stores.blobs.stream(received.location):
-        digests.update(piece)
-        beat()
-    if digests.blake3 != received.blake3:
-        raise BlobStoreUnavailableError(
-            f"The blob store gave back other bytes of {received.path} than it took. Nothing was published: look at its "
-            "disks, then push again."
-        )
+    digests = digest_received(stores.blobs, received, list(iter_digested_ranges(inspection)), beat)
     digest, manifest = encode_manifest(build_manifest(inspection, digests))
     info = ArtifactInfo.model_validate(
         {
-            **common,
+            **_common(received, digests),
             "format": inspection.format,
             "kind": inspection.kind,
             "trust": inspection.trust,
@@ -126,13 +115,30 @@ def _digest(
     return NewArtifact(info, received.location, tuple(_storages(inspection, digests)), manifest)
 
 
-def _keep_harmful(received: Received, error: UnsafeArtifactError) -> NewArtifact:
+def _digests_of_all(stores: Stores, received: Received, beat: Callable[[], None]) -> dict[str, Any]:
+    """Return what every artifact says of its bytes; they are read only where they were not digested as they came."""
+    if received.sha256 is None or received.blake3 is None:
+        return _common(received, digest_received(stores.blobs, received, (), beat))
+    sizes = {"path": received.path, "size_bytes": received.size_bytes}
+    return {**sizes, "sha256": received.sha256, "blake3": received.blake3}
+
+
+def _common(received: Received, digests: StreamDigests) -> dict[str, Any]:
+    if digests.size_bytes != received.size_bytes or received.blake3 not in (None, digests.blake3):
+        raise BlobStoreUnavailableError(
+            f"The blob store gave back other bytes of {received.path} than it took. Nothing was published: look at its "
+            "disks, then push again."
+        )
+    sizes = {"path": received.path, "size_bytes": received.size_bytes}
+    return {**sizes, "sha256": received.sha256 or digests.sha256, "blake3": digests.blake3}
+
+
+def _keep_harmful(
+    stores: Stores, received: Received, error: UnsafeArtifactError, beat: Callable[[], None]
+) -> NewArtifact:
     """Return an artifact that is kept as it is: nothing of it is ever reused."""
     info = ArtifactInfo(
-        path=received.path,
-        size_bytes=received.size_bytes,
-        sha256=received.sha256,
-        blake3=received.blake3,
+        **_digests_of_all(stores, received, beat),
         trust="unsafe",
         reasons=error.extra.get("reasons") or ["It is broken, and would do harm before that is noticed."],
         globals=error.extra.get("globals", []),

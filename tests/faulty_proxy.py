@@ -14,8 +14,9 @@ class FaultyProxy:
     """A forwarder, one request a connection.
 
     Attributes:
-        faults: of the next requests: `ok`, `reset`, `truncate`, `stall`, or a status; `ok` when they end.
+        faults: of the next requests: `ok`, `reset`, `truncate`, `stall`, `drop`, or a status; `ok` when they end.
         after_bytes: of the answer, before it breaks.
+        after_sent_bytes: of the request, before `drop` breaks it.
         only: requests without these bytes in their head are neither broken nor counted.
         bytes_per_second: of all answers together; None for no limit.
         answered_bytes: of the answers that are counted.
@@ -29,6 +30,7 @@ class FaultyProxy:
         self._is_away = False
         self.bytes_per_second: int | None = None
         self.after_bytes = 0
+        self.after_sent_bytes = 0
         self.only = b""
         self.reset()
 
@@ -77,8 +79,12 @@ class FaultyProxy:
                 return
             line, _, rest = head.partition(b"\r\n")
             far.sendall(line + b"\r\nConnection: close\r\n" + rest)
-            threading.Thread(target=_forward, args=(near, far), daemon=True).start()
-            self._answer(near, far, fault, is_meant=is_meant)
+            most = self.after_sent_bytes if fault == "drop" else None
+            threading.Thread(target=_forward, args=(near, far, most), daemon=True).start()
+            try:
+                self._answer(near, far, "ok" if fault == "drop" else fault, is_meant=is_meant)
+            finally:
+                _wake(near, far)
 
     def _answer(self, near: socket.socket, far: socket.socket, fault: str, *, is_meant: bool) -> None:
         passed = 0
@@ -98,9 +104,23 @@ class FaultyProxy:
                         time.sleep(len(data) / self.bytes_per_second)
 
 
-def _forward(near: socket.socket, far: socket.socket) -> None:
+def _wake(*ends: socket.socket) -> None:
+    """End connections that a thread may be waiting at: closing alone would wait for it."""
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def _forward(near: socket.socket, far: socket.socket, most: int | None) -> None:
+    """Pass on what is sent; where no more than so many bytes may pass, break both connections then."""
+    passed = 0
     with suppress(OSError):
         while data := near.recv(1 << 16):
+            passed += len(data)
+            if most is not None and passed > most:
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                _wake(near, far)
+                return
             far.sendall(data)
 
 

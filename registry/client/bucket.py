@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from registry.client.answers import Incoming, unreachable
-from registry.client.transport import make_pools, user_agent
+from registry.client.transport import MakeBody, make_pools, user_agent
 from registry.errors import ServerUnreachableError
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -25,7 +25,7 @@ class BucketUnreachableError(Exception):
 
 
 class BucketRefusedError(Exception):
-    """The bucket answered, and not with the bytes: the URL is too old, or what it names is elsewhere now."""
+    """The bucket answered with a refusal: the URL is too old, or what it names is elsewhere now, or ended."""
 
 
 class Buckets:
@@ -45,20 +45,29 @@ class Buckets:
             pool.clear()
 
     @contextmanager
-    def open(self, url: str, headers: Mapping[str, str], read_timeout_seconds: float) -> Generator[Incoming]:
-        """Send a GET with exactly these headers and yield the answer with its body unread.
+    def open(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        read_timeout_seconds: float,
+        *,
+        method: str = "GET",
+        make_body: MakeBody | None = None,
+    ) -> Generator[Incoming]:
+        """Send a request with exactly these headers and yield the answer with its body unread.
 
         Raises:
             BucketUnreachableError: no connection came about.
-            BucketRefusedError: the answer holds no bytes of the object.
+            BucketRefusedError: the bucket did not do what was signed.
             ServerUnreachableError: the connection broke.
         """
         host = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
         pool = self._pools.setdefault(host, make_pools(url))
         try:
             response = pool.request(
-                "GET",
+                method,
                 url,
+                body=make_body() if make_body is not None else None,
                 headers={"User-Agent": user_agent(), "Accept-Encoding": "identity", **headers},
                 preload_content=False,
                 retries=False,
@@ -80,7 +89,8 @@ class Buckets:
 
 
 def refused(error: Exception) -> ServerUnreachableError:
-    """Return the named error for a bucket that gives nothing."""
+    """Return the named error for a bucket that gives or takes nothing."""
     return ServerUnreachableError(
-        f"The bytes cannot be read from the bucket ({error}). Try again; if it stays, tell the operator of the service."
+        f"The bucket does not do what the service signed ({error}). Try again; if it stays, tell the operator of the "
+        "service."
     )

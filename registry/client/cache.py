@@ -26,6 +26,7 @@ from registry.errors import ConfigurationError, StorageFullError
 
 LAYOUT = "v1"
 READ_BYTES = 1 << 20
+BLAKE3_BYTES = 8 << 20
 STALE_TEMPORARY_SECONDS = 24 * 3600
 
 
@@ -184,9 +185,10 @@ def hash_file(path: Path) -> str:
 
 
 def blake3_file(path: Path) -> str:
-    """Return `blake3:…` of a file, reading 1 MiB at a time."""
-    digest = blake3()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(READ_BYTES):
-            digest.update(piece)
-    return f"blake3:{digest.hexdigest()}"
+    """Return `blake3:…` of a file, by all cores, reading 8 MiB at a time."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    buffer = bytearray(BLAKE3_BYTES)
+    with path.open("rb", buffering=0) as file, memoryview(buffer) as view:
+        while count := file.readinto(buffer):
+            hasher.update(view[:count])
+    return f"blake3:{hasher.hexdigest()}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.client.cache import hash_file
+from registry.client.cache import blake3_file
 from registry.client.transfer import OutgoingFile
 from registry.errors import (
     AmbiguousWeightsError,
@@ -113,7 +113,7 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
         raise InvalidRequestError("There is no file to push: the folder holds none that is no link and no dot-file.")
     for path, file in zip(check_paths([name for name, _ in found]), [file for _, file in found], strict=True):
         try:
-            collected.files.append(OutgoingFile(path, file, file.stat().st_size, hash_file(file)))
+            collected.files.append(OutgoingFile(path, file, file.stat().st_size, blake3_file(file)))
         except OSError as error:
             raise InvalidRequestError(f"{str(file)!r} cannot be read: {error.strerror or error}.") from error
     return collected

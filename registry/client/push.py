@@ -11,21 +11,27 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from registry.client.cache import blake3_file, hash_file
+from registry.client.cache import blake3_file
 from registry.client.connection import Connection
 from registry.client.described import plain_builder, plain_pretrained_cfg
 from registry.client.glue import import_capture, import_recipe
 from registry.client.local import Collected, collect
-from registry.client.progress import progress_bar
+from registry.client.progress import Bar, progress_bar
 from registry.client.resolve import model_route
 from registry.client.results import Version
+from registry.client.resuming import remembered_key
 from registry.client.transfer import OutgoingFile, UploadForm
+from registry.client.transport import Transport
+from registry.client.uploading import Uploader
 from registry.errors import InvalidMetadataError
 from registry.names import Reference
-from registry.schema import ArtifactAnnouncement, VersionCreate
+from registry.schema import VersionCreate
 
 PUBLISH_TIMEOUT_SECONDS = 900.0
 """How long the service may take after the last byte: it may still have to write it to a bucket."""
+
+PLANNED_BYTES = 8 << 20
+"""Pushes of less are one request; a plan takes four or more, and pays where something is to be resumed."""
 
 log = logging.getLogger("weighbridge")
 
@@ -91,9 +97,9 @@ def push_object(
         with captured.path.open("rb") as file:
             os.fsync(file.fileno())
         size = captured.path.stat().st_size
-        outgoing = OutgoingFile(captured.path.name, captured.path, size, hash_file(captured.path))
+        outgoing = OutgoingFile(captured.path.name, captured.path, size, blake3_file(captured.path))
         version = send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
-        cache.adopt(captured.path, blake3_file(captured.path))
+        cache.adopt(captured.path, outgoing.digest)
     return version
 
 
@@ -161,23 +167,36 @@ def send(
     Raises:
         WeighbridgeError: see `Client.push`.
     """
-    announced = {
-        each.path: ArtifactAnnouncement(sha256=each.sha256, size_bytes=each.size_bytes) for each in collected.files
-    }
-    document = metadata.model_copy(update={"artifacts": announced}).model_dump_json(exclude_none=True).encode()
+    announced = {each.path: each.announcement for each in collected.files}
+    metadata = metadata.model_copy(update={"artifacts": announced})
     total = sum(each.size_bytes for each in collected.files)
     transport = connection.resolver.online()
     with progress_bar(f"push {reference}", total, wanted=connection.progress) as bar:
-        form = UploadForm(document, collected.files, bar)
-        version = transport.call(
-            Version,
-            "POST",
-            model_route(reference, "versions"),
-            body=form.iter_body,
-            headers={**form.headers, "Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            read_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
-        )
+        if total < PLANNED_BYTES:
+            version = _send_form(transport, reference, metadata, collected.files, bar, idempotency_key)
+        else:
+            with remembered_key(connection.cache, connection.settings.url, reference, metadata, idempotency_key) as key:
+                version = Uploader(transport, connection.buckets, bar).upload(reference, metadata, collected.files, key)
     return version.model_copy(update={"notices": [*collected.notices, *version.notices]})
+
+
+def _send_form(  # noqa: PLR0917 - what a request is made of
+    transport: Transport,
+    reference: Reference,
+    metadata: VersionCreate,
+    files: Sequence[OutgoingFile],
+    bar: Bar,
+    idempotency_key: str | None,
+) -> Version:
+    form = UploadForm(metadata.model_dump_json(exclude_none=True).encode(), files, bar)
+    return transport.call(
+        Version,
+        "POST",
+        model_route(reference, "versions"),
+        body=form.iter_body,
+        headers={**form.headers, "Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+        read_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
+    )
 
 
 def is_path(value: object) -> bool:

@@ -11,7 +11,7 @@ from registry.client.progress import Bar
 from registry.client.transport import Transport, back_off_seconds, route
 from registry.client.verified_writing import VerifiedWriter
 from registry.errors import ServerUnreachableError, SizeMismatchError
-from registry.schema import ArtifactInfo, VersionInfo
+from registry.schema import ArtifactAnnouncement, ArtifactInfo, VersionInfo
 
 MAX_FAILURES = 5
 """Broken connections in a row, each without `PROGRESS_BYTES` of progress, before a download gives up."""
@@ -64,12 +64,22 @@ def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: Ve
 
 @dataclass(frozen=True, slots=True)
 class OutgoingFile:
-    """A local file that becomes the artifact `path`; `sha256` (`sha256:…`) and size are announced to the service."""
+    """A local file that becomes the artifact `path`; its size and digest (`blake3:…` or `sha256:…`) are announced."""
 
     path: str
     file: Path
     size_bytes: int
-    sha256: str
+    digest: str
+
+    @property
+    def announcement(self) -> ArtifactAnnouncement:
+        """What the service is told of it."""
+        algorithm = self.digest.partition(":")[0]
+        return ArtifactAnnouncement.model_validate({algorithm: self.digest, "size_bytes": self.size_bytes})
+
+    def is_same(self, artifact: ArtifactInfo) -> bool:
+        """Return whether an artifact holds these bytes under this path."""
+        return artifact.path == self.path and self.digest in (artifact.sha256, artifact.blake3)
 
 
 class UploadForm:

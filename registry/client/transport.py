@@ -86,6 +86,7 @@ class Transport:
         body: BaseModel | MakeBody | None = None,
         headers: Mapping[str, str] | None = None,
         read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        repeatable: bool = False,
     ) -> AnswerT:
         """Send a request and return its JSON answer.
 
@@ -94,7 +95,13 @@ class Transport:
             ServerUnreachableError: it did not answer, or what answered is no Weighbridge service.
         """
         with self.open(
-            method, path, query=query, body=body, headers=headers, read_timeout_seconds=read_timeout_seconds
+            method,
+            path,
+            query=query,
+            body=body,
+            headers=headers,
+            read_timeout_seconds=read_timeout_seconds,
+            repeatable=repeatable,
         ) as incoming:
             data = incoming.read(MAX_ANSWER_BYTES + 1)
         if len(data) > MAX_ANSWER_BYTES:
@@ -133,8 +140,12 @@ class Transport:
         body: BaseModel | MakeBody | None = None,
         headers: Mapping[str, str] | None = None,
         read_timeout_seconds: float = READ_TIMEOUT_SECONDS,
+        repeatable: bool = False,
     ) -> Generator[Incoming]:
-        """Send a request, again where that is safe and may help, and yield the answer with its body unread."""
+        """Send a request, again where that is safe and may help, and yield the answer with its body unread.
+
+        `repeatable` says that it is safe where neither the method nor an `Idempotency-Key` does.
+        """
         url = f"{self.url}/api/v1/{path}".rstrip("/")
         pairs = [(name, str(value)) for name, value in query if value is not None]
         if pairs:
@@ -146,7 +157,7 @@ class Transport:
             sent |= {"Content-Type": "application/json", "Content-Length": str(len(data))}
             make_body = lambda: [data]  # noqa: E731 - one expression, used once
         incoming = self._send_until_answered(
-            method, url, cast("MakeBody | None", make_body), sent, read_timeout_seconds
+            method, url, cast("MakeBody | None", make_body), sent, read_timeout_seconds, repeatable=repeatable
         )
         try:
             yield incoming
@@ -154,10 +165,17 @@ class Transport:
             incoming.close()
 
     def _send_until_answered(
-        self, method: str, url: str, make_body: MakeBody | None, headers: dict[str, str], read_timeout: float
+        self,
+        method: str,
+        url: str,
+        make_body: MakeBody | None,
+        headers: dict[str, str],
+        read_timeout: float,
+        *,
+        repeatable: bool,
     ) -> Incoming:
         names = {name.lower() for name in headers}
-        repeatable = "idempotency-key" in names or (method in _IDEMPOTENT and not names & _PRECONDITIONS)
+        repeatable |= "idempotency-key" in names or (method in _IDEMPOTENT and not names & _PRECONDITIONS)
         for attempt in itertools.count(1):
             try:
                 incoming = self._follow(method, url, make_body, headers, read_timeout)

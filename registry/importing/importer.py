@@ -96,13 +96,14 @@ def _outgoing(path: str, file: Path) -> OutgoingFile:
 
 def _find_same(connection: Connection, model: str, found: Found, collected: Collected) -> Version | None:
     """Return the version that holds these files and came from there."""
-    digests = {each.path: each.sha256 for each in collected.files}
     try:
         versions = list_versions(connection, model, sort="-number", limit=COMPARED_VERSIONS)
     except ModelNotFoundError:
         return None
     for version in versions:
         same_origin = version.origin is not None and version.origin.source == found.origin.source
-        if same_origin and {each.path: each.sha256 for each in version.artifacts} == digests:
+        artifacts = sorted(version.artifacts, key=lambda each: each.path)
+        files = sorted(collected.files, key=lambda each: each.path)
+        if same_origin and len(artifacts) == len(files) and all(map(OutgoingFile.is_same, files, artifacts)):
             return version
     return None

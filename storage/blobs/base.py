@@ -10,12 +10,13 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from registry.errors import DigestMismatchError
 from registry.formats.source import ByteRange
+from storage.blobs.gathering import Gathering
+from storage.blobs.signed import SignedRequest
 
 READ_PIECE_BYTES = 1 << 20
 """Streams are yielded in pieces of at most this size: what raw ASGI serves fastest."""
@@ -66,24 +67,6 @@ class Written:
 
     sha256: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """A request that somebody without credentials may send until `expires_at` (UTC), with exactly these headers."""
-
-    method: str
-    url: str
-    headers: dict[str, str]
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One uploaded part of a multipart upload, as the store acknowledged it."""
-
-    number: int
-    etag: str
 
 
 class BlobWriter(ABC):
@@ -182,12 +165,11 @@ class BlobWriter(ABC):
         self.abort()
 
 
-class BlobStore(ABC):
+class BlobStore(Gathering):
     """Bytes at locations. Every method may be called from several threads at once.
 
     Attributes:
-        can_presign: whether `presign_read` and the multipart methods work (a bucket) or raise
-            `NotImplementedError` (a folder).
+        can_presign: whether requests can be signed for clients (a bucket), or signing raises `NotImplementedError`.
     """
 
     can_presign: bool = False
@@ -302,23 +284,3 @@ class BlobStore(ABC):
             ttl_seconds: how long the URL lives.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot presign: bytes go through the service")
-
-    def begin_multipart(self, location: str) -> str:
-        """Open a multipart upload and return its id."""
-        raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")
-
-    def presign_part(self, location: str, upload_id: str, number: int, ttl_seconds: int) -> SignedRequest:
-        """Return a PUT for part `number` (1 to 10,000); it is dead once the upload is completed or aborted."""
-        raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")
-
-    def complete_multipart(self, location: str, upload_id: str, parts: Sequence[Part]) -> None:
-        """Join the parts into the object at `location`; again is fine, when the first answer was lost.
-
-        Raises:
-            IncompleteUploadError: the store does not hold these parts in this order, or has no such upload.
-        """
-        raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")
-
-    def abort_multipart(self, location: str, upload_id: str) -> None:
-        """Drop an open multipart upload; an unknown one is fine."""
-        raise NotImplementedError(f"{type(self).__name__} takes no parts: bytes go through the service")

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 
 from registry.errors import BlobNotFoundError, BlobStoreUnavailableError, IncompleteUploadError, StorageFullError
-from storage.blobs.base import Part, SignedRequest
+from storage.blobs.gathering import Part
+from storage.blobs.signed import SignedRequest
 
 
 class Bucket(ABC):
@@ -42,6 +43,14 @@ class Bucket(ABC):
     @abstractmethod
     def send_part(self, key: str, upload_id: str, number: int, data: bytearray) -> Part:
         """Store one part."""
+
+    @abstractmethod
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that an upload has, by number.
+
+        Raises:
+            IncompleteUploadError: there is no such upload.
+        """
 
     @abstractmethod
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:

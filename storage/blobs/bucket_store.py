@@ -8,6 +8,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from registry.errors import (
     BlobNotFoundError,
@@ -21,18 +22,20 @@ from storage.blobs.base import (
     RECORDS,
     BlobStore,
     BlobWriter,
-    Part,
-    SignedRequest,
     check_location,
     check_record_name,
     is_location,
 )
 from storage.blobs.bucket import Bucket
+from storage.blobs.bucket_gathering import MAX_PARTS, BucketGathering
 from storage.blobs.ranges import Run, check_form, plan_runs
+from storage.blobs.signed import SignedRequest
+
+if TYPE_CHECKING:
+    from storage.blobs.gathering import Part
 
 DEFAULT_PART_BYTES = 16 << 20
 """What a writer holds in memory. With 10,000 parts, objects reach 156 GiB."""
-MAX_PARTS = 10_000
 MAX_GAP_BYTES = 1 << 20
 """Ranges closer than this are read together: dropping a MiB is faster than another request."""
 MAX_RUN_BYTES = 8 << 20
@@ -41,7 +44,7 @@ PARALLEL_READS = 4
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
 
 
-class BucketBlobStore(BlobStore):
+class BucketBlobStore(BucketGathering, BlobStore):
     """Objects `PREFIX/objects/LOCATION` in a bucket, whatever library talks to it.
 
     Args:
@@ -176,33 +179,6 @@ class BucketBlobStore(BlobStore):
     def presign_object(self, location: str, disposition: str, ttl_seconds: int) -> SignedRequest:
         """Return a GET for all that was committed there."""
         return self._bucket.presign_object(self._key(location), disposition, ttl_seconds)
-
-    def begin_multipart(self, location: str) -> str:
-        """Open a multipart upload and return its id."""
-        return self._bucket.begin_upload(self._key(location))
-
-    def presign_part(self, location: str, upload_id: str, number: int, ttl_seconds: int) -> SignedRequest:
-        """Return a PUT for one part."""
-        if not 1 <= number <= MAX_PARTS:
-            raise ValueError(f"part numbers run from 1 to {MAX_PARTS}, not {number}")
-        return self._bucket.presign_part(self._key(location), upload_id, number, ttl_seconds)
-
-    def complete_multipart(self, location: str, upload_id: str, parts: Sequence[Part]) -> None:
-        """Join the parts into the object at `location`."""
-        key = self._key(location)
-        try:
-            self._bucket.complete_upload(key, upload_id, parts)
-        except (IncompleteUploadError, BlobStoreUnavailableError) as refusal:
-            # The answer to an earlier attempt may have been lost: nothing else writes to this location.
-            try:
-                self._bucket.size_bytes(key)
-            except (BlobNotFoundError, BlobStoreUnavailableError):
-                raise refusal from None
-
-    def abort_multipart(self, location: str, upload_id: str) -> None:
-        """Drop an open multipart upload."""
-        with suppress(IncompleteUploadError):
-            self._bucket.abort_upload(self._key(location), upload_id)
 
     @property
     def _marker(self) -> str:

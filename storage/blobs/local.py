@@ -1,7 +1,5 @@
 """Blobs in a local folder: one file a location, written beside and linked into place."""
 
-import errno
-import logging
 import os
 import re
 import secrets
@@ -10,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from registry.errors import BlobNotFoundError, BlobStoreUnavailableError, StorageFullError
+from registry.errors import BlobStoreUnavailableError
 from registry.formats.source import ByteRange
 from storage.blobs.base import (
     READ_PIECE_BYTES,
@@ -21,18 +19,17 @@ from storage.blobs.base import (
     check_record_name,
     is_location,
 )
+from storage.blobs.local_files import put_in_place, require_room, sync_folder, translated
+from storage.blobs.local_gathering import LocalGathering
 from storage.blobs.ranges import check_form
 
 DEFAULT_RESERVE_BYTES = 64 << 20
 """Room kept free, so that deleting and the database still work when the disk is full."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-log = logging.getLogger("weighbridge.blobs")
 _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 
 
-class LocalBlobStore(BlobStore):
+class LocalBlobStore(LocalGathering, BlobStore):
     """Files below `root/objects`, readable by the service's user only.
 
     A write goes to `root/tmp`, is synced, and is then linked to its place, so a power cut leaves all of it or
@@ -47,12 +44,12 @@ class LocalBlobStore(BlobStore):
     """
 
     def __init__(self, root: Path, reserve_bytes: int = DEFAULT_RESERVE_BYTES) -> None:
+        super().__init__(reserve_bytes)
         self._root = root.absolute()
         self._objects = self._root / "objects"
         self._temporary = self._root / "tmp"
         self._marker = self._root / "registry-id"
-        self._reserve_bytes = reserve_bytes
-        with _translated(self._root):
+        with translated(self._root):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._objects.mkdir(mode=0o700, exist_ok=True)
             self._temporary.mkdir(mode=0o700, exist_ok=True)
@@ -64,7 +61,7 @@ class LocalBlobStore(BlobStore):
 
     def size_bytes(self, location: str) -> int:
         """Return the size of what was committed there."""
-        with _translated(self._path(location)) as path:
+        with translated(self._path(location)) as path:
             return path.stat().st_size
 
     def stream(self, location: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -85,18 +82,17 @@ class LocalBlobStore(BlobStore):
 
     def delete(self, location: str) -> None:
         """Remove what was committed there."""
-        with _translated(self._path(location)) as path:
+        with translated(self._path(location)) as path:
             path.unlink(missing_ok=True)
 
     def clear(self, location: str) -> None:
-        """Remove what was committed there and the temporary file of an interrupted write."""
+        """Remove what was committed there and the temporary files of an interrupted write."""
         self.delete(location)
-        with _translated(self._temporary_path(location)) as path:
-            path.unlink(missing_ok=True)
+        self.abort_multipart(location, "")
 
     def iter_locations(self) -> Iterator[str]:
         """Yield every location that holds something, in ascending order."""
-        with _translated(self._objects):
+        with translated(self._objects):
             for outer in _sorted_names(self._objects):
                 for inner in _sorted_names(self._objects / outer):
                     for name in sorted(path.name for path in (self._objects / outer / inner).iterdir()):
@@ -106,7 +102,7 @@ class LocalBlobStore(BlobStore):
 
     def iter_keys(self) -> Iterator[str]:
         """Yield the path of every file below the root, a folder at a time."""
-        with _translated(self._root):
+        with translated(self._root):
             for folder, folders, files in os.walk(self._root):
                 folders.sort()
                 for name in sorted(files):
@@ -116,42 +112,42 @@ class LocalBlobStore(BlobStore):
         """Store a record: beside its place, synced, then moved there."""
         place = self._record_path(name)
         temporary = self._temporary / f"record-{secrets.token_hex(8)}"
-        with _translated(place.parent, missing=BlobStoreUnavailableError):
+        with translated(place.parent, missing=BlobStoreUnavailableError):
             try:
                 _write_file(temporary, data)
                 for folder in (place.parent.parent.parent, place.parent.parent, place.parent):
                     with suppress(FileExistsError):
                         folder.mkdir(mode=0o700)
-                        _sync_folder(folder.parent)
+                        sync_folder(folder.parent)
                 temporary.replace(place)
-                _sync_folder(place.parent)
+                sync_folder(place.parent)
             finally:
                 temporary.unlink(missing_ok=True)
 
     def read_record(self, name: str) -> bytes:
         """Return a record."""
-        with _translated(self._record_path(name)) as path:
+        with translated(self._record_path(name)) as path:
             return path.read_bytes()
 
     def delete_record(self, name: str) -> None:
         """Remove a record."""
-        with _translated(self._record_path(name)) as path:
+        with translated(self._record_path(name)) as path:
             path.unlink(missing_ok=True)
 
     def registry_id(self) -> str | None:
         """Return the id of the registry that this store belongs to."""
-        with _translated(self._marker) as path:
+        with translated(self._marker) as path:
             return path.read_text("ascii").strip() if path.exists() else None
 
     def claim(self, registry_id: str) -> str:
         """Record whose store this is and return the id that stands there."""
         temporary = self._temporary / f"registry-id-{secrets.token_hex(8)}"
-        with _translated(self._marker):
+        with translated(self._marker):
             try:
                 _write_file(temporary, f"{registry_id}\n".encode("ascii"))
                 with suppress(FileExistsError):
                     os.link(temporary, self._marker)
-                _sync_folder(self._root)
+                sync_folder(self._root)
             finally:
                 temporary.unlink(missing_ok=True)
         return self.registry_id() or registry_id
@@ -177,7 +173,7 @@ class LocalBlobStore(BlobStore):
     @contextmanager
     def _opened(self, location: str) -> Generator[tuple[int, int], None, None]:
         """Open what is at `location` and give its descriptor and size."""
-        with _translated(self._path(location)) as path:
+        with translated(self._path(location)) as path:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 yield descriptor, os.fstat(descriptor).st_size
@@ -193,31 +189,18 @@ class LocalBlobWriter(BlobWriter):
         self._temporary = temporary
         self._place = place
         self._reserve_bytes = reserve_bytes
-        with _translated(temporary.parent, missing=BlobStoreUnavailableError):
+        with translated(temporary.parent, missing=BlobStoreUnavailableError):
             self._descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def _append(self, view: memoryview) -> None:
-        with _translated(self._temporary.parent):
-            room = os.fstatvfs(self._descriptor)
-            if room.f_bavail * room.f_frsize < self._reserve_bytes + len(view):
-                raise StorageFullError(_full_sentence(self._temporary.parent))
+        with translated(self._temporary.parent):
+            require_room(self._temporary.parent, self._descriptor, self._reserve_bytes + len(view))
             written = 0
             while written < len(view):
                 written += os.write(self._descriptor, view[written:])
 
     def _publish(self) -> None:
-        with _translated(self._place, missing=BlobStoreUnavailableError):
-            os.fsync(self._descriptor)
-            for folder in (self._place.parent.parent, self._place.parent):
-                with suppress(FileExistsError):
-                    folder.mkdir(mode=0o700)
-                    _sync_folder(folder.parent)
-            os.link(self._temporary, self._place)
-            try:
-                _sync_folder(self._place.parent)
-            except OSError:
-                self._place.unlink()
-                raise
+        put_in_place(self._descriptor, self._temporary, self._place)
         self._discard()
 
     def _discard(self) -> None:
@@ -226,32 +209,6 @@ class LocalBlobWriter(BlobWriter):
             self._descriptor = -1
         with suppress(OSError):  # a temporary file that cannot be removed now is removed by `clear`
             self._temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _translated(
-    path: Path, *, missing: type[BlobNotFoundError | BlobStoreUnavailableError] = BlobNotFoundError
-) -> Generator[Path, None, None]:
-    """Turn what the operating system says about `path` into the registry's errors."""
-    try:
-        yield path
-    except FileNotFoundError as error:
-        if missing is BlobNotFoundError:  # readers are told, and where the service keeps its files is not for them
-            log.warning("%s is not there", error.filename or path)
-            raise BlobNotFoundError(
-                "Stored bytes are not there: they were removed, or their disk is away. The service's log says which."
-            ) from error
-        raise missing(f"{error.filename or path} is not there: it was removed, or its disk is away.") from error
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFullError(_full_sentence(path)) from error
-        raise BlobStoreUnavailableError(
-            f"{path} cannot be used: {error.strerror}. Look at the disk and at who may write there."
-        ) from error
-
-
-def _full_sentence(path: Path) -> str:
-    return f"No room left on the disk of {path}; nothing was kept. Delete or purge versions, or enlarge the disk."
 
 
 def _check_inside(ranges: Sequence[ByteRange], size: int) -> None:
@@ -283,15 +240,6 @@ def _write_file(path: Path, data: bytes) -> None:
         written = 0
         while written < len(data):
             written += os.write(descriptor, data[written:])
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make names that were added to `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -12,9 +12,11 @@ from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
 from registry.errors import BlobStoreUnavailableError, ConfigurationError
-from storage.blobs.base import READ_PIECE_BYTES, Part, SignedRequest
+from storage.blobs.base import READ_PIECE_BYTES
 from storage.blobs.bucket import OBJECT_TYPE, Bucket, bucket_error
 from storage.blobs.bucket_store import DEFAULT_PART_BYTES, BucketBlobStore
+from storage.blobs.gathering import Part
+from storage.blobs.signed import SignedRequest
 from storage.blobs.sigv4 import SigningKey, presign
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -116,6 +118,17 @@ class PushingMinio(Minio):
         """Drop an upload."""
         self._abort_multipart_upload(bucket, key, upload_id)
 
+    def list_parts(self, bucket: str, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that an upload has."""
+        found: list[Part] = []
+        marker = None
+        while True:
+            page = self._list_parts(bucket, key, upload_id, part_number_marker=marker)
+            found += [Part(part.part_number, part.etag, part.size) for part in page.parts]
+            if not page.is_truncated or not page.parts:
+                return found
+            marker = str(page.parts[-1].part_number)
+
     def list_upload_ids(self, bucket: str, key: str) -> list[str]:
         """Return the open multipart uploads of exactly this key, up to 1,000."""
         uploads = self._list_multipart_uploads(bucket, prefix=key).uploads
@@ -176,6 +189,11 @@ class MinioBucket(Bucket):
         """Store one part."""
         with self._translated(key):
             return Part(number, self._client.send_part(self._name, key, upload_id, number, data))
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that an upload has."""
+        with self._translated(key):
+            return self._client.list_parts(self._name, key, upload_id)
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
         """Join the parts."""

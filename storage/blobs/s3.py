@@ -17,9 +17,11 @@ from botocore.exceptions import (
 from pydantic import SecretStr
 
 from registry.errors import BlobStoreUnavailableError, ConfigurationError
-from storage.blobs.base import READ_PIECE_BYTES, Part, SignedRequest
+from storage.blobs.base import READ_PIECE_BYTES
 from storage.blobs.bucket import OBJECT_TYPE, Bucket, bucket_error
 from storage.blobs.bucket_store import DEFAULT_PART_BYTES, BucketBlobStore
+from storage.blobs.gathering import Part
+from storage.blobs.signed import SignedRequest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -160,6 +162,13 @@ class S3Bucket(Bucket):
                 Bucket=self._name, Key=key, UploadId=upload_id, PartNumber=number, Body=_body(data)
             )
             return Part(number, answer["ETag"])
+
+    def list_parts(self, key: str, upload_id: str) -> list[Part]:
+        """Return the parts that an upload has."""
+        with self._translated(key):
+            pages = self._client.get_paginator("list_parts").paginate(Bucket=self._name, Key=key, UploadId=upload_id)
+            found = [part for page in pages for part in page.get("Parts", [])]
+        return [Part(part["PartNumber"], part["ETag"], part["Size"]) for part in found]  # pyright: ignore[reportTypedDictNotRequiredAccess] - S3 says all three of each
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> None:
         """Join the parts."""

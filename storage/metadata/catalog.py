@@ -27,6 +27,7 @@ from storage.metadata.sign_ins import SignIns
 from storage.metadata.tables import RegistryRow
 from storage.metadata.teams import Teams
 from storage.metadata.tokens import Tokens
+from storage.metadata.uploads import Uploads
 from storage.metadata.users import Users
 from storage.metadata.versions import Versions
 
@@ -38,6 +39,7 @@ class Catalog(
     AnnotationRecords,
     Aliases,
     Pushes,
+    Uploads,
     Publishing,
     Artifacts,
     Architectures,

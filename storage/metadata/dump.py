@@ -27,11 +27,22 @@ from storage.metadata.tables import (
     WriteIntentRow,
 )
 from storage.metadata.team_tables import IdentityRow, TokenRow
+from storage.metadata.upload_tables import UploadFileRow, UploadRow
 
 DUMP_VERSION = 1
 _BATCH = 500
 _LEFT_OUT = {
-    row.__tablename__ for row in (RegistryRow, WriteIntentRow, UploadPinRow, DoomedRow, LeaseRow, RecordDueRow)
+    row.__tablename__
+    for row in (
+        RegistryRow,
+        WriteIntentRow,
+        UploadRow,
+        UploadFileRow,
+        UploadPinRow,
+        DoomedRow,
+        LeaseRow,
+        RecordDueRow,
+    )
 }
 """What belongs to the running installation: its identity, its uploads, its garbage, its locks, its records."""
 

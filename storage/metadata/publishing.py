@@ -39,6 +39,7 @@ from storage.metadata.tables import (
     VersionRow,
 )
 from storage.metadata.tokens import require_live
+from storage.metadata.uploads import find_published, finish_upload
 
 _BATCH = 1000
 
@@ -69,6 +70,10 @@ class Publishing(Transactional):
     def _publish(self, session: Session, new: NewVersion, manifests: Mapping[str, bytes]) -> VersionInfo:
         now = utc_now()
         require_live(session, new.by.token)
+        published = find_published(session, *new.upload) if new.upload is not None else None
+        if published is not None:  # the answer of the database to the first attempt was lost
+            model = get_model(session, new.team, new.model)
+            return version_info(session, model, _replayed(session, model, published))
         locations = [artifact.location for artifact in new.artifacts]
         take_writes(session, locations)
         replayed = _find_replay(session, new)
@@ -86,6 +91,8 @@ class Publishing(Transactional):
             point_alias(session, model, alias, version.number, by=new.by, reason="pushed with the version")
         note_due(session, model, version.number, OF_THE_MODEL)
         _finish_key(session, new, version.number, now)
+        if new.upload is not None:
+            finish_upload(session, new.upload[0], version.number)
         content = {"trust": new.trust, "size_bytes": version.size_bytes}
         record(session, new.by, "version.push", team=new.team, model=new.model, version=version.number, **content)
         info = version_info(session, model, version)

@@ -20,13 +20,17 @@ MAX_KEY_LENGTH = 200
 class Pushes(Transactional):
     """The part of the catalog that knows what is being pushed."""
 
-    @writes
-    def begin_write(self, session: Session, location: str, team: str, by: str, expires_at: datetime) -> None:
+    def begin_write(self, location: str, team: str, by: str, expires_at: datetime) -> None:
         """Record that somebody is about to write to a location. Comes before the first byte."""
-        intent = insert(WriteIntentRow).values(
-            location=location, team=team, created_by=by, created_at=utc_now(), expires_at=expires_at
-        )
-        session.execute(intent)
+        self.begin_writes([location], team, by, expires_at)
+
+    @writes
+    def begin_writes(
+        self, session: Session, locations: Sequence[str], team: str, by: str, expires_at: datetime
+    ) -> None:
+        """Record that somebody is about to write to several locations."""
+        same = {"team": team, "created_by": by, "created_at": utc_now(), "expires_at": expires_at}
+        session.execute(insert(WriteIntentRow), [{"location": each, **same} for each in locations])
 
     @writes
     def extend_write(self, session: Session, locations: Sequence[str], expires_at: datetime) -> None:

@@ -180,6 +180,7 @@ class NewVersion:
         fingerprint: of what was asked for; the same `Idempotency-Key` with another one is refused.
         base_number: team, model and number of the base; its text is in `metadata.base`.
         idempotency: the caller and the `Idempotency-Key` of a push that began with `begin_push`.
+        upload: id of the planned upload that it was, and who holds its verification.
         uses: the architectures of its state_dicts.
     """
 
@@ -195,6 +196,7 @@ class NewVersion:
     fingerprint: str
     base_number: tuple[str, str, int] | None = None
     idempotency: tuple[str, str] | None = None
+    upload: tuple[str, str] | None = None
     notices: tuple[str, ...] = ()
     uses: tuple[NewArchitectureUse, ...] = ()
 

@@ -35,6 +35,8 @@ BODIES = {
     "check_version": {"architecture": {"tensors": []}},
     "find_compatible": {"architecture": {"tensors": []}},
     "move_alias": {"version": 1},
+    "plan_upload": {"metadata": {"artifacts": {"model.pt": {"size_bytes": 1000}}}},
+    "request_parts": {"path": "model.pt", "numbers": [1]},
     "plan_reads": {"artifacts": [{"path": "model.pt"}]},
     "purge_version": {"reason": "x"},
     "set_member": {"role": "reader"},
@@ -104,12 +106,16 @@ def call(guarded, administrator, weights):
         if "{model}" in path:
             upload = f"{PREFIX}/models/vision/{names['model']}/upload/model.pt"
             assert guarded.put(upload, content=weights, headers=administrator).status_code == 201
+        if "{upload_id}" in path:  # of the caller's own, where they may
+            plan = f"{PREFIX}/models/vision/{names['model']}/uploads"
+            planned = guarded.post(plan, json=BODIES["plan_upload"], headers=headers)
+            names |= {"upload_id": planned.json().get("id", "0" * 32), "position": "0"}
         content = {"json": BODIES.get(operation_id, {})}
         if operation_id == "create_token":
             content = {
                 "json": {"name": "x", "scopes": guarded.get(f"{PREFIX}/whoami", headers=headers).json().get("scopes")}
             }
-        if operation_id == "upload_file":
+        if operation_id in {"upload_file", "send_part"}:
             content = {"content": weights}
         if operation_id == "push_version":
             content = {"files": {"file": ("model.pt", weights)}}

@@ -1,0 +1,178 @@
+"""Planned uploads between the event loop and threads: parts as they arrive, and verification that outlives requests."""
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from api.limits import key_of
+from api.measures import Measures
+from api.receive import PIECE_BYTES, check_whole, iter_body
+from api.service import Service
+from registry.errors import IncompleteUploadError, SizeMismatchError, WeighbridgeError
+from registry.schema import VersionInfo
+from registry.uploads import PlannedFile, UploadInfo
+from storage.access import Caller
+from storage.blobs.gathering import PartWriter
+from storage.metadata.uploads import UploadRecord
+from storage.stores import Stores
+from storage.uploads.completing import Completion, begin_completing, complete
+from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due
+
+BEAT_SECONDS = 10.0
+WAIT_SECONDS = 10.0
+"""How long completing waits for the version before it answers that the upload is being verified."""
+
+log = logging.getLogger("weighbridge.receive")
+
+
+async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
+    request: Request, service: Service, caller: Caller, upload: UploadRecord, position: int, number: int
+) -> None:
+    """Take the body of a request as a part of a file.
+
+    Raises:
+        InvalidRequestError: the body is a part of the part, or packed.
+        SizeMismatchError: it is announced longer or shorter than the part.
+        RateLimitedError: as many uploads are open already as this caller, or this process, may have.
+        UploadEndedError: the upload takes no bytes any more.
+        IncompleteUploadError: the client went away, or paused for too long, before the end.
+    """
+    check_whole(request)
+    with service.callers.upload(key_of(caller)):
+        file, writer = await service.in_upload(open_part, service.stores, caller, upload, position, number)
+        try:
+            _check_length(request, file.place(number)[1])
+            await _receive(request, service, writer)
+            await service.in_upload(writer.keep)
+        except ClientDisconnect as error:
+            raise IncompleteUploadError("The part broke off before its end. Send it again.") from error
+        finally:
+            await asyncio.shield(service.in_upload(writer.close))
+    await service.in_upload(renew_when_due, service.stores, upload)
+    service.follow(service.stores.prefixes.follow, service.stores.blobs, file)
+
+
+async def _receive(request: Request, service: Service, writer: PartWriter) -> None:
+    """Write a body: while a thread writes one piece the next is gathered, so that at most two are in memory."""
+    writing: asyncio.Task[None] | None = None
+    gathered: list[bytes] = []
+    size = 0
+    try:
+        async for data in iter_body(request, service.settings.idle_seconds):
+            gathered.append(data)
+            size += len(data)
+            if size >= PIECE_BYTES:
+                if writing is not None:
+                    await asyncio.shield(writing)
+                writing = asyncio.create_task(service.in_upload(writer.write, gathered))
+                gathered, size = [], 0
+        if writing is not None:
+            await asyncio.shield(writing)
+        await service.in_upload(writer.write, gathered)
+    finally:
+        if writing is not None and not writing.done():  # nobody may close the file while a thread writes to it
+            with suppress(WeighbridgeError):
+                await asyncio.shield(writing)
+
+
+def _check_length(request: Request, length: int) -> None:
+    announced = request.headers.get("content-length")
+    if announced is not None and int(announced) != length:
+        raise SizeMismatchError(
+            f"The part has {length} bytes by the plan; {announced} are announced.",
+            expected=length,
+            actual=int(announced),
+        )
+
+
+def upload_info(stores: Stores, upload: UploadRecord) -> UploadInfo:
+    """Return an upload as it is told."""
+    version = None
+    if upload.number is not None:
+        version = stores.catalog.get_version(
+            upload.team, upload.model, str(upload.number), include_deleted=True, include_quarantined=True
+        )
+    return UploadInfo(
+        id=upload.id,
+        team=upload.team,
+        model=upload.model,
+        state=upload.state,
+        direct=upload.direct,
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
+        files=[
+            PlannedFile(
+                path=file.path,
+                size_bytes=file.size_bytes,
+                part_bytes=file.part_bytes,
+                missing=find_missing(stores.blobs, upload, file),
+            )
+            for file in upload.files
+        ],
+        version=version,
+        problem=upload.problem,
+    )
+
+
+class Completions:
+    """Uploads that this process verifies, each in a task of its own: a client that goes away does not stop it."""
+
+    def __init__(self, service: Service, measures: Measures) -> None:
+        self._service = service
+        self._measures = measures
+        self._tasks: dict[str, asyncio.Task[VersionInfo]] = {}
+        self._holder = secrets.token_hex(8)
+
+    async def complete(self, caller: Caller, team: str, model: str, upload_id: str) -> VersionInfo | None:
+        """Return the version; None when it takes longer than a request should.
+
+        Raises:
+            WeighbridgeError: as for `begin_completing` and `complete`.
+        """
+        service = self._service
+        task = self._tasks.get(upload_id)
+        if task is None:
+            holder = f"{self._holder}-{secrets.token_hex(4)}"
+            begun = await service.in_upload(begin_completing, service.stores, caller, team, model, upload_id, holder)
+            if isinstance(begun, VersionInfo) or begun is None:
+                return begun
+            task = self._tasks[upload_id] = asyncio.create_task(self._run(begun))
+            task.add_done_callback(lambda done: self._forget(upload_id, done))
+        else:
+            await service.in_upload(find_upload, service.stores, caller, team, model, upload_id)
+        done, _ = await asyncio.wait([task], timeout=WAIT_SECONDS)
+        return task.result() if done else None
+
+    async def close(self) -> None:
+        """Wait for what is being verified: a thread cannot be stopped."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def _run(self, completion: Completion) -> VersionInfo:
+        beating = asyncio.create_task(self._beat_forever(completion))
+        try:
+            version = await self._service.in_verification(complete, completion)
+        except WeighbridgeError as error:
+            self._measures.count_push(error.code)
+            raise
+        finally:
+            beating.cancel()
+        self._measures.count_push("published")
+        return version
+
+    async def _beat_forever(self, completion: Completion) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self._service.in_upload(completion.renew)
+            except WeighbridgeError:  # it was taken over, or the database is away: publishing will say so
+                log.info("An upload could not say that it is being verified", exc_info=True)
+
+    def _forget(self, upload_id: str, done: asyncio.Task[VersionInfo]) -> None:
+        self._tasks.pop(upload_id, None)
+        if not done.cancelled():
+            done.exception()  # whoever asks again is told by the upload's row
