@@ -33,7 +33,8 @@ class Installation:
         files = sorted(
             str(path.relative_to(self.folder))
             for path in (self.folder / "blobs").rglob("*")
-            if path.is_file() and "records" not in path.parts  # those are written a little later
+            # Records are written a little later, and are beside their place for a moment.
+            if "records" not in path.parts and not path.name.startswith("record-") and path.is_file()
         )
         tables = ("objects", "write_intents", "doomed", "versions", "models")
         with self.stores.catalog.database.engine.connect() as connection:
