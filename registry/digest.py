@@ -75,17 +75,16 @@ class StreamDigests:
     def update(self, data: bytes | memoryview, beside: Executor | None = None) -> None:
         """Take the next bytes of the stream; the SHA-256 in a thread of `beside`, where that is given."""
         view = memoryview(data)
-        if beside is None:
-            self._update_sha256(view)
+        fresh = view if self._sha256 is None else view[max(self._sha256.size_bytes - self._position, 0) :]
+        if self._sha256 is None or not fresh:
+            self._update_blake3(view)
+        elif beside is None:
+            self._sha256.update(fresh)
             self._update_blake3(view)
         else:
-            hashing = beside.submit(self._update_sha256, view)
+            hashing = beside.submit(self._sha256.update, fresh)
             self._update_blake3(view)
             hashing.result()
-
-    def _update_sha256(self, view: memoryview) -> None:
-        if self._sha256 is not None:
-            self._sha256.update(view[max(self._sha256.size_bytes - self._position, 0) :])
 
     def _update_blake3(self, view: memoryview) -> None:
         self._blake3.update(view)

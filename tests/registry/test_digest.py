@@ -1,11 +1,12 @@
 import hashlib
+from concurrent.futures import Executor, Future
 
 import pytest
 from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.digest import StreamDigests, blake3_digest, is_digest, sha256_digest
+from registry.digest import Sha256Prefix, StreamDigests, blake3_digest, is_digest, sha256_digest
 
 DATA = bytes(range(256)) * 8
 
@@ -56,3 +57,24 @@ def test_what_is_no_digest_is_seen(text):
 def test_digests_carry_their_algorithm():
     assert is_digest(sha256_digest(b"x"))
     assert is_digest(blake3_digest(b"x"))
+
+
+class LateExecutor(Executor):
+    """Does what it is given at the last moment: when somebody asks for the result."""
+
+    def submit(self, work, /, *arguments):
+        future = Future()
+        future.result = lambda timeout=None: work(*arguments)
+        return future
+
+
+@given(st.integers(0, len(DATA)), st.lists(st.integers(0, len(DATA)), max_size=6))
+def test_a_sha256_that_was_begun_before_is_finished_beside_the_rest_however_late(begun, cuts):
+    prefix = Sha256Prefix()
+    prefix.update(DATA[:begun])
+    digests = StreamDigests([(3, 70)], len(DATA), sha256=prefix)
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(DATA)], strict=True):
+        digests.update(DATA[start:end], LateExecutor())
+    assert digests.sha256 == "sha256:" + hashlib.sha256(DATA).hexdigest()
+    assert digests.blake3 == "blake3:" + blake3(DATA).hexdigest()
+    assert digests.find_range(3, 70) == blake3_digest(DATA[3:73])
