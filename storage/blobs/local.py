@@ -1,5 +1,6 @@
 """Blobs in a local folder: one file a location, written beside and linked into place."""
 
+import hashlib
 import os
 import re
 import secrets
@@ -111,7 +112,8 @@ class LocalBlobStore(LocalGathering, BlobStore):
     def write_record(self, name: str, data: bytes) -> None:
         """Store a record: beside its place, synced, then moved there."""
         place = self._record_path(name)
-        temporary = self._temporary / f"record-{secrets.token_hex(8)}"
+        # The same name each time: what a write leaves that was killed, the next one takes away.
+        temporary = self._temporary / f"record-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         with translated(place.parent, missing=BlobStoreUnavailableError):
             try:
                 _write_file(temporary, data)

@@ -1,28 +1,44 @@
 """No sequence of what people do loses a byte that a version names, on every backend and both databases."""
 
+from collections.abc import Iterator
+
 import pytest
+from behind import BACKENDS, in_bucket, in_folder
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from registry_life import Life
 
 QUICK = settings(
-    max_examples=4, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=3, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
+PAIRS = [("folder", "sqlite"), ("folder", "postgres"), ("seaweedfs", "postgres"), ("gateway", "sqlite")]
+ALL_PAIRS = [(backend, database) for backend in BACKENDS for database in ("sqlite", "postgres")]
+SERVERS = {"seaweedfs": "seaweedfs", "gateway": "minio_gateway"}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def machine(request, behind, tmp_path):
-    """The machine over an installation of its own."""
-    sqlite = f"sqlite:///{tmp_path / 'catalog.sqlite'}"
-    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+@pytest.fixture
+def machine(request: pytest.FixtureRequest) -> Iterator[type[Life]]:
+    """The machine over an installation of its own, on a pair of backend and database."""
+    backend, database = request.param
+    folder = request.getfixturevalue("tmp_path")
+    behind = (
+        in_folder(folder / "blobs")
+        if backend == "folder"
+        else in_bucket(request.getfixturevalue(SERVERS[backend]), backend)
+    )
+    url = f"sqlite:///{folder / 'catalog.sqlite'}"
+    if database == "postgres":
+        url = request.getfixturevalue("postgres_database")
     with behind.stores(url) as stores:
         yield type("LifeHere", (Life,), {"stores": stores, "behind": behind})
 
 
-def test_no_life_of_a_registry_loses_a_byte(machine):
+@pytest.mark.parametrize("machine", PAIRS, indirect=True, ids="-on-".join)
+def test_no_life_of_a_registry_loses_a_byte(machine: type[Life]) -> None:
     run_state_machine_as_test(machine, settings=QUICK)
 
 
 @pytest.mark.slow
-def test_no_long_life_of_a_registry_loses_a_byte(machine):
-    run_state_machine_as_test(machine, settings=settings(QUICK, max_examples=12, stateful_step_count=30))
+@pytest.mark.parametrize("machine", ALL_PAIRS, indirect=True, ids="-on-".join)
+def test_no_long_life_of_a_registry_loses_a_byte(machine: type[Life]) -> None:
+    run_state_machine_as_test(machine, settings=settings(QUICK, max_examples=4, stateful_step_count=25))
