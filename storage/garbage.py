@@ -103,18 +103,19 @@ def _require_explained(stores: Stores, *, is_forced: bool) -> int:
     Raises:
         CollectionRefusedError: they are too many.
     """
-    found = stores.catalog.sum_unexplained()
-    allowed = max(UNEXPLAINED_BYTES, int(UNEXPLAINED_SHARE * found.stored_bytes))
-    if found.unexplained_bytes > allowed and not is_forced:
+    unexplained = stores.catalog.sum_unexplained()
+    if unexplained <= UNEXPLAINED_BYTES or is_forced:
+        return unexplained
+    stored = stores.catalog.sum_stored()
+    if unexplained > UNEXPLAINED_SHARE * stored:
         raise CollectionRefusedError(
-            f"Nothing was collected: of {format_size(found.stored_bytes)} stored, "
-            f"{format_size(found.unexplained_bytes)} belong to no version, and nobody purged them. Was the database "
-            "restored in part, or were rows lost? `python -m api fsck` says what is wrong; `python -m api gc --force` "
-            "deletes these bytes for good.",
-            unexplained_bytes=found.unexplained_bytes,
-            stored_bytes=found.stored_bytes,
+            f"Nothing was collected: of {format_size(stored)} stored, {format_size(unexplained)} belong to no version, "
+            "and nobody purged them. Was the database restored in part, or were rows lost? `python -m api fsck` says "
+            "what is wrong; `python -m api gc --force` deletes these bytes for good.",
+            unexplained_bytes=unexplained,
+            stored_bytes=stored,
         )
-    return found.unexplained_bytes
+    return unexplained
 
 
 def _foresee(stores: Stores, now: datetime) -> Collection:
@@ -132,7 +133,7 @@ def _foresee(stores: Stores, now: datetime) -> Collection:
         unused_bytes=found.unused_bytes,
         removed_locations=removed,
         removed_bytes=removed_bytes,
-        unexplained_bytes=stores.catalog.sum_unexplained().unexplained_bytes,
+        unexplained_bytes=stores.catalog.sum_unexplained(),
         forgotten_keys=found.expired_keys,
     )
 

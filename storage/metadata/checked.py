@@ -23,14 +23,6 @@ class GarbageCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Unexplained:
-    """Bytes of objects that nothing holds though no purge let go of them, and bytes of all objects."""
-
-    unexplained_bytes: int
-    stored_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedExtent:
     """An extent, and of its object the team and the size in bytes; None where the object is gone."""
 

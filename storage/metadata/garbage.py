@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
-from storage.metadata.checked import GarbageCount, Unexplained
+from storage.metadata.checked import GarbageCount
 from storage.metadata.checking import stored_object
 from storage.metadata.columns import Base
 from storage.metadata.records import Collected, StoredObject
@@ -83,15 +83,19 @@ class Garbage(Transactional):
         )
 
     @reads
-    def sum_unexplained(self, session: Session) -> Unexplained:
-        """Return how many bytes nothing holds though no purge let go of them, and how many there are.
+    def sum_unexplained(self, session: Session) -> int:
+        """Return how many bytes nothing holds though no purge let go of them.
 
         A purge dooms what it frees, in its own transaction, and marks what an open upload still holds. So what nothing
         holds without that mark was not deleted by anybody: rows that held it were lost.
         """
-        total = select(func.coalesce(func.sum(ObjectRow.size_bytes), 0))
-        lost = session.scalar(total.where(*_unused(), ObjectRow.released_at.is_(None)))
-        return Unexplained(int(lost or 0), int(session.scalar(total) or 0))
+        lost = select(func.sum(ObjectRow.size_bytes)).where(*_unused(), ObjectRow.released_at.is_(None))
+        return int(session.scalar(lost) or 0)
+
+    @reads
+    def sum_stored(self, session: Session) -> int:
+        """Return how many bytes all objects have: walks their whole table."""
+        return int(session.scalar(select(func.sum(ObjectRow.size_bytes))) or 0)
 
     @reads
     def list_removable(self, session: Session, now: datetime, after: str, limit: int) -> list[str]:

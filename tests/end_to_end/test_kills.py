@@ -131,8 +131,9 @@ def kill_services(forks, open_data, seed, count):
         pushed |= work.pushed
         perhaps_gone |= work.perhaps_gone
         with open_data() as stores:
-            see_that_nothing_is_lost(stores, pushed, perhaps_gone)
+            see_that_nothing_is_lost(stores, work.pushed, work.perhaps_gone)
     with open_data() as stores:
+        see_that_nothing_is_lost(stores, pushed, perhaps_gone)
         collect(stores, CALLER, now=datetime.now(UTC) + timedelta(days=1))
         assert len(list(stores.blobs.iter_locations())) == len(list(stores.catalog.iter_objects()))
         assert list(fsck(stores, CALLER, reads_bytes=True)) == []
@@ -196,11 +197,13 @@ def test_a_collection_that_is_killed_loses_nothing(forks, open_data):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_service_that_is_killed_often_loses_nothing(forks, open_data):
     kill_services(forks, open_data, seed=3, count=50)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_collections_that_are_killed_often_lose_nothing(forks, open_data):
     with open_data() as stores:
         kill_collections(forks, stores, seed=4, count=50)
