@@ -12,7 +12,7 @@ from storage.stores import Stores
 _BATCH = 500
 _MARKER = "registry-id"
 _OBJECTS = "objects/"
-_UNFINISHED = re.compile(r"tmp/([0-9a-f]{32})")
+_UNFINISHED = re.compile(r"tmp/([0-9a-f]{32})(?:\.parts)?")
 _FLEETING = re.compile(r"tmp/(?:record|registry-id)-[0-9a-f]{16}")
 _RECORD = re.compile(rf"{RECORDS}([^/]+)/([^/]+)/([1-9][0-9]{{0,18}}|model)\.json")
 

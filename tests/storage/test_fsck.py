@@ -68,6 +68,16 @@ def test_nothing_is_wrong_with_what_was_pushed_purged_and_is_being_pushed(stores
     assert check(stores, reads_bytes=True) == []
 
 
+def test_an_upload_in_parts_is_no_stranger(stores):
+    stores.catalog.begin_write(location := new_location(), "vision", "ada", datetime.now(UTC) + timedelta(hours=1))
+    upload = stores.blobs.begin_multipart(location, 10)
+    with stores.blobs.open_part(location, upload, 1, 0, 10) as writer:
+        writer.write([b"0123456789"])
+        writer.keep()
+    assert check(stores, reads_bytes=True) == []
+    stores.blobs.abort_multipart(location, upload)
+
+
 @pytest.mark.parametrize(
     ("harm", "kind", "is_seen_by_size"),
     [
