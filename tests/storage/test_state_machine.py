@@ -6,7 +6,7 @@ import pytest
 from behind import BACKENDS, in_bucket, in_folder
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from registry_life import Life
+from planned_life import PlannedLife
 
 QUICK = settings(
     max_examples=3, stateful_step_count=10, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
@@ -30,7 +30,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[type[Life]]:
     if database == "postgres":
         url = request.getfixturevalue("postgres_database")
     with behind.stores(url) as stores:
-        yield type("LifeHere", (Life,), {"stores": stores, "behind": behind})
+        yield type("LifeHere", (PlannedLife,), {"stores": stores, "behind": behind})
 
 
 @pytest.mark.parametrize("machine", PAIRS, indirect=True, ids="-on-".join)
