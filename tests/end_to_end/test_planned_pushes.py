@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from itertools import repeat
 from urllib.parse import urlsplit
 
+import killed_clients
 import pytest
 from faulty_proxy import faulty_proxy
 from support.service import free_port, running
@@ -152,6 +153,21 @@ def test_a_push_outlives_a_service_that_is_killed_in_its_middle(serve, tmp_path,
         version = pushing.result(120)
 
     assert stored_bytes(second, version) == file.read_bytes()
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_clients_that_are_killed_at_any_moment_leave_whole_versions_only(service, tmp_path, count):
+    file = write_weights(tmp_path / "model.safetensors", 5)
+    arguments = [service.url, tmp_path / "cache", file, tmp_path / "target", str(count), "5"]
+    program = Path(killed_clients.__file__)
+    done = subprocess.run(
+        [sys.executable, program, *arguments], capture_output=True, text=True, timeout=240, check=True
+    )
+
+    versions = list(Client(service.url, progress=False).versions("vision/killed-clients"))
+    assert versions[0].number == int(done.stdout)
+    assert all(stored_bytes(service, version) == file.read_bytes() for version in versions)
+    assert (tmp_path / "target" / file.name).read_bytes() == file.read_bytes()
 
 
 def push_through_faults(service, folder, seed, count, streams):
