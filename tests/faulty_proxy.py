@@ -17,6 +17,7 @@ class FaultyProxy:
         faults: of the next requests: `ok`, `reset`, `truncate`, `stall`, `drop`, or a status; `ok` when they end.
         after_bytes: of the answer, before it breaks.
         after_sent_bytes: of the request, before `drop` breaks it.
+        stall_seconds: how long a stalled answer is silent before it is reset.
         only: requests without these bytes in their head are neither broken nor counted.
         bytes_per_second: of all answers together; None for no limit.
         answered_bytes: of the answers that are counted.
@@ -32,6 +33,7 @@ class FaultyProxy:
         self.after_bytes = 0
         self.after_sent_bytes = 0
         self.only = b""
+        self.stall_seconds = 1.0
         self.reset()
 
     @property
@@ -92,7 +94,8 @@ class FaultyProxy:
             passed += len(data)
             if fault != "ok" and passed > self.after_bytes:
                 if fault == "stall":
-                    time.sleep(1)
+                    far.close()
+                    time.sleep(self.stall_seconds)
                 if fault in {"reset", "stall"}:
                     near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 return

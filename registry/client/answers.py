@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -40,7 +41,7 @@ class _Body(Protocol):
     def readinto(self, buffer: memoryview, /) -> int: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Incoming:
     """An answer whose body is still to be read."""
 
@@ -92,6 +93,11 @@ class Incoming:
             if limit_bytes is not None and size >= limit_bytes:
                 break
         return b"".join(pieces)
+
+    def abort(self) -> None:
+        """Let another thread that reads here see the end now."""
+        with suppress(OSError, ValueError, RuntimeError):  # it was over already
+            self._response.shutdown()
 
     def close(self) -> None:
         """Give the connection back; a body that was not read to its end closes it, which is cheaper than draining."""

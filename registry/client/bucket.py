@@ -62,7 +62,7 @@ class Buckets:
             ServerUnreachableError: the connection broke.
         """
         host = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
-        pool = self._pools.setdefault(host, make_pools(url))
+        pool = self._pools.get(host) or self._pools.setdefault(host, make_pools(url))
         try:
             response = pool.request(
                 method,

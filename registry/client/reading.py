@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -108,6 +108,7 @@ class _Download:
         self._shown = shown
         self._refusals = 0
         self._is_ended = threading.Event()
+        self._incoming: set[Incoming] = set()
 
     def run(self) -> Path:
         """Bring what is missing."""
@@ -177,9 +178,14 @@ class _Download:
                     for future in [pool.submit(work) for _ in range(min(CONNECTIONS, len(runs)))]:
                         future.result()
                 except BaseException:
-                    self._is_ended.set()  # somebody interrupts: the others end with their next piece
+                    self._end()  # somebody interrupts
                     raise
         return self._judge(failures)
+
+    def _end(self) -> None:
+        self._is_ended.set()
+        for each in list(self._incoming):
+            each.abort()
 
     def _judge(self, failures: list[Exception]) -> Exception | None:
         """Return the failure to try again after.
@@ -204,7 +210,7 @@ class _Download:
         position = noted = run.offset
         end = run.offset + run.length
         try:
-            with self._open(run) as incoming:
+            with self._open(run) as incoming, self._known(incoming):
                 announced = incoming.headers.get("Content-Length")
                 if announced is not None and announced != str(run.length):
                     raise BucketRefusedError(f"{announced} bytes instead of {run.length}")
@@ -219,6 +225,14 @@ class _Download:
                         noted = position
         finally:
             self._note(noted, position)
+
+    @contextmanager
+    def _known(self, incoming: Incoming) -> Generator[None]:
+        self._incoming.add(incoming)
+        try:
+            yield
+        finally:
+            self._incoming.discard(incoming)
 
     def _note(self, start: int, end: int) -> None:
         if end > start:

@@ -86,6 +86,11 @@ def test_nobody_downloads_it_before_a_reason_is_recorded_for_its_digest(guarded,
     override = f"{PREFIX}/teams/vision/overrides/{digest}"
 
     refused = guarded.get(path, headers=callers["root"])
+    wanted = {"artifacts": [{"path": "model.pkl"}]}
+    planned = [
+        guarded.post(f"{model}/versions/2/reads", json=wanted, headers=callers[who]).status_code
+        for who in ("root", "maintainer")
+    ]
     by_maintainer = guarded.put(override, json={"reason": "let me"}, headers=callers["maintainer"])
     guarded.put(override, json={"reason": "for the report of the incident"}, headers=callers["admin"])
     opened = guarded.get(path, headers=callers["admin"])
@@ -94,6 +99,7 @@ def test_nobody_downloads_it_before_a_reason_is_recorded_for_its_digest(guarded,
     again = guarded.get(path, headers=callers["admin"])
 
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+    assert planned == [403, 404]
     assert by_maintainer.status_code == 403
     assert (opened.status_code, pickle.PROTO in opened.content) == (200, True)
     assert (hidden.status_code, again.status_code) == (404, 403)

@@ -204,6 +204,22 @@ def test_when_the_holder_is_killed_somebody_who_waits_goes_on_from_there(live_se
     assert count_cached(tmp_path / "cache") == [file.stat().st_size]
 
 
+def test_an_interrupt_ends_a_download_that_stalls_and_keeps_what_came(live_server, name, tmp_path):
+    file = random_file(tmp_path / "model.pt", 136 * MIB)  # three runs
+    with client_of(live_server.url, tmp_path / "pushing") as client:
+        client.push(name, file)
+    with faulty_proxy(live_server.url.removeprefix("http://")) as proxy:
+        proxy.only = b"/artifacts/"
+        proxy.faults, proxy.after_bytes, proxy.stall_seconds = iter(["stall"] * 3), 2 * MIB, 50
+        stalled = start(proxy.url, tmp_path / "cache", name, tmp_path / "out")
+        wait_until(lambda: proxy.answered_bytes > 5.9 * MIB)
+        stalled.send_signal(signal.SIGINT)
+        assert stalled.wait(15) != 0
+
+        (left,) = (tmp_path / "cache" / "v1" / "tmp").iterdir()
+        assert sum(int(line.split()[1]) for line in (left / "journal").read_bytes().splitlines()) > 5 * MIB
+
+
 @pytest.mark.parametrize("locks", [WITHOUT_LOCKS, LYING_LOCKS], ids=["none", "lying"])
 def test_without_locks_that_hold_everything_is_still_right(live_server, name, file, tmp_path, locks):
     with client_of(live_server.url, tmp_path / "pushing") as client:
