@@ -39,6 +39,7 @@ BODIES = {
     "create_user": {},
     "find_compatible": {"architecture": {"tensors": []}},
     "move_alias": {"version": 1},
+    "plan_reads": {"artifacts": [{"path": "model.pt"}]},
     "purge_version": {"reason": "x"},
     "set_member": {"role": "reader"},
     "set_override": {"reason": "x"},
