@@ -159,10 +159,8 @@ def test_a_push_outlives_a_service_that_is_killed_in_its_middle(serve, tmp_path,
 def test_clients_that_are_killed_at_any_moment_leave_whole_versions_only(service, tmp_path, count):
     file = write_weights(tmp_path / "model.safetensors", 5)
     arguments = [service.url, tmp_path / "cache", file, tmp_path / "target", str(count), "5"]
-    program = Path(killed_clients.__file__)
-    done = subprocess.run(
-        [sys.executable, program, *arguments], capture_output=True, text=True, timeout=240, check=True
-    )
+    command = [sys.executable, killed_clients.__file__, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
 
     versions = list(Client(service.url, progress=False).versions("vision/killed-clients"))
     assert versions[0].number == int(done.stdout)
