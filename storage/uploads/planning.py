@@ -32,7 +32,7 @@ LIFETIME = timedelta(hours=24)
 MAX_OPEN = 100
 """Uploads of one caller that have not ended."""
 MIB = 1 << 20
-LOCAL_PART_BYTES = 32 * MIB
+LOCAL_PART_BYTES = 16 * MIB
 """Through the service into its folder: what is sent again after a broken connection, of each stream."""
 DIRECT_PART_BYTES = 16 * MIB
 """Straight to a bucket."""

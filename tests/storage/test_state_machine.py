@@ -17,7 +17,7 @@ SERVERS = {"seaweedfs": "seaweedfs", "gateway": "minio_gateway"}
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest) -> Iterator[type[Life]]:
+def machine(request: pytest.FixtureRequest) -> Iterator[type[PlannedLife]]:
     """The machine over an installation of its own, on a pair of backend and database."""
     backend, database = request.param
     folder = request.getfixturevalue("tmp_path")
@@ -34,11 +34,11 @@ def machine(request: pytest.FixtureRequest) -> Iterator[type[Life]]:
 
 
 @pytest.mark.parametrize("machine", PAIRS, indirect=True, ids="-on-".join)
-def test_no_life_of_a_registry_loses_a_byte(machine: type[Life]) -> None:
+def test_no_life_of_a_registry_loses_a_byte(machine: type[PlannedLife]) -> None:
     run_state_machine_as_test(machine, settings=QUICK)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", ALL_PAIRS, indirect=True, ids="-on-".join)
-def test_no_long_life_of_a_registry_loses_a_byte(machine: type[Life]) -> None:
+def test_no_long_life_of_a_registry_loses_a_byte(machine: type[PlannedLife]) -> None:
     run_state_machine_as_test(machine, settings=settings(QUICK, max_examples=4, stateful_step_count=25))
