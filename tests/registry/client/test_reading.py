@@ -94,6 +94,25 @@ def test_bytes_come_from_the_bucket_and_the_token_stays_here(over_bucket, name, 
     assert all(b"a token" not in head and b"uthorization" not in head for head in proxy.heads)
 
 
+def test_curl_is_led_to_the_bucket_without_its_token_and_continues_there(over_bucket, name, file, tmp_path):
+    url, proxy = over_bucket
+    with client_of(url, tmp_path / "cache") as client:
+        client.push(name, file)
+    proxy.reset()
+    out, token = tmp_path / "out", "Authorization: Bearer a token that no bucket may see"
+    artifact = f"{url}/api/v1/models/{name}/versions/1/artifacts/model.pt"
+    command = ["curl", "--silent", "--fail", "--location", "--header", token, "--output", str(out), artifact]
+
+    subprocess.run(command, check=True, timeout=60)
+    assert out.read_bytes() == file.read_bytes()
+    out.write_bytes(file.read_bytes()[:MIB])
+    subprocess.run([*command, "--continue-at", "-"], check=True, timeout=60)
+
+    assert out.read_bytes() == file.read_bytes()
+    assert proxy.answered_bytes > 2 * file.stat().st_size - 2 * MIB
+    assert all(b"uthorization" not in head for head in proxy.heads)
+
+
 def test_a_bucket_that_cannot_be_reached_is_gone_round(over_bucket, name, file, tmp_path):
     url, proxy = over_bucket
     with client_of(url, tmp_path / "cache") as client:
