@@ -172,6 +172,12 @@ class Life(RuleBasedStateMachine):
             assert list(fsck(self.stores, CALLER, reads_bytes=True, repairs=True))
             self.damaged.add(content)
 
+    @precondition(lambda self: self.damaged)
+    @rule(pick=PICKS)
+    def mend(self, pick: int) -> None:
+        """Push damaged bytes again."""
+        self.push("net", [CONTENTS.index(sorted(self.damaged)[pick % len(self.damaged)])])
+
     def _pick(self, pick: int, which: Callable[[Remembered], bool]) -> list[Remembered]:
         fitting = [each for each in self.versions if which(each)]
         return [fitting[pick % len(fitting)]] if fitting else []

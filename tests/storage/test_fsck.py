@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import delete, update
 from registry.errors import BlobDamagedError, ConfigurationError, UnavailableError
 from storage.access import Caller
 from storage.blobs.base import new_location
-from storage.checking import objects
+from storage.checking import keys, objects
 from storage.checking.findings import Kind
 from storage.fsck import fsck
 from storage.garbage import collect
@@ -196,6 +197,42 @@ def test_pushes_and_collections_beside_it_raise_no_false_alarm(open_installation
         rounds += 1
     worker.join()
     assert failures == []
+
+
+class Meanwhile:
+    """A blob store that is looked at while something happens: nobody can time that from outside."""
+
+    def __init__(self, blobs, happens):
+        self.blobs, self.happens = blobs, happens
+
+    def __getattr__(self, name):
+        return getattr(self.blobs, name)
+
+    def size_bytes(self, location):
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        return self.blobs.size_bytes(location)
+
+    def iter_keys(self):
+        keys = list(self.blobs.iter_keys())
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        yield from keys
+
+
+@pytest.mark.parametrize("part", [objects.check_objects, keys.check_keys])
+def test_what_is_collected_in_the_middle_of_a_check_is_no_finding(stores, push, part):
+    push(stores)
+    write_due_records(stores)
+
+    def collect_it():
+        purge_version(stores, CALLER, "vision", "net", 1, "room", is_live=True)
+        collect(stores, CALLER, now=datetime.now(UTC) + timedelta(hours=1))
+
+    looked_at = replace(stores, blobs=Meanwhile(stores.blobs, collect_it))
+    options = {"reads_bytes": True, "repairs": False} if part is objects.check_objects else {}
+    assert list(part(looked_at, **options)) == []
+    assert list(stores.blobs.iter_locations()) == []
 
 
 def test_a_store_that_does_not_answer_is_no_finding(open_installation, push, tmp_path):
