@@ -54,7 +54,7 @@ def push(place: Place) -> Table:
             measured = {OURS: sent.seconds, VISIBLE: visible, BOTO3: uploading, READ: reading}
             _note(found, measured | {ALLOWED: sent.seconds + 1.2 * reading}, number)
     figures = [
-        _figure(place, OURS, found[OURS], Aim(1.5, 1.1, BOTO3)),
+        _figure(place, OURS, found[OURS], Aim(1 / 0.9, 1.0, BOTO3)),
         _figure(place, VISIBLE, found[VISIBLE], Aim(1.0, None, ALLOWED)),
         _figure(place, ALLOWED, found[ALLOWED]),
         _figure(place, BOTO3, found[BOTO3]),
@@ -78,7 +78,7 @@ def pull(place: Place) -> Table:
                 ours = timed(lambda hub=hub, ground=ground: hub.download(REFERENCE, ground.folder / "files")).seconds
             _note(found, {OURS: ours, BOTO3: downloading}, number)
     figures = [
-        _figure(place, OURS, found[OURS], Aim(1.5, 1.1, BOTO3)),
+        _figure(place, OURS, found[OURS], Aim(1 / 0.9, 1.0, BOTO3)),
         _figure(place, BOTO3, found[BOTO3]),
     ]
     return Table("bucket-pull", f"Pull of a file from a bucket, cold{_say(config)}", place.name, figures)
@@ -123,11 +123,9 @@ def _counts(near: CountingProxy, far: CountingProxy) -> tuple[int, int, int, int
 
 def _byte_aims(verb: str, what: str, size_mib: float) -> list[Aim]:
     """Straight between client and bucket; the service reads what is new once, to believe it."""
-    if what == "between client and bucket":
-        return [Aim(1.05 * size_mib, 1.01 * size_mib)]
-    if what == "bucket to service" and verb == "push":
-        return [Aim(1.05 * size_mib, 1.01 * size_mib)]
-    return [Aim(0.05 * size_mib, 1.0)]
+    if what == "between client and bucket" or (what == "bucket to service" and verb == "push"):
+        return [Aim(1.01 * size_mib)]
+    return [Aim(1.0, 0.1)]
 
 
 @contextmanager

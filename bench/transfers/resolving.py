@@ -40,7 +40,7 @@ def resolve(place: Place) -> Table:
                 },
                 place.rounds,
             )
-    aims = [Aim(2.0, 5.0, BY_NUMBER), Aim(2.0, 5.0, BY_ALIAS)]
+    aims = [Aim(10.0, 20.0, BY_NUMBER)]
     figures = [_figure(who, rates, *(aims if who == OURS else ())) for who, rates in found.items()]
     return Table("resolve", "Resolving an alias, one worker, SQLite", place.name, figures)
 
@@ -60,7 +60,7 @@ def resolve_among_many(place: Place) -> Table:
         engine.dispose()
         many = alternate({MANY: lambda: _ask(site, MODELS // 2)}, place.rounds)
     figures = [
-        _figure(MANY, many[MANY], Aim(0.8, 0.95, FEW_POSTGRESQL)),
+        _figure(MANY, many[MANY], Aim(1 / 1.5, None, FEW_POSTGRESQL)),
         _figure(FEW_POSTGRESQL, few[FEW_POSTGRESQL]),
     ]
     return Table("resolve-million", "Resolving an alias among a million versions, one worker", place.name, figures)
