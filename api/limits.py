@@ -22,6 +22,8 @@ NOTED_LOGINS_PER_MINUTE = 5
 """Failed logins of one address that go into the audit."""
 NOTED_LOGINS_OF_ALL_PER_MINUTE = 60
 RETRY_UPLOAD_SECONDS = 5
+PARTS_PER_UPLOAD = 4
+"""Of a planned upload, as many as the Python client sends at once."""
 
 
 class Buckets:
@@ -111,6 +113,41 @@ class CostlyLogins:
         self._buckets.give_back(network)
 
 
+class OpenStreams:
+    """Request bodies that are being received, counted by who sends them.
+
+    Args:
+        of_one: at once; 0 for as many as all may have.
+        of_all: at once, of all together.
+        what: what they are called.
+    """
+
+    def __init__(self, of_one: int, of_all: int, what: str) -> None:
+        self._of_one = of_one or of_all
+        self._of_all = of_all
+        self._what = what
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, key: str) -> Generator[None]:
+        """Count one as open during a block.
+
+        Raises:
+            RateLimitedError: as many are open already as this caller, or this process, may have.
+        """
+        if self._open[key] >= self._of_one:
+            raise _limited(f"{self._open[key]} {self._what} of yours are open already.", RETRY_UPLOAD_SECONDS)
+        if self._open.total() >= self._of_all:
+            raise _limited(f"The service receives as many {self._what} as it can.", RETRY_UPLOAD_SECONDS)
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
+
+
 class CallerLimits:
     """What callers are held to, each by itself and all together.
 
@@ -118,16 +155,19 @@ class CallerLimits:
         requests_per_minute: of one caller; 0 for any number.
         uploads_per_caller: at once; 0 for any number.
         open_uploads: at once of all callers.
+
+    Attributes:
+        uploads: pushes in one request.
+        parts: of planned uploads, which come over several connections at once.
     """
 
     def __init__(self, requests_per_minute: int, uploads_per_caller: int, open_uploads: int) -> None:
         self.failed_logins = FailedLogins()
         self.new_jwts = CostlyLogins(FAILED_JWTS_PER_MINUTE)
         self.sign_ins = CostlyLogins(FAILED_SIGN_INS_PER_MINUTE)
+        self.uploads = OpenStreams(uploads_per_caller, open_uploads, "uploads")
+        self.parts = OpenStreams(PARTS_PER_UPLOAD * uploads_per_caller, PARTS_PER_UPLOAD * open_uploads, "parts")
         self._requests = Buckets(requests_per_minute) if requests_per_minute else None
-        self._uploads_per_caller = uploads_per_caller or open_uploads
-        self._open_uploads = open_uploads
-        self._uploads: Counter[str] = Counter()
 
     def count_request(self, key: str) -> None:
         """Count a request of a caller.
@@ -137,25 +177,6 @@ class CallerLimits:
         """
         if self._requests is not None and (wait := self._requests.take(key)):
             raise _limited("Too many requests in a short time.", wait)
-
-    @contextmanager
-    def upload(self, key: str) -> Generator[None]:
-        """Count an upload as open during a block.
-
-        Raises:
-            RateLimitedError: as many are open already as this caller, or this process, may have.
-        """
-        if self._uploads[key] >= self._uploads_per_caller:
-            raise _limited(f"{self._uploads[key]} uploads of yours are open already.", RETRY_UPLOAD_SECONDS)
-        if self._uploads.total() >= self._open_uploads:
-            raise _limited("The service receives as many uploads as it can.", RETRY_UPLOAD_SECONDS)
-        self._uploads[key] += 1
-        try:
-            yield
-        finally:
-            self._uploads[key] -= 1
-            if not self._uploads[key]:
-                del self._uploads[key]
 
 
 def key_of(caller: Caller) -> str:

@@ -42,7 +42,7 @@ async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
         IncompleteUploadError: the client went away, or paused for too long, before the end.
     """
     check_whole(request)
-    with service.callers.upload(key_of(caller)):
+    with service.callers.parts.one(key_of(caller)):
         file, writer = await service.in_upload(open_part, service.stores, caller, upload, position, number)
         try:
             _check_length(request, file.place(number)[1])

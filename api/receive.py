@@ -132,7 +132,7 @@ async def receiving(
         IncompleteUploadError: the client went away, or paused for too long, before the end.
     """
     check_whole(request)
-    with service.callers.upload(key_of(caller)):
+    with service.callers.uploads.one(key_of(caller)):
         receiver = Receiver(service, await service.in_upload(begin, service.stores, caller, team, model, key))
         async with _kept_alive(receiver, request.app.state.measures):
             receiver.check_room([])
