@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from registry.errors import IdempotencyKeyReusedError
@@ -17,31 +17,27 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
 from storage.metadata.audit import record
-from storage.metadata.due import note_due, note_holders_due
-from storage.metadata.garbage import DOOM_DELAY, doom_locations
+from storage.metadata.binding import bind_objects, insert_manifests
+from storage.metadata.due import note_due
+from storage.metadata.garbage import doom_locations
 from storage.metadata.lookup import get_model, get_version_number
 from storage.metadata.models import ensure_model, revive_model
 from storage.metadata.pushes import KEY_LIFETIME, find_key, take_writes
 from storage.metadata.quotas import take_room
 from storage.metadata.record_tables import OF_THE_MODEL
 from storage.metadata.records import NewArtifact, NewVersion
-from storage.metadata.session import Transactional, insert_for, utc_now, writes
+from storage.metadata.session import Transactional, utc_now, writes
 from storage.metadata.shapes import version_info
 from storage.metadata.tables import (
     AnnotationsRow,
     ArtifactRow,
     ExtentRow,
     IdempotencyKeyRow,
-    ManifestRow,
     ModelRow,
-    ObjectRow,
-    StorageRow,
     VersionRow,
 )
 from storage.metadata.tokens import require_live
 from storage.metadata.uploads import find_published, finish_upload
-
-_BATCH = 1000
 
 
 class Publishing(Transactional):
@@ -81,7 +77,7 @@ class Publishing(Transactional):
             doom_locations(session, locations, now)
             return replayed
         base_id = _find_base(session, new)
-        objects = _bind_objects(session, new, now)
+        objects = bind_objects(session, new, now)
         insert_manifests(session, manifests)
         model = _take_number(session, new, now)
         version = _insert_version(session, new, model, base_id, now)
@@ -123,76 +119,6 @@ def _find_base(session: Session, new: NewVersion) -> int | None:
         return None
     team, name, number = new.base_number
     return get_version_number(session, get_model(session, team, name), number).id
-
-
-def _bind_objects(session: Session, new: NewVersion, now: datetime) -> dict[str, int]:
-    """Return the team's object by SHA-256, new where the team had none, in digest order so that rivals cannot deadlock.
-
-    What was written a second time is doomed; where the first bytes are damaged, the fresh ones take their place.
-    Storages that the team did not have yet can be reused from now on.
-    """
-    fresh = {artifact.info.sha256: artifact for artifact in reversed(new.artifacts)}
-    objects: dict[str, int] = {}
-    used: set[str] = set()
-    for sha256, artifact in sorted(fresh.items()):
-        row = {"location": artifact.location, "team": new.team, "sha256": sha256}
-        statement = insert_for(session, ObjectRow).values(**row, size_bytes=artifact.info.size_bytes, created_at=now)
-        conflict = statement.on_conflict_do_nothing(index_elements=[ObjectRow.team, ObjectRow.sha256])
-        inserted = session.scalar(conflict.returning(ObjectRow.id))
-        if inserted is None:
-            objects[sha256], is_mended = _take_object(session, new.team, artifact, now)
-            used |= {artifact.location} if is_mended else set()
-        else:
-            objects[sha256] = inserted
-            used.add(artifact.location)
-            if new.trust != "unsafe":  # what is in quarantine is never a source of reuse
-                insert_storages(session, new.team, artifact, inserted)
-    doom_locations(session, [each.location for each in new.artifacts if each.location not in used], now)
-    return objects
-
-
-def _take_object(session: Session, team: str, artifact: NewArtifact, now: datetime) -> tuple[int, bool]:
-    """Return the object that the team has already, and whether the fresh bytes took the place of damaged ones."""
-    same = ObjectRow.team == team, ObjectRow.sha256 == artifact.info.sha256
-    locked = select(ObjectRow).where(*same).with_for_update().execution_options(populate_existing=True)
-    known = session.scalars(locked).one()
-    known.released_at = None
-    is_damaged = known.damaged_at is not None
-    if is_damaged:
-        doom_locations(session, [known.location], now + DOOM_DELAY)
-        known.location, known.damaged_at = artifact.location, None
-        session.flush()
-        note_holders_due(session, known.id)
-    return known.id, is_damaged
-
-
-def insert_storages(session: Session, team: str, artifact: NewArtifact, object_id: int) -> None:
-    """Insert the storages of an artifact that the team does not have elsewhere; their places are in the object."""
-    places = {storage.digest: storage for storage in artifact.storages}
-    ordered = sorted(places)
-    for start in range(0, len(ordered), _BATCH):
-        digests = ordered[start : start + _BATCH]
-        known = set(
-            session.scalars(
-                select(StorageRow.digest)
-                .join(ObjectRow, ObjectRow.id == StorageRow.object_id)
-                .where(StorageRow.digest.in_(digests), ObjectRow.team == team, ObjectRow.damaged_at.is_(None))
-            )
-        )
-        rows = [
-            {"digest": each, "object_id": object_id, "offset": places[each].offset, "length": places[each].length}
-            for each in digests
-            if each not in known
-        ]
-        if rows:
-            session.execute(insert(StorageRow), rows)
-
-
-def insert_manifests(session: Session, manifests: Mapping[str, bytes]) -> None:
-    """Insert compressed manifests by digest, those that are not there yet."""
-    for digest, compressed in sorted(manifests.items()):
-        statement = insert_for(session, ManifestRow).values(digest=digest, compressed=compressed)
-        session.execute(statement.on_conflict_do_nothing())
 
 
 def _take_number(session: Session, new: NewVersion, now: datetime) -> ModelRow:

@@ -12,10 +12,11 @@ from registry.errors import ConflictError
 from registry.schema import VersionInfo
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
+from storage.metadata.binding import insert_manifests, insert_storages
 from storage.metadata.dump import is_untouched
 from storage.metadata.lookup import find_latest, find_model, lock_model
 from storage.metadata.models import ensure_model, replace_tags
-from storage.metadata.publishing import artifact_row, insert_manifests, insert_storages, plain
+from storage.metadata.publishing import artifact_row, plain
 from storage.metadata.record_shapes import ModelRecord, RecordedBase, RecordedExtent, VersionRecord
 from storage.metadata.records import Actor, NewArtifact, NewStorage, NewVersion
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
