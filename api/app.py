@@ -74,6 +74,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     of_models = (models, uploads, planned, versions, artifacts, reads, aliases, compatibility)
     for module in (*of_models, teams, users, tokens, sign_in, audit):
         app.include_router(module.router, prefix=PREFIX, **common)
+    app.include_router(planned.parts, prefix=PREFIX, **common)
     app.include_router(sign_in.browsers, prefix=PREFIX)
     app.include_router(health.router)
     _add_docs(app)

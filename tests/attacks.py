@@ -39,6 +39,8 @@ BODIES = {
     "create_user": {},
     "find_compatible": {"architecture": {"tensors": []}},
     "move_alias": {"version": 1},
+    "plan_upload": {"metadata": {"artifacts": {"model.pt": {"size_bytes": 1000}}}},
+    "request_parts": {"path": "model.pt", "numbers": [1]},
     "plan_reads": {"artifacts": [{"path": "model.pt"}]},
     "purge_version": {"reason": "x"},
     "set_member": {"role": "reader"},

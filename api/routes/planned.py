@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 
+from api.bodies import BoundedRoute
 from api.deps import CallerDep, ServiceDep
 from api.needs import needs
 from api.planned import Completions, receive_part, upload_info
@@ -17,7 +18,9 @@ from storage.uploads.completing import abort_upload as end_upload
 from storage.uploads.parts import find_upload, request_parts
 from storage.uploads.planning import plan_upload as plan
 
-router = APIRouter(tags=["push"])
+router = APIRouter(tags=["push"], route_class=BoundedRoute)
+parts = APIRouter(tags=["push"])
+"""Of bodies that are received as they come."""
 _UPLOADS = "/models/{team}/{model}/uploads"
 _UPLOAD = _UPLOADS + "/{upload_id}"
 UploadId = Annotated[str, Path(max_length=64, description="as the plan says it")]
@@ -54,11 +57,11 @@ async def get_part_requests(
     """Return how to send parts: a URL for each, to the bucket for an hour, or to this service."""
     upload = await service.in_upload(find_upload, service.stores, caller, team, model, upload_id)
     route = f"/api/v1/models/{team}/{model}/uploads/{upload_id}"
-    parts = await service.in_upload(request_parts, service.stores, upload, wanted.path, wanted.numbers, route)
-    return PartRequests(parts=parts)
+    requests = await service.in_upload(request_parts, service.stores, upload, wanted.path, wanted.numbers, route)
+    return PartRequests(parts=requests)
 
 
-@router.put(
+@parts.put(
     _UPLOAD + "/files/{position}/parts/{number}",
     status_code=204,
     operation_id="send_part",

@@ -27,7 +27,7 @@ NAMES = {
     "alias": "gold",
     "user": "vision-reader",
 }
-NAMES |= {"sha256": "sha256:" + "0" * 64}
+NAMES |= {"sha256": "sha256:" + "0" * 64, "upload_id": "0" * 32}
 MOST_GROWTH_BYTES = 64 << 20
 HOSTILE = {
     "a key twice": b'{"description": "a", "description": "b"}',

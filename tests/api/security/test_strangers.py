@@ -10,7 +10,7 @@ STRANGERS = ["vision-admin", "vision-reader", "outsider", "narrow"]
 OF_A_TEAM = [name for name in OPERATIONS if {"team", "prefix"} & set(parameters_of(name, "path"))]
 THERE = {
     "team": "audio", "model": "audio-net", "version": "1", "number": "1", "alias": "gold", "path": "model.pt",
-    "filename": "model.pt", "user": "audio-reader",
+    "filename": "model.pt", "user": "audio-reader", "upload_id": "0" * 32, "position": "0",
 }  # fmt: skip
 # Names of the same length, so that whatever repeats them is as long.
 ELSEWHERE = {
@@ -19,6 +19,7 @@ ELSEWHERE = {
     "no such version": {"version": "7", "number": "7"},
     "no such alias": {"alias": "golx", "version": "golx"},
     "no such artifact": {"path": "modex.pt", "filename": "modex.pt"},
+    "no such upload": {"upload_id": "1" * 32},
     "no such user": {"user": "audio-readex"},
     "in quarantine": {"version": "2", "number": "2"},
 }
@@ -30,7 +31,10 @@ def theirs(site):
     """What there really is of the team `audio`: names, digests, how a token begins."""
     versions = [site.ask("GET", f"{API}/models/audio/audio-net/versions/{number}").json() for number in (1, 2)]
     digests = [version["artifacts"][0]["sha256"] for version in versions]
-    return {**THERE, "prefix": site.tokens["audio-writer"][:19], "sha256": digests[1], "tensors": digests[0]}
+    plan = {"metadata": {"artifacts": {"model.pt": {"size_bytes": 1000}}}}
+    upload = site.ask("POST", f"{API}/models/audio/audio-net/uploads", "audio-admin", plan).json()["id"]
+    known = {"prefix": site.tokens["audio-writer"][:19], "sha256": digests[1], "tensors": digests[0]}
+    return {**THERE, **known, "upload_id": upload}
 
 
 def told(site, who, operation_id, names):
