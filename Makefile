@@ -40,7 +40,7 @@ test: .venv/.dev ## what must stay true, on all backends and databases at small 
 test-slow: .venv/.dev ## large sizes, clean installs, client matrices, browsers
 	$(BIN)/pytest -m "slow and not exhaustive" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-test-exhaustive: .venv/.dev ## every network of timm and torchvision, where the tests take some (hours)
+test-exhaustive: .venv/.dev ## every network of timm and torchvision, hundreds of kills and faults, where the tests take some (hours)
 	$(BIN)/pytest -m exhaustive -n $(WORKERS) $(PYTEST_ARGS)
 
 fuzz: .venv/.dev ## change weight files and see that the reader holds (SECONDS=60, FUZZ_ARGS='--processes 2 --seed 7')

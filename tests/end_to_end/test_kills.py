@@ -34,6 +34,7 @@ CALLER = Caller("tester", is_administrator=True)
 CONTENTS = [make_small_weights(seed) for seed in range(12)]
 PUSHES = 4
 """In a round of garbage; all but one of them are deleted or purged."""
+OFTEN = [15, pytest.param(50, marks=pytest.mark.exhaustive)]
 KNOWN = {f"sha256:{hashlib.sha256(content).hexdigest()}" for content in CONTENTS}
 
 
@@ -188,22 +189,24 @@ def kill_collections(forks, stores, seed, count):
 
 
 def test_a_service_that_is_killed_loses_nothing_and_shows_nothing_by_half(forks, open_data):
-    kill_services(forks, open_data, seed=1, count=5)
+    kill_services(forks, open_data, seed=1, count=3)
 
 
 def test_a_collection_that_is_killed_loses_nothing(forks, open_data):
     with open_data() as stores:
-        kill_collections(forks, stores, seed=2, count=5)
+        kill_collections(forks, stores, seed=2, count=3)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_service_that_is_killed_often_loses_nothing(forks, open_data):
-    kill_services(forks, open_data, seed=3, count=50)
+@pytest.mark.parametrize("count", OFTEN)
+def test_a_service_that_is_killed_often_loses_nothing(forks, open_data, count):
+    kill_services(forks, open_data, seed=3, count=count)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_collections_that_are_killed_often_lose_nothing(forks, open_data):
+@pytest.mark.parametrize("count", OFTEN)
+def test_collections_that_are_killed_often_lose_nothing(forks, open_data, count):
     with open_data() as stores:
-        kill_collections(forks, stores, seed=4, count=50)
+        kill_collections(forks, stores, seed=4, count=count)

@@ -24,6 +24,7 @@ from storage.uploads import planning
 from weighbridge import Client
 
 PART = 1 << 20
+EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
 FAULTS = ("drop", "reset", "truncate", "stall", "503")
 
 
@@ -155,7 +156,7 @@ def test_a_push_outlives_a_service_that_is_killed_in_its_middle(serve, tmp_path,
     assert stored_bytes(second, version) == file.read_bytes()
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(30, marks=pytest.mark.slow), pytest.param(100, marks=EXHAUSTIVE)])
 def test_clients_that_are_killed_at_any_moment_leave_whole_versions_only(service, tmp_path, count):
     file = write_weights(tmp_path / "model.safetensors", 5)
     arguments = [service.url, tmp_path / "cache", file, tmp_path / "target", str(count), "5"]
@@ -192,7 +193,7 @@ def push_through_faults(service, folder, seed, count, streams):
             return list(pool.map(one, range(count)))
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(120, marks=pytest.mark.slow), pytest.param(500, marks=EXHAUSTIVE)])
 def test_what_goes_through_a_line_that_breaks_is_whole_or_a_named_error(service, tmp_path, monkeypatch, count):
     monkeypatch.setattr(transport, "back_off_seconds", lambda _: 0.02)
     monkeypatch.setattr(uploading, "back_off_seconds", lambda _: 0.02)

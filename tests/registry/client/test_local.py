@@ -1,9 +1,9 @@
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from registry.client.local import collect, find_local, find_weights
 from registry.client.pull import place
@@ -90,7 +90,7 @@ def test_a_pushed_folder_keeps_paths_and_leaves_out_links_and_dot_files(folder):
     collected = collect([folder])
 
     assert [(each.path, each.size_bytes) for each in collected.files] == [("model.pt", 7), ("sub/config.json", 2)]
-    assert collected.files[0].sha256 == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
+    assert collected.files[0].digest == f"blake3:{blake3(b'weights').hexdigest()}"
     assert collected.notices == ["Skipped links, dot-files and special files: .git, .secret, link.pt, linked."]
 
 

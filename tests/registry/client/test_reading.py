@@ -166,7 +166,15 @@ def hurried(monkeypatch):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(500), marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        range(12),
+        pytest.param(range(120), marks=pytest.mark.slow),
+        pytest.param(range(500), marks=[pytest.mark.slow, pytest.mark.exhaustive]),
+    ],
+    ids=["few", "many", "all"],
+)
 def test_through_any_faults_a_download_is_right_or_a_named_error(hurried, live_server, name, tmp_path, seeds):
     file = random_file(tmp_path / "small.pt", 60_000)
     with client_of(live_server.url, tmp_path / "pushing") as client:
