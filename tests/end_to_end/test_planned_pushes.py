@@ -66,7 +66,7 @@ def write_weights(path, seed, parts=6):
 
 def stored_bytes(service, version):
     where = f"{service.url}/api/v1/models/{version.team}/{version.model}/versions/{version.number}/artifacts/"
-    with urllib.request.urlopen(where + version.artifacts[0].path, timeout=30) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"{where}{version.artifacts[0].path}?direct=false", timeout=30) as answer:  # noqa: S310 - loopback
         return answer.read()
 
 
@@ -167,6 +167,21 @@ def test_clients_that_are_killed_at_any_moment_leave_whole_versions_only(service
     assert versions[0].number == int(done.stdout)
     assert all(stored_bytes(service, version) == file.read_bytes() for version in versions)
     assert (tmp_path / "target" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_where_the_bucket_cannot_be_reached_parts_go_through_the_service(seaweedfs, tmp_path):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    url = f"s3://{seaweedfs.bucket}/nobody?endpoint={seaweedfs.endpoint_url}&region={seaweedfs.region}"
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("WEIGHBRIDGE_")}
+    variables |= {
+        "WEIGHBRIDGE_BLOBS_URL": f"{url}&public_endpoint={nobody}",
+        "WEIGHBRIDGE_BLOBS_ACCESS_KEY": seaweedfs.access_key,
+        "WEIGHBRIDGE_BLOBS_SECRET_KEY": seaweedfs.secret_key,
+    }
+    file = write_weights(tmp_path / "model.safetensors", 6)
+    with running(tmp_path, variables=variables) as service:
+        version = Client(service.url, cache_dir=tmp_path / "cache", progress=False).push("vision/far", file)
+        assert stored_bytes(service, version) == file.read_bytes()
 
 
 def push_through_faults(service, folder, seed, count, streams):

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from support.service import Service
 from torch import nn
 
+from registry.client import push
 from weighbridge import MalformedArtifactError, ModelNotFoundError, TrustCodeRequiredError, UnsafeArtifactError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -157,6 +158,17 @@ def test_a_sharded_folder_is_one_state_dict(hub, tmp_path):
     assert {each.name: sha256(each) for each in (tmp_path / "out").iterdir()} == {
         each.name: sha256(each) for each in folder.iterdir()
     }
+
+
+def test_a_push_by_plan_is_the_same_version_on_every_kind_of_store(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(push, "PLANNED_BYTES", 1)
+    torch.save({"w": torch.rand(1000, 300)}, tmp_path / "model.pt")
+    version = hub.push("spine/planned", tmp_path / "model.pt", tags={"by": "plan"})
+
+    [back] = hub.download(version.reference, tmp_path / "back")
+    assert back.read_bytes() == (tmp_path / "model.pt").read_bytes()
+    assert version.artifacts[0].sha256 == "sha256:" + hashlib.sha256(back.read_bytes()).hexdigest()
+    assert version.annotations.tags == {"by": "plan"}
 
 
 def test_the_same_bytes_again_are_a_new_version_of_one_object(hub):
