@@ -93,19 +93,29 @@ def callers(guarded, administrator):
 
 
 @pytest.fixture(scope="module")
-def call(guarded, administrator, weights):
-    """Return a function that asks an operation, about a model of the call's own, and says what came of it."""
+def call(guarded, administrator, callers, weights):
+    """Return a function that asks an operation and says what came of it: changes have a model of their own."""
+    assert callers, "they are of the team that the models are in"
     numbers = itertools.count()
+    upload = f"{PREFIX}/models/vision/{{}}/upload/model.pt"
+    assert guarded.put(upload.format("read"), content=weights, headers=administrator).status_code == 201
 
     def call(operation_id, headers):
         method, path, _ = OPERATIONS[operation_id]
-        names = {"team": "vision", "model": f"net{next(numbers)}", "version": "1", "number": "1", "alias": "best"}
+        changes = "{model}" in path and method not in {"get", "head"}
+        names = {
+            "team": "vision",
+            "model": f"net{next(numbers)}" if changes else "read",
+            "version": "1",
+            "number": "1",
+            "alias": "best",
+        }
         names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_aaaaaaaaaaaaaaaa"}
         names |= {"identity": "1"}
         names["sha256"] = "sha256:" + "0" * 64
-        if "{model}" in path:
-            upload = f"{PREFIX}/models/vision/{names['model']}/upload/model.pt"
-            assert guarded.put(upload, content=weights, headers=administrator).status_code == 201
+        if changes:
+            own = upload.format(names["model"])
+            assert guarded.put(own, content=weights, headers=administrator).status_code == 201
         if "{upload_id}" in path:  # of the caller's own, where they may
             plan = f"{PREFIX}/models/vision/{names['model']}/uploads"
             planned = guarded.post(plan, json=BODIES["plan_upload"], headers=headers)
