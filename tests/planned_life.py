@@ -7,7 +7,7 @@ import pytest
 from hypothesis.stateful import precondition, rule
 from registry_life import CALLER, CONTENTS, MIXES, MODELS, PICKS, Life, Remembered
 
-from registry.errors import IncompleteUploadError, UploadEndedError
+from registry.errors import IncompleteUploadError, UploadNotFoundError
 from registry.schema import VersionInfo
 from registry.uploads import UploadCreate
 from storage.metadata.uploads import UploadRecord
@@ -25,7 +25,6 @@ class Planned:
     upload: UploadRecord
     files: dict[str, bytes]
     sent: set[int]
-    has_expired: bool = False
 
 
 class PlannedLife(Life):
@@ -51,10 +50,6 @@ class PlannedLife(Life):
         planned = self.planned[pick % len(self.planned)]
         position %= len(planned.files)
         content = list(planned.files.values())[position]
-        if planned.has_expired:
-            with pytest.raises(UploadEndedError):
-                open_part(self.stores, CALLER, self._look_up(planned), position, 1)
-            return
         _, writer = open_part(self.stores, CALLER, self._look_up(planned), position, 1)
         with writer:
             writer.write([content if keeps else content[: len(content) // 2]])
@@ -70,8 +65,8 @@ class PlannedLife(Life):
         """Complete an upload, perhaps before all is there."""
         planned = self.planned[pick % len(self.planned)]
         named = self.team, planned.upload.model, planned.upload.id
-        if planned.has_expired or len(planned.sent) < len(planned.files):
-            with pytest.raises(UploadEndedError if planned.has_expired else IncompleteUploadError):
+        if len(planned.sent) < len(planned.files):
+            with pytest.raises(IncompleteUploadError):
                 begin_completing(self.stores, CALLER, *named, "holder")
             return
         completion = begin_completing(self.stores, CALLER, *named, "holder")
@@ -87,15 +82,18 @@ class PlannedLife(Life):
     @precondition(lambda self: self.planned)
     @rule(pick=PICKS)
     def abort(self, pick: int) -> None:
-        """Abort an upload, or one that expired meanwhile."""
+        """Abort an upload."""
         planned = self.planned.pop(pick % len(self.planned))
         abort_upload(self.stores, CALLER, self.team, planned.upload.model, planned.upload.id)
 
     def time_passed(self, minutes: int) -> None:
-        """Let what waits too long expire."""
+        """Let what waits too long expire; after a month nobody is told of it any more."""
         super().time_passed(minutes)
-        for planned in self.planned:
-            planned.has_expired |= minutes > EXPIRE_MINUTES
+        if minutes > EXPIRE_MINUTES:
+            for planned in self.planned:
+                with pytest.raises(UploadNotFoundError):
+                    self._look_up(planned)
+            self.planned.clear()
 
     def _look_up(self, planned: Planned) -> UploadRecord:
         return find_upload(self.stores, CALLER, self.team, planned.upload.model, planned.upload.id)
