@@ -35,10 +35,10 @@ check: .venv/.dev ## lint, formatting, types, layers
 	$(BIN)/lint-imports
 
 test: .venv/.dev ## what must stay true, on all backends and databases at small sizes
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: .venv/.dev ## large sizes, clean installs, client matrices, browsers
-	$(BIN)/pytest -m "slow and not exhaustive" -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -m "slow and not exhaustive" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-exhaustive: .venv/.dev ## every network of timm and torchvision, hundreds of kills and faults, where the tests take some (hours)
 	$(BIN)/pytest -m exhaustive -n $(WORKERS) $(PYTEST_ARGS)

@@ -17,6 +17,7 @@ from registry.teams import Scope, TokenCreate
 from storage.access import Caller
 from storage.garbage import collect
 from storage.installation import migrate as migrate_database
+from storage.repack import repack
 from storage.stores import Stores
 from storage.teams import make_administrator
 from storage.tokens import create_token
@@ -71,12 +72,14 @@ def migrate() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what would go.")
 @click.option("--force", is_flag=True, help="Also when more would go than recorded deletions explain.")
 def gc(*, dry_run: bool, force: bool) -> None:
-    """Delete the bytes of purged versions and of uploads that never finished."""
+    """Delete the bytes of purged versions and of uploads that never finished; write anew what is mostly dead."""
     with opened() as stores:
         done = collect(stores, OPERATOR, dry_run=dry_run, is_forced=force)
+        repacked = repack(stores, OPERATOR, dry_run=dry_run) if done.ran else None
     if not done.ran:
         raise click.ClickException("Another process is collecting. Nothing was done.")
-    click.echo(json.dumps({name: count for name, count in asdict(done).items() if name != "ran"}))
+    counts = asdict(done) | ({} if repacked is None else asdict(repacked))
+    click.echo(json.dumps({name: count for name, count in counts.items() if name != "ran"}))
 
 
 @main.command()

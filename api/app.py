@@ -26,8 +26,10 @@ from api.routes import (
     audit,
     compatibility,
     info,
+    lineage,
     models,
     planned,
+    projections,
     reads,
     sign_in,
     teams,
@@ -71,7 +73,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     # Every route asks who calls; here too, so that none can forget. Only who signs in is not known yet.
     common: dict[str, Any] = {"dependencies": [Depends(get_caller)], "responses": problems(*COMMON_FAILURES)}
     app.include_router(info.router, **common)
-    of_models = (models, uploads, planned, versions, artifacts, reads, aliases, compatibility)
+    of_models = (models, uploads, planned, versions, artifacts, projections, reads, aliases, compatibility, lineage)
     for module in (*of_models, teams, users, tokens, sign_in, audit):
         app.include_router(module.router, prefix=PREFIX, **common)
     app.include_router(planned.parts, prefix=PREFIX, **common)

@@ -13,6 +13,7 @@ from registry.errors import CollectionRefusedError, WeighbridgeError
 from storage.access import Caller
 from storage.garbage import collect
 from storage.recording import write_due_records
+from storage.repack import repack
 from storage.tokens import note_failed_login
 
 COLLECTOR = Caller("collector", is_administrator=True)
@@ -67,6 +68,7 @@ async def _collect_forever(service: Service, measures: Measures) -> None:
     while True:
         try:
             done = await run_sync(collect, service.stores, COLLECTOR)
+            await run_sync(repack, service.stores, COLLECTOR)
         except CollectionRefusedError as error:
             measures.count_collection("refused")
             log.error("Garbage is not collected until somebody looks: %s", error.detail)  # noqa: TRY400 - no traceback

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from api.auth import authenticate
 from api.service import Service
@@ -93,5 +93,6 @@ StoresDep: TypeAlias = Annotated[Stores, Depends(get_stores)]
 CallerDep: TypeAlias = Annotated[Caller, Depends(get_caller)]
 TagsDep: TypeAlias = Annotated[dict[str, str], Depends(get_tags)]
 ExpectedDep: TypeAlias = Annotated[Expected, Depends(get_expected_revision)]
+Selector: TypeAlias = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
 Cursor: TypeAlias = Annotated[str | None, Query(max_length=2000, description="continues after the page that gave it")]
 Limit: TypeAlias = Annotated[int, Query(ge=1, le=1000, description="items of a page")]

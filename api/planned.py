@@ -17,10 +17,11 @@ from registry.schema import VersionInfo
 from registry.uploads import PlannedFile, UploadInfo
 from storage.access import Caller
 from storage.blobs.gathering import PartWriter
-from storage.metadata.uploads import UploadRecord
+from storage.metadata.upload_records import UploadRecord
 from storage.stores import Stores
 from storage.uploads.completing import Completion, begin_completing, complete
 from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due
+from storage.uploads.reuse import ranges_to_send
 
 BEAT_SECONDS = 10.0
 WAIT_SECONDS = 10.0
@@ -110,6 +111,7 @@ def upload_info(stores: Stores, upload: UploadRecord) -> UploadInfo:
                 size_bytes=file.size_bytes,
                 part_bytes=file.part_bytes,
                 missing=find_missing(stores.blobs, upload, file),
+                send=None if file.extents is None else ranges_to_send(file.extents),
             )
             for file in upload.files
         ],

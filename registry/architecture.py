@@ -4,22 +4,20 @@ An architecture comes from a weight file's inspection, from JSON, or (in `regist
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from registry.errors import InvalidMetadataError
 from registry.formats.inspection import Inspection, TensorRecord
 from registry.formats.wire import inspection_from_json
-from registry.state_dict import METADATA_KEY, choose_part
+from registry.state_dict import choose_part, is_of_part, metadata_of, name_in_part
 from registry.tensor_names import Endings, unwrap
 from registry.tensor_spec import TensorRole, TensorSpec, parameter_sizes, spec_from_json, spec_to_json
 
 _TELLING = 3
 """From this many tensors on, sorted names tell that a file was sorted."""
-_SECONDARY_ROLES = {"optimizer", "non_persistent_buffer", "attribute", "constant"}
 
 
 @dataclass(slots=True)
@@ -79,15 +77,13 @@ class Architecture:
         part = choose_part(inspection, part)
         known = digests or [None] * len(inspection.tensors)
         chosen = [
-            (each, digest)
-            for each, digest in zip(inspection.tensors, known, strict=True)
-            if each.part == part and each.role not in _SECONDARY_ROLES
+            (each, digest) for each, digest in zip(inspection.tensors, known, strict=True) if is_of_part(each, part)
         ]
         ties = _find_ties(each for each, _ in chosen)
         return cls(
-            (_spec_of(each, _local_name(each.name, part), ties, digest) for each, digest in chosen),
-            entries=(_local_name(each.name, part) for each in inspection.entries if each.part == part),
-            metadata=_metadata_of(inspection, part),
+            (_spec_of(each, name_in_part(each.name, part), ties, digest) for each, digest in chosen),
+            entries=(name_in_part(each.name, part) for each in inspection.entries if each.part == part),
+            metadata=metadata_of(inspection, part),
         )
 
     @classmethod
@@ -228,24 +224,6 @@ def _find_ties(tensors: Iterable[TensorRecord]) -> dict[str, str]:
             view = (each.storage_key, each.storage_offset, each.shape, each.stride)
             groups.setdefault(view, []).append(each.name)
     return {name: names[0] for names in groups.values() if len(names) > 1 for name in names}
-
-
-def _local_name(name: str, part: str | None) -> str:
-    return name if part is None else name.removeprefix(f"{part}.")
-
-
-def _metadata_of(inspection: Inspection, part: str | None) -> Mapping[str, Mapping[str, Any]] | None:
-    """Return torch's `_metadata`: pickled beside the state_dict, or as JSON in a safetensors file that we wrote."""
-    if part or inspection.metadata:
-        return inspection.metadata.get(part or "")
-    try:
-        kept: object = json.loads(inspection.file_metadata.get(METADATA_KEY, "null"))
-    except ValueError:
-        return None
-    if not isinstance(kept, dict):
-        return None
-    members = cast("dict[str, object]", kept)
-    return {name: cast("dict[str, Any]", values) for name, values in members.items() if isinstance(values, dict)}
 
 
 def _spec_of(record: TensorRecord, name: str, ties: Mapping[str, str], digest: str | None) -> TensorSpec:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from typing import Protocol, Self
 
 from blake3 import blake3
 
@@ -25,17 +26,43 @@ def blake3_digest(data: bytes | memoryview) -> str:
     return f"blake3:{blake3(data).hexdigest()}"
 
 
-class Sha256Prefix:
-    """The SHA-256 of a stream as far as it has come: begun by one pass, and perhaps finished by another."""
+class _Hash(Protocol):
+    """What `hashlib` gives, whose type has no public name."""
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
+    def update(self, data: memoryview, /) -> None: ...
+
+    def copy(self) -> Self: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class Sha256Prefix:
+    """The SHA-256 of a stream as far as it has come: begun by one pass, and perhaps finished by another.
+
+    Args:
+        marks: positions at which its state is kept, in `kept`: another stream that begins alike can go on from there.
+        begun: where to go on from, as it was kept.
+    """
+
+    def __init__(self, marks: Iterable[int] = (), begun: "Sha256Prefix | None" = None) -> None:
+        self._hash: _Hash = hashlib.sha256() if begun is None else begun._hash.copy()  # noqa: SLF001 - of its own kind
+        self.size_bytes = 0 if begun is None else begun.size_bytes
+        self._marks = sorted((mark for mark in marks if mark > self.size_bytes), reverse=True)
+        self.kept: dict[int, Sha256Prefix] = {}
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
-        self._hash.update(data)
-        self.size_bytes += len(data)
+        view = memoryview(data)
+        while self._marks and self._marks[-1] <= self.size_bytes + len(view):
+            rest = self._marks.pop() - self.size_bytes
+            self._take(view[:rest])
+            self.kept[self.size_bytes] = Sha256Prefix(begun=self)
+            view = view[rest:]
+        self._take(view)
+
+    def _take(self, view: memoryview) -> None:
+        self._hash.update(view)
+        self.size_bytes += len(view)
 
     @property
     def digest(self) -> str:
@@ -54,6 +81,7 @@ class StreamDigests:
         size_bytes: the size of the stream.
         max_overlap: how many times the stream the ranges may add up to.
         sha256: whether to compute the SHA-256 too, which costs three times what BLAKE3 does; or as far as it has come.
+        marks: positions at which the BLAKE3 of all that has passed is kept, in `prefixes`.
     """
 
     def __init__(
@@ -63,6 +91,7 @@ class StreamDigests:
         *,
         max_overlap: int = 3,
         sha256: bool | Sha256Prefix = True,
+        marks: Iterable[int] = (),
     ) -> None:
         self._position = 0
         self._sha256 = Sha256Prefix() if sha256 is True else sha256 or None
@@ -71,6 +100,8 @@ class StreamDigests:
         affordable = _affordable(set(ranges), max_overlap * size_bytes)
         self._pending = sorted(affordable, reverse=True)
         self._open: dict[tuple[int, int], blake3] = {}
+        self._marks = sorted((mark for mark in marks if mark > 0), reverse=True)
+        self.prefixes: dict[int, str] = {}
 
     def update(self, data: bytes | memoryview, beside: Executor | None = None) -> None:
         """Take the next bytes of the stream; the SHA-256 in a thread of `beside`, where that is given."""
@@ -87,6 +118,14 @@ class StreamDigests:
             hashing.result()
 
     def _update_blake3(self, view: memoryview) -> None:
+        while self._marks and self._marks[-1] <= self._position + len(view):
+            rest = self._marks.pop() - self._position
+            self._take(view[:rest])
+            self.prefixes[self._position] = self.blake3
+            view = view[rest:]
+        self._take(view)
+
+    def _take(self, view: memoryview) -> None:
         self._blake3.update(view)
         start, end = self._position, self._position + len(view)
         while self._pending and self._pending[-1][0] < end:

@@ -34,6 +34,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── IdempotencyKeyReusedError
     │   ├── PublishInProgressError
     │   ├── UploadEndedError
+    │   ├── PlanStaleError
     │   ├── PreconditionFailedError
     │   ├── PreconditionRequiredError
     │   └── CollectionRefusedError
@@ -43,6 +44,7 @@ again (`error_from_problem`). HTTP statuses are the business of `api/errors.py` 
     │   ├── UnsafeArtifactError
     │   ├── AmbiguousWeightsError
     │   ├── NoWeightsError
+    │   ├── NotProjectableError
     │   ├── SizeMismatchError
     │   ├── DigestMismatchError
     │   ├── IncompleteUploadError
@@ -305,6 +307,13 @@ class UploadEndedError(ConflictError):
     title = "Upload ended"
 
 
+class PlanStaleError(ConflictError):
+    """What a planned upload was to reuse is not there as it was: it has to be planned afresh."""
+
+    code = "plan_stale"
+    title = "Plan stale"
+
+
 class PreconditionFailedError(ConflictError):
     """Somebody changed it since the caller looked."""
 
@@ -394,6 +403,13 @@ class UnsupportedValueError(ArtifactError):
 
     code = "unsupported_value"
     title = "Unsupported value"
+
+
+class NotProjectableError(ArtifactError):
+    """Tensors that no safetensors stream holds as they are; `extra["names"]` lists them."""
+
+    code = "not_projectable"
+    title = "Not projectable"
 
 
 class LimitError(WeighbridgeError):

@@ -1,5 +1,6 @@
-"""Sizes in bytes as people read them."""
+"""Sizes in bytes, and shares of them, as people read them."""
 
+import math
 import re
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[KMGT]i?B?)?", re.IGNORECASE)
@@ -13,6 +14,11 @@ def format_size(size_bytes: int) -> str:
     while size >= _STEP and unit < len(_UNITS) - 1:
         size, unit = size / _STEP, unit + 1
     return f"{size:.1f} {_UNITS[unit]}" if unit else f"{size_bytes} B"
+
+
+def format_share(part: int, whole: int) -> str:
+    """Return a share for people, rounded down: `97.4 %`. What is not all is never called 100 %; all of nothing is."""
+    return f"{math.floor(part / whole * 1000) / 10:g} %" if whole else "100 %"
 
 
 def parse_size(text: str) -> int:

@@ -1,15 +1,42 @@
 """What of a weight file is its state_dict: which part of a checkpoint, which names of it, where `_metadata` is kept."""
 
 import fnmatch
+import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from registry.errors import AmbiguousWeightsError, InvalidRequestError, NoWeightsError, UnsafeArtifactError
-from registry.formats.inspection import Inspection
+from registry.formats.inspection import Inspection, TensorRecord
 
 DEFAULT_PARTS = ("model_state_dict", "state_dict", "model", "module", "net")
 METADATA_KEY = "weighbridge.state_dict_metadata"
 """Where a safetensors file keeps `state_dict._metadata`, as JSON."""
+_SECONDARY_ROLES = frozenset({"optimizer", "non_persistent_buffer", "attribute", "constant"})
+
+
+def is_of_part(tensor: TensorRecord, part: str | None) -> bool:
+    """Return whether a tensor of a file belongs to one of its state_dicts."""
+    return tensor.part == part and tensor.role not in _SECONDARY_ROLES
+
+
+def name_in_part(name: str, part: str | None) -> str:
+    """Return the key in the state_dict that a name in the file stands for."""
+    return name if part is None else name.removeprefix(f"{part}.")
+
+
+def metadata_of(inspection: Inspection, part: str | None) -> Mapping[str, Mapping[str, Any]] | None:
+    """Return torch's `_metadata`: pickled beside the state_dict, or as JSON in a safetensors file that we wrote."""
+    if part or inspection.metadata:
+        return inspection.metadata.get(part or "")
+    try:
+        kept: object = json.loads(inspection.file_metadata.get(METADATA_KEY, "null"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(kept, dict):
+        return None
+    members = cast("dict[str, object]", kept)
+    return {name: cast("dict[str, Any]", values) for name, values in members.items() if isinstance(values, dict)}
 
 
 class EmaPartWarning(UserWarning):

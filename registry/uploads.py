@@ -14,7 +14,12 @@ MAX_PARTS = 10_000
 MAX_WANTED = 1_000
 """Parts of one file that can be asked for in one request."""
 
+MAX_TILES = 10_000
+"""Of all files of an upload."""
+
 PartNumber = Annotated[int, Field(ge=1, le=MAX_PARTS)]
+ClaimedTile = tuple[Annotated[int, Field(ge=1, lt=1 << 63)], Annotated[str, Field(pattern=r"^(blake3:)?[0-9a-f]{64}$")]]
+"""Length of a tile in bytes, and the BLAKE3 of its bytes."""
 
 
 class UploadCreate(WireModel):
@@ -22,15 +27,20 @@ class UploadCreate(WireModel):
 
     Attributes:
         direct: whether parts may go straight to the bucket, where there is one.
+        tiles: of files by path, for those of which only what is new shall be sent; the file's BLAKE3 is announced then.
+            They cover the file from its begin to its end.
     """
 
     metadata: VersionCreate
     direct: bool = True
+    tiles: dict[str, Annotated[list[ClaimedTile], Field(min_length=1, max_length=MAX_TILES)]] = {}
 
 
 class PlannedFile(AnswerModel):
     """A file of an upload. It is sent in parts of `part_bytes`, of which the last may be shorter.
 
+    `send` are the ranges of the file that are to be sent, offset and length in bytes: joined, they are what the parts
+    are cut from. None is all of it, and no range nothing of it.
     `missing` are first and last numbers of the parts that are not there, counted from 1.
     """
 
@@ -38,6 +48,12 @@ class PlannedFile(AnswerModel):
     size_bytes: int
     part_bytes: int
     missing: list[tuple[int, int]]
+    send: list[tuple[int, int]] | None = None
+
+    @property
+    def send_bytes(self) -> int:
+        """How many bytes are to be sent."""
+        return self.size_bytes if self.send is None else sum(length for _, length in self.send)
 
 
 class UploadInfo(AnswerModel):
@@ -63,7 +79,7 @@ class PartsWanted(WireModel):
 
 
 class PartRequest(AnswerModel):
-    """The request that sends one part: the file's bytes from `offset`, `length` of them.
+    """The request that sends one part: the bytes from `offset`, `length` of them, of the file or of what is sent of it.
 
     `url` is a path where the service itself takes the part. With `expires_at` the request is good until then.
     """

@@ -1,21 +1,33 @@
 """One sequential pass over what was received: read ahead in one thread, SHA-256 in another, BLAKE3 in this one."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
-from registry.digest import StreamDigests
+from registry.digest import Sha256Prefix, StreamDigests
 from registry.formats.source import ByteRange
-from storage.blobs.base import BlobStore
-from storage.push import Received
+from storage.blobs.base import is_location
+from storage.metadata.records import Extent
+from storage.midstates import mark_positions
+from storage.push import Assembled, Received
+from storage.stores import Stores
+
+
+class Digested(NamedTuple):
+    """The digests of a file and of ranges of it, and the SHA-256 of its pack, where it has one."""
+
+    stream: StreamDigests
+    pack_sha256: str | None
 
 
 def digest_received(
-    blobs: BlobStore, received: Received, ranges: Sequence[ByteRange], beat: Callable[[], None]
-) -> StreamDigests:
+    stores: Stores, received: Received, ranges: Sequence[ByteRange], beat: Callable[[], None]
+) -> Digested:
     """Return the digests of a file and of ranges of it; its SHA-256 only where that is not known yet.
 
     Args:
-        blobs: where it is.
+        stores: where it is.
         received: the file.
         ranges: offsets and lengths, in bytes.
         beat: called now and then.
@@ -23,13 +35,73 @@ def digest_received(
     Raises:
         BlobNotFoundError, BlobStoreUnavailableError: its bytes cannot be read.
     """
-    sha256 = received.sha256_prefix or True if received.sha256 is None else False
-    digests = StreamDigests(ranges, received.size_bytes, sha256=sha256)
+    beginning = _find_beginning(received)
+    if received.sha256 is not None or beginning is None:
+        begun = received.sha256 is None and (received.sha256_prefix or True)
+        return _digest(stores, received, StreamDigests(ranges, received.size_bytes, sha256=begun), beat)
+    marks = mark_positions(beginning.length)
+    known = stores.midstates.find(beginning.location, beginning.length) if received.assembled is not None else None
+    prefix = received.sha256_prefix or Sha256Prefix(marks, known.sha256 if known is not None else None)
+    at = prefix.size_bytes
+    digested = _digest(
+        stores, received, StreamDigests(ranges, received.size_bytes, sha256=prefix, marks=[*marks, at]), beat
+    )
+    if known is not None and digested.stream.prefixes.get(at) != known.blake3:  # other bytes than it was made of
+        prefix = Sha256Prefix(marks)
+        digested = _digest(
+            stores, received, StreamDigests(ranges, received.size_bytes, sha256=prefix, marks=marks), beat
+        )
+    stores.midstates.remember(beginning.location, prefix, digested.stream)
+    return digested
+
+
+def _digest(stores: Stores, received: Received, digests: StreamDigests, beat: Callable[[], None]) -> Digested:
+    """Return the digests of all bytes of a file."""
+    pack = _PackDigest(received.assembled) if received.assembled is not None else None
     with ThreadPoolExecutor(2, "digest") as beside:
-        for piece in _read_ahead(blobs.stream(received.location), beside):
+        for piece in _read_ahead(stores.blobs.stream(received.location), beside):
             digests.update(piece, beside)
+            if pack is not None:
+                pack.update(piece)
             beat()
-    return digests
+    return Digested(digests, pack.sha256 if pack is not None else None)
+
+
+def _find_beginning(received: Received) -> Extent | None:
+    """Return the object that a file begins with, and how much of it; None where that is not the object's beginning."""
+    if received.assembled is None:
+        whole = Extent(received.location, 0, received.size_bytes)
+        return whole if is_location(received.location) else None
+    first = received.assembled.extents[0]
+    places = {source.object_id: source.location for source in received.assembled.sources}
+    if first.object_id is None or first.offset:
+        return None
+    return Extent(places[first.object_id], 0, first.length)
+
+
+class _PackDigest:
+    """SHA-256 of those bytes of a stream that lie in its pack, where they have the same order."""
+
+    def __init__(self, assembled: Assembled) -> None:
+        self._pending = list(assembled.pack_ranges())[::-1]
+        self._hash = hashlib.sha256()
+        self._position = 0
+
+    def update(self, piece: bytes) -> None:
+        """Take the next bytes of the stream."""
+        view, start = memoryview(piece), self._position
+        self._position = end = start + len(piece)
+        while self._pending and self._pending[-1][0] < end:
+            offset, length = self._pending[-1]
+            self._hash.update(view[max(offset - start, 0) : offset + length - start])
+            if offset + length > end:
+                return
+            self._pending.pop()
+
+    @property
+    def sha256(self) -> str:
+        """`sha256:…` of what has passed."""
+        return f"sha256:{self._hash.hexdigest()}"
 
 
 def _read_ahead(pieces: Iterator[bytes], beside: ThreadPoolExecutor) -> Iterator[bytes]:

@@ -104,7 +104,7 @@ def _verify_and_name(
     upload: tuple[str, str] | None = None,
 ) -> VersionInfo:
     rules = find_rules(push)
-    verified = verify(push.stores, push.received, metadata.primary, push.beat_when_due, rules)
+    verified = verify(push.reading, push.received, metadata.primary, push.beat_when_due, rules)
     check_announced(metadata, [artifact.info for artifact in verified.artifacts])
     _make_marks(push.stores, verified)
     push.beat()

@@ -3,15 +3,17 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from registry.digest import Sha256Prefix
 from registry.errors import WeighbridgeError
+from registry.formats.source import ByteRange
 from storage.access import Caller
 from storage.admission import admit_to_push
 from storage.garbage import sweep_locations
+from storage.metadata.records import PlannedExtent, Source
 from storage.stores import Stores
 from storage.tokens import recheck
 
@@ -23,14 +25,41 @@ log = logging.getLogger("weighbridge.publish")
 
 
 @dataclass(frozen=True, slots=True)
+class Assembled:
+    """How a file lies of which some was stored before.
+
+    Attributes:
+        extents: they tile it exactly; those without an object lie in the pack.
+        sources: the objects that they name.
+        location: of the pack; None where nothing had to be sent.
+        pack_bytes: its size.
+    """
+
+    extents: tuple[PlannedExtent, ...]
+    sources: tuple[Source, ...]
+    location: str | None
+    pack_bytes: int
+
+    def pack_ranges(self) -> Iterator[ByteRange]:
+        """Yield the ranges of the file that the pack holds, in the order in which it holds them."""
+        position = 0
+        for extent in self.extents:
+            if extent.object_id is None:
+                yield position, extent.length
+            position += extent.length
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """A file whose bytes are all there.
 
     Attributes:
-        location: where they were committed; empty while a finished push is repeated and nothing is stored.
+        location: where they were committed; empty while a finished push is repeated and nothing is stored. Of an
+            assembled file it is what `AssembledBlobs` calls it.
         sha256, blake3: their digests where they were digested as they came; None where they are still to be.
         head: the first bytes, which tell the format.
         sha256_prefix: what was digested of them as they came, where that is not all.
+        assembled: how it lies, where some of it was stored before.
     """
 
     path: str
@@ -40,6 +69,7 @@ class Received:
     blake3: str | None
     head: bytes
     sha256_prefix: Sha256Prefix | None = None
+    assembled: Assembled | None = None
 
 
 class Push(ABC):
@@ -56,6 +86,11 @@ class Push(ABC):
         self.model = model
         self.received: list[Received] = []
         self._next_beat = time.monotonic() + BEAT_SECONDS
+
+    @property
+    def reading(self) -> Stores:
+        """Where what was received can be read."""
+        return self.stores
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from storage.access import Action, Caller
 from storage.admission import admit, is_member, reaches, sees_quarantine
 from storage.blobs.base import BlobStore
 from storage.metadata.records import Extent, StoredArtifact
+from storage.run_reading import iter_runs
 from storage.stores import Stores
 from storage.tokens import recheck
 
@@ -109,6 +110,19 @@ def get_manifest(  # noqa: PLR0917 - an artifact is named by four words
     return VersionManifest(team=team, model=model, number=version.number, artifacts=manifests)
 
 
+def get_stored_manifest(  # noqa: PLR0917 - an artifact is named by four words
+    stores: Stores, caller: Caller, team: str, model: str, selector: str, path: str
+) -> tuple[str, bytes]:
+    """Return the digest of an artifact's tensor manifest, and its canonical JSON as zlib compressed it.
+
+    Raises:
+        ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, ArtifactNotFoundError: it is not there.
+        NoWeightsError: the artifact is no weights.
+    """
+    admit(stores, caller, Action.READ, team, model)
+    return stores.catalog.get_stored_manifest(team, model, selector, path)
+
+
 def get_version(
     stores: Stores, caller: Caller, team: str, model: str, selector: str, *, include_deleted: bool = False
 ) -> VersionInfo:
@@ -123,17 +137,20 @@ def get_version(
 
 
 def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length: int) -> Iterator[bytes]:
-    """Yield a byte range of an artifact in pieces of at most 1 MiB, one read a run of neighbouring extents.
+    """Yield a byte range of an artifact in pieces of at most 1 MiB, read ahead where it lies in several places.
 
     Raises:
         BlobNotFoundError: its bytes are gone. BlobDamagedError: some of them. BlobStoreUnavailableError: the store does
             not answer.
     """
-    for run in runs_of(extents, offset, length):
-        try:
-            yield from blobs.stream(run.location, run.offset, run.length)
-        except ValueError as error:  # the object ends before it should
-            raise damaged("What was asked for") from error
+    runs = runs_of(extents, offset, length)
+    try:
+        if len(runs) == 1:
+            yield from blobs.stream(runs[0].location, runs[0].offset, runs[0].length)
+        else:
+            yield from iter_runs(blobs, runs)
+    except ValueError as error:  # the object ends before it should
+        raise damaged("What was asked for") from error
 
 
 def damaged(what: str) -> BlobDamagedError:

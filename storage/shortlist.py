@@ -1,7 +1,5 @@
 """Which architectures of the index a search compares, and in which order: by marks, then by names."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
@@ -16,6 +14,7 @@ from storage.architectures import (
     leaf_mark,
     submodule_marks,
 )
+from storage.kept import Kept
 from storage.metadata.architectures import Sharing
 from storage.stores import Stores
 
@@ -131,32 +130,5 @@ def _predict(stored: StoredArchitecture, places: Sequence[Place], target: Target
     return best
 
 
-class _Kept:
-    """Architectures that were looked at last. A digest means one architecture for ever, whatever the registry."""
-
-    def __init__(self, tensors: int) -> None:
-        self._room = tensors
-        self._kept: OrderedDict[str, StoredArchitecture] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def find(self, digest: str) -> StoredArchitecture | None:
-        """Return an architecture if it is here."""
-        with self._lock:
-            found = self._kept.get(digest)
-            if found is not None:
-                self._kept.move_to_end(digest)
-            return found
-
-    def keep(self, digest: str, architecture: StoredArchitecture) -> None:
-        """Keep an architecture, in place of those that nobody looked at for longest."""
-        with self._lock:
-            if digest in self._kept:
-                return
-            self._kept[digest] = architecture
-            self._room -= len(architecture.names)
-            while self._room < 0:
-                _, gone = self._kept.popitem(last=False)
-                self._room += len(gone.names)
-
-
-_kept = _Kept(_CACHED_TENSORS)
+_kept: Kept[str, StoredArchitecture] = Kept(_CACHED_TENSORS, lambda each: len(each.names))
+"""A digest means one architecture for ever, whatever the registry."""

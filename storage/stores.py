@@ -6,6 +6,7 @@ from datetime import timedelta
 from registry.schema import Limits
 from storage.blobs.base import BlobStore
 from storage.metadata.catalog import Catalog
+from storage.midstates import Midstates
 from storage.scanner import Scanner
 from storage.uploads.prefixes import Prefixes
 
@@ -22,6 +23,7 @@ class Stores:
         grace: how long deleted versions can be restored before the collector purges them.
         direct: whether clients can reach the blob store themselves, where it gives URLs.
         prefixes: digests of what is being sent through this process.
+        midstates: digests of the beginnings of objects that this process has read.
     """
 
     catalog: Catalog
@@ -32,6 +34,7 @@ class Stores:
     grace: timedelta = timedelta(days=30)
     direct: bool = True
     prefixes: Prefixes = field(default_factory=Prefixes)
+    midstates: Midstates = field(default_factory=Midstates)
 
     @property
     def is_direct(self) -> bool:

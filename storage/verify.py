@@ -21,16 +21,16 @@ from registry.formats.limits import DEFAULT_LIMITS
 from registry.formats.sharded import check_index, is_distributed_checkpoint, parse_index
 from registry.manifest import build_manifest, encode_manifest, iter_digested_ranges
 from registry.schema import ArtifactInfo
+from registry.tiles import MIN_REUSABLE_BYTES, Tile, cut, iter_reusable
+from registry.uploads import MAX_TILES
 from registry.weights import Group, choose_weights, is_index_name
 from storage.architectures import find_uses
-from storage.digesting import digest_received
+from storage.digesting import Digested, digest_received
 from storage.judge import DISTRIBUTED_REASON, Judged, PushRules, judge, name_file, tell_why
-from storage.metadata.records import NewArchitectureUse, NewArtifact, NewStorage
+from storage.metadata.records import Assembly, NewArchitectureUse, NewArtifact, NewStorage, Pack
 from storage.push import Received
 from storage.stores import Stores
 
-MIN_REUSABLE_BYTES = 2048
-"""Smaller storages are sent again rather than looked up (DESIGN section 4)."""
 DISTRIBUTED_FORMAT = "dcp"
 _WORST_FIRST: tuple[Trust, ...] = ("unsafe", "code", "tensors")
 
@@ -96,9 +96,14 @@ def _digest(
     """Return the artifact with all its digests; weights are read once more, for those of their storages."""
     if inspection is None:
         known = {"format": DISTRIBUTED_FORMAT, "trust": "code", "reasons": [DISTRIBUTED_REASON]} if is_dcp else {}
-        common = _digests_of_all(stores, received, beat)
-        return NewArtifact(ArtifactInfo.model_validate({**common, **known}), received.location)
-    digests = digest_received(stores.blobs, received, list(iter_digested_ranges(inspection)), beat)
+        common, assembly = _digests_of_all(stores, received, beat)
+        whole = Tile(0, received.size_bytes, common["blake3"])
+        storages = (NewStorage(whole.digest, 0, whole.length),) if whole.length >= MIN_REUSABLE_BYTES else ()
+        info = ArtifactInfo.model_validate({**common, **known})
+        return NewArtifact(info, received.location, storages, tiles=(whole,), assembly=assembly)
+    places = cut(inspection, received.size_bytes, max_tiles=MAX_TILES)
+    digested = digest_received(stores, received, [*iter_digested_ranges(inspection), *places], beat)
+    digests = digested.stream
     digest, manifest = encode_manifest(build_manifest(inspection, digests))
     info = ArtifactInfo.model_validate(
         {
@@ -112,15 +117,36 @@ def _digest(
             "parameter_count": count_parameters(inspection.tensors),
         }
     )
-    return NewArtifact(info, received.location, tuple(_storages(inspection, digests)), manifest)
+    return NewArtifact(
+        info,
+        received.location,
+        tuple(_storages(inspection, digests)),
+        manifest,
+        tuple(Tile(*place, found) for place in places if (found := digests.find_range(*place)) is not None),
+        _assembly(received, digested),
+    )
 
 
-def _digests_of_all(stores: Stores, received: Received, beat: Callable[[], None]) -> dict[str, Any]:
+def _digests_of_all(
+    stores: Stores, received: Received, beat: Callable[[], None]
+) -> tuple[dict[str, Any], Assembly | None]:
     """Return what every artifact says of its bytes; they are read only where they were not digested as they came."""
     if received.sha256 is None or received.blake3 is None:
-        return _common(received, digest_received(stores.blobs, received, (), beat))
+        digested = digest_received(stores, received, (), beat)
+        return _common(received, digested.stream), _assembly(received, digested)
     sizes = {"path": received.path, "size_bytes": received.size_bytes}
-    return {**sizes, "sha256": received.sha256, "blake3": received.blake3}
+    return {**sizes, "sha256": received.sha256, "blake3": received.blake3}, None
+
+
+def _assembly(received: Received, digested: Digested) -> Assembly | None:
+    """Return how an artifact lies of which some was stored before."""
+    assembled = received.assembled
+    if assembled is None:
+        return None
+    pack = None
+    if assembled.location is not None and digested.pack_sha256 is not None:
+        pack = Pack(assembled.location, digested.pack_sha256, assembled.pack_bytes)
+    return Assembly(assembled.extents, assembled.sources, pack)
 
 
 def _common(received: Received, digests: StreamDigests) -> dict[str, Any]:
@@ -137,14 +163,15 @@ def _keep_harmful(
     stores: Stores, received: Received, error: UnsafeArtifactError, beat: Callable[[], None]
 ) -> NewArtifact:
     """Return an artifact that is kept as it is: nothing of it is ever reused."""
+    common, assembly = _digests_of_all(stores, received, beat)
     info = ArtifactInfo(
-        **_digests_of_all(stores, received, beat),
+        **common,
         trust="unsafe",
         reasons=error.extra.get("reasons") or ["It is broken, and would do harm before that is noticed."],
         globals=error.extra.get("globals", []),
         global_count=error.extra.get("global_count", 0),
     )
-    return NewArtifact(info, received.location)
+    return NewArtifact(info, received.location, assembly=assembly)
 
 
 def count_parameters(tensors: Sequence[TensorRecord]) -> int:
@@ -158,12 +185,10 @@ def count_parameters(tensors: Sequence[TensorRecord]) -> int:
 
 
 def _storages(inspection: Inspection, digests: StreamDigests) -> Iterator[NewStorage]:
-    for storage in inspection.storages:
-        if storage.file_offset is None or storage.big_endian or storage.nbytes < MIN_REUSABLE_BYTES:
-            continue
-        digest = digests.find_range(storage.file_offset, storage.nbytes)
+    for offset, length in iter_reusable(inspection):
+        digest = digests.find_range(offset, length)
         if digest is not None:
-            yield NewStorage(digest, storage.file_offset, storage.nbytes)
+            yield NewStorage(digest, offset, length)
 
 
 def _find_groups(stores: Stores, received: Sequence[Received], inspections: Mapping[str, Inspection]) -> list[Group]:

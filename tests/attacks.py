@@ -39,7 +39,10 @@ BODIES = {
     "create_user": {},
     "find_compatible": {"architecture": {"tensors": []}},
     "move_alias": {"version": 1},
-    "plan_upload": {"metadata": {"artifacts": {"model.pt": {"size_bytes": 1000}}}},
+    "plan_upload": {
+        "metadata": {"artifacts": {"model.pt": {"size_bytes": 5000, "blake3": "0" * 64}}},
+        "tiles": {"model.pt": [[5000, "0" * 64]]},
+    },
     "request_parts": {"path": "model.pt", "numbers": [1]},
     "plan_reads": {"artifacts": [{"path": "model.pt"}]},
     "purge_version": {"reason": "x"},

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 from servers import BucketServer
 
@@ -13,6 +14,12 @@ from storage.installation import migrate, open_stores
 from storage.stores import Stores
 
 BACKENDS = ("folder", "seaweedfs", "gateway")
+in_pairs = pytest.mark.parametrize(
+    ("behind", "database"),
+    [("folder", "sqlite"), ("seaweedfs", "postgres"), ("gateway", "sqlite"), ("folder", "postgres")],
+    indirect=True,
+)
+"""Each kind of backend and of database, and not all pairs of them: neither knows of the other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks connections on purpose."""
+"""A TCP proxy that counts bytes, and breaks connections on purpose."""
 
 import socket
 import threading
@@ -16,6 +16,7 @@ class CuttingProxy:
         cut_after_bytes: how much of the answer it lets through before.
         only_after: it cuts only when what was last sent holds this.
         cuts_made: how many it has reset.
+        passed_bytes: how many bytes came, of both ways.
     """
 
     def __init__(self, listener: socket.socket, target: tuple[str, int]) -> None:
@@ -25,6 +26,8 @@ class CuttingProxy:
         self.cut_after_bytes = 0
         self.only_after = b""
         self.cuts_made = 0
+        self.passed_bytes = 0
+        self._counting = threading.Lock()
 
     @property
     def endpoint_url(self) -> str:
@@ -47,6 +50,7 @@ class CuttingProxy:
         with suppress(OSError):
             while data := near.recv(1 << 16):
                 last_sent[0] = data
+                self._count(data)
                 far.sendall(data)
         _shut(far)
 
@@ -55,12 +59,17 @@ class CuttingProxy:
         with near, far, suppress(OSError):
             while data := far.recv(1 << 14):
                 passed += len(data)
+                self._count(data)
                 if self.cuts_left and passed > self.cut_after_bytes and self.only_after in last_sent[0]:
                     self.cuts_left -= 1
                     self.cuts_made += 1
                     break
                 near.sendall(data)
             _shut(near)
+
+    def _count(self, data: bytes) -> None:
+        with self._counting:
+            self.passed_bytes += len(data)
 
 
 def _shut(end: socket.socket) -> None:
@@ -69,9 +78,9 @@ def _shut(end: socket.socket) -> None:
 
 
 @contextmanager
-def cutting_proxy(server: BucketServer) -> Iterator[CuttingProxy]:
-    """A proxy before `server`, closed at the end."""
-    host, _, port = server.host_and_port.partition(":")
+def cutting_proxy(server: BucketServer | str) -> Iterator[CuttingProxy]:
+    """A proxy before a server, or what listens at `HOST:PORT`, closed at the end."""
+    host, _, port = (server if isinstance(server, str) else server.host_and_port).partition(":")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         proxy = CuttingProxy(listener, (host, int(port)))
         threading.Thread(target=proxy.serve, daemon=True).start()

@@ -1,6 +1,8 @@
 """The app in the test's own process, what lies behind it, and something to push."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,18 @@ class Installation:
     def stores(self) -> Stores:
         """The app's stores."""
         return self.app.state.service.stores
+
+    @contextmanager
+    def away(self, model: str, path: str) -> Iterator[None]:
+        """Take away the only object of a file of version 1 of a model, by its route, until the block ends."""
+        team, name = model.split("/")[-2:]
+        (extent,) = self.stores.catalog.get_artifact(team, name, "1", path).extents
+        stored = self.folder / "blobs" / "objects" / extent.location
+        hidden = stored.rename(stored.with_suffix(".away"))
+        try:
+            yield
+        finally:
+            hidden.rename(stored)
 
     def stored(self) -> dict[str, Any]:
         """Return everything that a push could leave behind: files, and rows of work that is not done."""

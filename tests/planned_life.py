@@ -10,7 +10,7 @@ from registry_life import CALLER, CONTENTS, MIXES, MODELS, PICKS, Life, Remember
 from registry.errors import IncompleteUploadError, UploadNotFoundError
 from registry.schema import VersionInfo
 from registry.uploads import UploadCreate
-from storage.metadata.uploads import UploadRecord
+from storage.metadata.upload_records import UploadRecord
 from storage.uploads.completing import Completion, abort_upload, begin_completing, complete
 from storage.uploads.parts import find_upload, open_part
 from storage.uploads.planning import plan_upload

@@ -27,6 +27,8 @@ START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
 REGION = "us-east-1"
 BUCKET = "weighbridge"
+_MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
+_MEMORY_BYTES = 2 << 30
 
 
 class StartError(Exception):
@@ -140,9 +142,24 @@ def moto_s3() -> Iterator[BucketServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[Postgres]:
-    """A PostgreSQL server on a unix socket, without the syncs that make it survive a power cut."""
-    with _started("PostgreSQL", lambda: _start_postgres(server_folder / "pg")) as server:
+def memory_folder(server_folder: Path) -> Iterator[Path]:
+    """A short path in memory, where there is enough of it; else on the disk."""
+    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        yield server_folder
+        return
+    folder = Path(tempfile.mkdtemp(prefix="weighbridge-", dir=_MEMORY))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(memory_folder: Path) -> Iterator[Postgres]:
+    """A PostgreSQL server on a unix socket, without the syncs that make it survive a power cut.
+
+    Each of its databases is hundreds of files: on ext4, making some after many were removed takes longer than most
+    tests, because it looks past every number of a file that was removed in the last seconds.
+    """
+    with _started("PostgreSQL", lambda: _start_postgres(memory_folder / "pg")) as server:
         yield server
 
 
@@ -150,6 +167,23 @@ def postgres(server_folder: Path) -> Iterator[Postgres]:
 def postgres_database(postgres: Postgres) -> Iterator[str]:
     """SQLAlchemy's URL of a fresh, empty database, dropped afterwards."""
     with postgres.new_database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Postgres) -> Iterator[str]:
+    """The name of a migrated, empty database to copy."""
+    from storage.metadata.migrate import upgrade
+
+    with postgres.new_database() as name:
+        upgrade(postgres.url(name))
+        yield name
+
+
+@pytest.fixture
+def migrated_postgres(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    """SQLAlchemy's URL of a fresh database that is migrated and empty, dropped afterwards."""
+    with postgres.new_database(postgres_template) as name:
         yield postgres.url(name)
 
 

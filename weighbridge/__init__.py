@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ModelNotFoundError,
         NotDeletedError,
         NotFoundError,
+        NotProjectableError,
         NoWeightsError,
         OfflineError,
         PermissionDeniedError,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     )
     from registry.formats.inspection import Inspection
     from registry.identities import IdentityInfo
+    from registry.lineage.documents import Lineage, VersionDiff
     from registry.module_info import Builder, Origin, PretrainedConfig, Recipe
     from registry.names import Reference
     from registry.schema import (
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
         UserInfo,
         WhoAmI,
     )
+    from registry.usage import ModelStorage, TeamStorage
 
     __version__ = _version("weighbridge")
 
@@ -124,15 +127,18 @@ __all__ = [
     "InvalidReferenceError",
     "InvalidRequestError",
     "LimitError",
+    "Lineage",
     "LoadResult",
     "MalformedArtifactError",
     "MemberInfo",
     "ModelInfo",
     "ModelNotFoundError",
+    "ModelStorage",
     "NewToken",
     "NoWeightsError",
     "NotDeletedError",
     "NotFoundError",
+    "NotProjectableError",
     "OfflineError",
     "Origin",
     "PermissionDeniedError",
@@ -151,6 +157,7 @@ __all__ = [
     "TeamExistsError",
     "TeamInfo",
     "TeamNotFoundError",
+    "TeamStorage",
     "TokenInfo",
     "TokenNotFoundError",
     "TooLargeError",
@@ -161,6 +168,7 @@ __all__ = [
     "UserExistsError",
     "UserInfo",
     "UserNotFoundError",
+    "VersionDiff",
     "VersionInUseError",
     "VersionInfo",
     "VersionNotFoundError",
@@ -183,6 +191,8 @@ _HOMES = {
     "Inspection": "registry.formats.inspection",
     "Reference": "registry.names",
     **dict.fromkeys(["FineTune", "apply_recipe", "freeze", "unfreeze"], "registry.client.finetuning"),
+    **dict.fromkeys(["ModelStorage", "TeamStorage"], "registry.usage"),
+    **dict.fromkeys(["Lineage", "VersionDiff"], "registry.lineage.documents"),
     **dict.fromkeys(["Builder", "Origin", "PretrainedConfig", "Recipe"], "registry.module_info"),
     **dict.fromkeys(
         ["AliasInfo", "AliasMove", "Annotations", "ArtifactInfo", "ModelInfo", "ServiceInfo", "VersionInfo"],

@@ -1,18 +1,25 @@
 """The bytes of artifacts: whole or in part, as they were uploaded."""
 
 import base64
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from api.byteranges import find_ranges, frame
 from api.deps import CallerDep, ServiceDep
 from api.needs import needs
-from api.ranges import read_ahead, select, start
+from api.ranges import answer_selected, select
 from api.responses import problems
+from api.service import Service
+from registry.formats.source import ByteRange
 from storage.access import Action
+from storage.assembled import read_ranges
 from storage.blobs.base import SignedRequest
 from storage.metadata.records import StoredArtifact
 from storage.read import get_artifact, iter_range, iter_while_admitted, open_artifact
@@ -48,28 +55,37 @@ async def download_artifact(
 ) -> Response:
     """Return the bytes of an artifact; honours `Range`, `If-Range` and `If-None-Match`.
 
-    Where one object of a bucket holds nothing but an artifact of tensors, it leads there.
+    Where one object of a bucket holds nothing but an artifact of tensors, it leads there. Several ranges, which buckets
+    do not answer, are answered here as `multipart/byteranges`.
     """
     find = get_artifact if request.method == "HEAD" else open_artifact
     artifact = await run_in_threadpool(find, service.stores, caller, team, model, version, path)
     headers = _headers(artifact, f"{team}/{model}:{artifact.version_number}")
-    size_bytes = artifact.info.size_bytes
-    chosen = select(request.method, request.headers, headers["ETag"], size_bytes)
-    if chosen.status == 304:  # noqa: PLR2004 - Not Modified
-        return Response(status_code=304, headers=headers)
-    if direct and request.method == "GET" and "if-range" not in request.headers:  # the bucket has ETags of its own
+    chosen = select(request.method, request.headers, headers["ETag"], artifact.info.size_bytes)
+    if chosen.status == HTTPStatus.OK and request.method == "GET":
+        several = find_ranges(request.headers, headers["ETag"], artifact.info.size_bytes)
+        if several:
+            return await _answer_several(service, artifact, headers, several)
+    asks_bytes = request.method == "GET" and chosen.status != HTTPStatus.NOT_MODIFIED
+    if direct and asks_bytes and "if-range" not in request.headers:  # the bucket has ETags of its own
         signed = await run_in_threadpool(sign_download, service.stores, artifact, headers["Content-Disposition"])
         if signed is not None:
             return _lead_to(signed, headers)
-    headers["Content-Length"] = str(chosen.length)
-    if chosen.status == 206:  # noqa: PLR2004 - Partial Content
-        headers["Content-Range"] = f"bytes {chosen.offset}-{chosen.offset + chosen.length - 1}/{size_bytes}"
-    if request.method == "HEAD":
-        return Response(status_code=chosen.status, headers=headers, media_type="application/octet-stream")
-    pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
-    pieces = iter_while_admitted(service.stores, caller, team, model, artifact, pieces)
-    body = await start(read_ahead(pieces, service.downloads))
-    return StreamingResponse(body, chosen.status, headers, media_type="application/octet-stream")
+
+    def open_pieces() -> Iterator[bytes]:
+        pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
+        return iter_while_admitted(service.stores, caller, team, model, artifact, pieces)
+
+    return await answer_selected(request, chosen, headers, open_pieces, service.downloads)
+
+
+async def _answer_several(
+    service: Service, artifact: StoredArtifact, headers: dict[str, str], ranges: Sequence[ByteRange]
+) -> Response:
+    framed = frame(ranges, artifact.info.size_bytes, "application/octet-stream")
+    contents = await run_sync(read_ranges, service.stores.blobs, artifact.extents, ranges, limiter=service.downloads)
+    told = {**headers, "Content-Length": str(framed.length)}
+    return StreamingResponse(framed.iter_body(contents), HTTPStatus.PARTIAL_CONTENT, told, framed.media_type)
 
 
 def _lead_to(signed: SignedRequest, headers: dict[str, str]) -> Response:

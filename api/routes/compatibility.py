@@ -1,12 +1,12 @@
 """What will load where: one version against an architecture, and the versions that would load into one."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from api.bodies import BoundedRoute
-from api.deps import CallerDep, StoresDep
+from api.deps import CallerDep, Selector, StoresDep
 from api.needs import needs
 from registry.matches import CheckQuery, CompatibleMatches, CompatibleQuery
 from storage.access import Action
@@ -22,7 +22,6 @@ class ArchitectureRoute(BoundedRoute):
 
 
 router = APIRouter(tags=["compatibility"], route_class=ArchitectureRoute)
-Selector = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
 _REPORT: dict[str, Any] = {"description": "The report", "content": {"application/json": {"schema": {"type": "object"}}}}
 
 

@@ -1,12 +1,11 @@
 """Where bytes live right now: runs with URLs, for whoever reads much or in parallel. Nothing may keep the answer."""
 
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 
 from api.bodies import BoundedRoute
-from api.deps import CallerDep, StoresDep
+from api.deps import CallerDep, Selector, StoresDep
 from api.needs import needs
 from api.responses import problems
 from registry.reads import ReadPlan, ReadRun, ReadsQuery
@@ -14,7 +13,6 @@ from storage.access import Action
 from storage.reads import PlannedRun, plan_reads
 
 router = APIRouter(tags=["artifacts"], route_class=BoundedRoute)
-Selector = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
 
 
 @router.post(

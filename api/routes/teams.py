@@ -18,7 +18,8 @@ from registry.teams import (
     TeamInfo,
     TeamUpdate,
 )
-from storage import teams
+from registry.usage import ModelStorage, TeamStorage
+from storage import teams, usage
 from storage.access import Action
 
 router = APIRouter(tags=["teams"], route_class=BoundedRoute)
@@ -44,6 +45,20 @@ def create_team(stores: StoresDep, caller: CallerDep, team: str) -> TeamInfo:
 def get_team(stores: StoresDep, caller: CallerDep, team: str) -> TeamInfo:
     """Return a team's rules, and the caller's role in it."""
     return teams.get_team(stores, caller, team)
+
+
+@router.get(_TEAM + "/storage", operation_id="measure_team", **needs(Action.SEE_TEAM))
+def measure_team(stores: StoresDep, caller: CallerDep, team: str) -> TeamStorage:
+    """Return what a team's versions would take as files, what is stored of them, and what sharing saves."""
+    return usage.measure_team(stores, caller, team)
+
+
+@router.get(_TEAM + "/storage/models", operation_id="measure_models", **needs(Action.SEE_TEAM))
+def measure_models(
+    stores: StoresDep, caller: CallerDep, team: str, cursor: Cursor = None, limit: Limit = 100
+) -> Page[ModelStorage]:
+    """Return the same of each model, by name; deleted ones until they are purged."""
+    return usage.measure_models(stores, caller, team, cursor, limit)
 
 
 @router.patch(_TEAM, operation_id="update_team", **needs(Action.MANAGE_TEAM))

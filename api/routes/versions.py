@@ -1,12 +1,13 @@
 """Versions: look up, list, annotate, delete, restore, purge; their tensor manifests."""
 
+import zlib
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.bodies import BoundedRoute
-from api.deps import CallerDep, Cursor, ExpectedDep, Limit, StoresDep, TagsDep
+from api.deps import CallerDep, Cursor, ExpectedDep, Limit, Selector, StoresDep, TagsDep
 from api.needs import needs
 from api.responses import problems
 from registry.errors import PreconditionFailedError
@@ -18,7 +19,6 @@ router = APIRouter(tags=["versions"], route_class=BoundedRoute)
 _VERSIONS = "/models/{team}/{model}/versions"
 _VERSION = _VERSIONS + "/{version}"
 _NUMBER = _VERSIONS + "/{number}"
-Selector = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
 Number = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
 
 
@@ -115,3 +115,25 @@ def get_manifest(
 ) -> VersionManifest:
     """Return every tensor of the version's state_dict, or of one artifact."""
     return read.get_manifest(stores, caller, team, model, version, path)
+
+
+@router.get(
+    _VERSION + "/manifests/{path:path}",
+    operation_id="get_stored_manifest",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+    **needs(Action.READ),
+)
+def get_stored_manifest(
+    request: Request, stores: StoresDep, caller: CallerDep, team: str, model: str, version: Selector, path: str
+) -> Response:
+    """Return the tensor manifest of an artifact byte for byte: canonical JSON, whose SHA-256 is the ETag.
+
+    It is stored compressed, and sent so to whoever accepts `deflate`.
+    """
+    digest, stored = read.get_stored_manifest(stores, caller, team, model, version, path)
+    headers = {"ETag": f'"{digest.removeprefix("sha256:")}"', "Cache-Control": "private", "Vary": "Accept-Encoding"}
+    accepted = {each.strip().lower() for each in request.headers.get("accept-encoding", "").split(",")}
+    if "deflate" in accepted:
+        return Response(stored, headers=headers | {"Content-Encoding": "deflate"}, media_type="application/json")
+    return Response(zlib.decompress(stored), headers=headers, media_type="application/json")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from speed import say_speed
 
-from transfers import bucket, many, resolving, whole
+from transfers import bucket, finetunes, many, resolving, whole
 from transfers.place import Place
 from transfers.report import as_json, as_text
 from transfers.rounds import Table, say
@@ -33,8 +33,22 @@ ROWS: dict[str, Callable[[Place], Table]] = {
     "resolve-million": resolving.resolve_among_many,
     "memory-up": many.up,
     "memory-down": many.down,
+    "head-push": finetunes.push_heads,
+    "head-bytes": finetunes.count_push_bytes,
+    "format-bytes": finetunes.count_format_bytes,
+    "all-push": finetunes.push_all,
+    "head-pull": finetunes.pull_heads,
+    "pull-bytes": finetunes.count_pull_bytes,
+    "head-download": finetunes.download,
+    "checkpoints": finetunes.store_checkpoints,
 }
-IN_MEMORY = frozenset({"push", "pull", "load", "bucket-push", "bucket-pull", "bucket-bytes"})
+FINETUNES = frozenset(
+    {
+        *("head-push", "head-bytes", "format-bytes", "all-push"),
+        *("head-pull", "pull-bytes", "head-download", "checkpoints"),
+    }
+)
+IN_MEMORY = frozenset({"push", "pull", "load", "bucket-push", "bucket-pull", "bucket-bytes"}) | FINETUNES
 ON_DISK = frozenset({"push", "pull", "load", "resolve", "resolve-million", "memory-up", "memory-down"})
 
 
@@ -60,6 +74,8 @@ def main() -> int:
             print(as_text(table), flush=True)
             if options.json is not None:
                 options.json.write_text(json.dumps([as_json(each) for each in tables], indent=1))
+    if not tables and not failed:
+        say("No such row is measured there: `resolve` and `memory-…` are on disk, buckets and fine-tunes in memory.")
     return int(failed)
 
 

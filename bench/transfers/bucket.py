@@ -86,9 +86,9 @@ def pull(place: Place) -> Table:
 
 def count_bytes(place: Place) -> Table:
     """Count what passes between client, service and bucket for one push and one pull."""
-    with _bucket(place) as (bucket, folder), counting(bucket.endpoint_url) as far:
+    with running_bucket(place) as (bucket, folder), counting(bucket.endpoint_url) as far:
         file = _new_file(place, folder)
-        with serving(folder / "service", _variables(bucket, far.url)) as site, counting(site.url) as near:
+        with serving(folder / "service", variables_of(bucket, far.url)) as site, counting(site.url) as near:
             through = Site(near.url, site.pid, site.token, site.folder)
             before = _counts(near, far)
             with through.client(folder / "first") as hub:
@@ -130,7 +130,7 @@ def _byte_aims(verb: str, what: str, size_mib: float) -> list[Aim]:
 
 @contextmanager
 def _ground(place: Place) -> Iterator[Ground]:
-    with _bucket(place) as (bucket, folder), serving(folder / "service", _variables(bucket)) as site:
+    with running_bucket(place) as (bucket, folder), serving(folder / "service", variables_of(bucket)) as site:
         with tempfile.TemporaryDirectory(dir=folder) as cache, site.client(Path(cache)) as hub:
             hub.push("bench/first", weights.make_state_dict(1))  # what is imported and opened once is not the row's
             hub.download("bench/first", Path(cache) / "files")
@@ -138,8 +138,8 @@ def _ground(place: Place) -> Iterator[Ground]:
 
 
 @contextmanager
-def _bucket(place: Place) -> Iterator[tuple[BucketServer, Path]]:
-    """Run a bucket server that is new: SeaweedFS gives no room back until it compacts."""
+def running_bucket(place: Place) -> Iterator[tuple[BucketServer, Path]]:
+    """Run a bucket server that is new, on a folder of the place: SeaweedFS gives no room back until it compacts."""
     with scratch(place, "bucket") as folder:
         server, stop = _start(folder)
         try:
@@ -156,7 +156,8 @@ def _start(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     return start_seaweedfs(folder / "seaweedfs")
 
 
-def _variables(bucket: BucketServer, endpoint_url: str | None = None) -> dict[str, str]:
+def variables_of(bucket: BucketServer, endpoint_url: str | None = None) -> dict[str, str]:
+    """Return the settings of a service on a bucket, reached at another endpoint where one is given."""
     endpoint = endpoint_url or bucket.endpoint_url
     return {
         "WEIGHBRIDGE_BLOBS_URL": f"s3://{bucket.bucket}/bench?endpoint={endpoint}&region={bucket.region}",

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from support.service import free_port
 
-from transfers.processes import processor_seconds, stopped, wait_until_answered
-from transfers.rounds import Spent, say
+from transfers.processes import stopped, wait_until_answered
+from transfers.rounds import say
+from transfers.workers import Worker
 
 VERSION = "3.17"
 NAME = f"MLflow {VERSION}"
@@ -86,9 +86,10 @@ class Mlflow:
             wait_until_answered(process, f"{url}/health", log, seconds=180)
             yield MlflowServer(url, process.pid)
 
-    def client(self, server: "MlflowServer", folder: Path) -> "MlflowClient":
+    def client(self, server: "MlflowServer", folder: Path) -> Worker:
         """Return a client process for a server, to be used as a context manager; it works in a folder."""
-        return MlflowClient(self._python, server, folder)
+        command = [self._python, Path(__file__).with_name("mlflow_worker.py")]
+        return Worker(NAME, command, folder, _quiet() | {"MLFLOW_TRACKING_URI": server.url}, server.pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,44 +98,6 @@ class MlflowServer:
 
     url: str
     pid: int
-
-
-class MlflowClient:
-    """Speaks to a process that runs `mlflow_worker`: a line of JSON there, a line of JSON back."""
-
-    def __init__(self, python: Path, server: MlflowServer, folder: Path) -> None:
-        self._server = server
-        worker = Path(__file__).with_name("mlflow_worker.py")
-        self._process = subprocess.Popen(
-            [python, worker], cwd=folder, env=_quiet() | {"MLFLOW_TRACKING_URI": server.url},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with stopped(self._process):
-            pass
-
-    def spend(self, verb: str, **arguments: Any) -> Spent:
-        """Return what the worker's function of that name cost it, and the server meanwhile.
-
-        Raises:
-            RuntimeError: it failed, and told why on the standard error.
-        """
-        before = processor_seconds(self._server.pid)
-        assert self._process.stdin is not None  # noqa: S101 - as it was started
-        assert self._process.stdout is not None  # noqa: S101 - as it was started
-        self._process.stdin.write(json.dumps([verb, arguments]) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the client of {NAME} failed in {verb!r}")
-        seconds, own = json.loads(line)
-        return Spent(seconds, own + processor_seconds(self._server.pid) - before)
 
 
 def post(url: str, path: str, body: Mapping[str, object]) -> Any:

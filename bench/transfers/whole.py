@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from transfers import weights
-from transfers.mlflow_peer import NAME, Mlflow, MlflowClient, forget_artifacts
+from transfers.mlflow_peer import NAME, Mlflow, forget_artifacts
 from transfers.place import Place, Site, copy, scratch, serving, synchronise, warm_memory
 from transfers.rounds import Aim, Peers, Spent, Table, alternate, figures_of, timed
+from transfers.workers import Worker
 
 REFERENCE = "bench/net"
 OURS = "Weighbridge"
@@ -94,7 +95,7 @@ def load(place: Place) -> Table:
 
 
 @contextmanager
-def _peers(place: Place) -> Iterator[tuple[Path, Site, MlflowClient, Path]]:
+def _peers(place: Place) -> Iterator[tuple[Path, Site, Worker, Path]]:
     """Run the service and MLflow on a folder of the place; yield the folder, both, and MLflow's folder."""
     installed = Mlflow.installed(place.keep)
     # Copies of one state_dict that lie there at the same time: both services', the client's, and those being made.

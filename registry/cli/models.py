@@ -8,6 +8,8 @@ from registry.cli.options import client_options, parse_pairs
 from registry.cli.tables import print_facts, print_json, print_models, print_version, print_versions
 from registry.cli.trust import print_sources
 from registry.client.client import Client
+from registry.errors import NotFoundError
+from registry.lineage.documents import Lineage
 from registry.schema import VersionInfo
 
 _CARRY_SOURCE = frozenset({"torch-legacy", "torch-tar"})
@@ -63,7 +65,8 @@ def search(*, client: Client, text: str, limit: int | None, as_json: bool) -> No
 def show(*, client: Client, ref: str, source_only: bool, as_json: bool) -> None:
     """Show a version: files, metrics, tags, aliases; why it is trusted or not.
 
-    Of a model, the latest one. Classes and functions that a file refers to are marked with a * when they belong
+    Of a model, the latest one. `lineage` is what it shares with its base, or with what it has most in common with.
+    Classes and functions that a file refers to are marked with a * when they belong
     neither to torch.nn nor to torch.optim.
     """
     version = client.show(ref)
@@ -71,15 +74,28 @@ def show(*, client: Client, ref: str, source_only: bool, as_json: bool) -> None:
         _print_sources(client, version)
         return
     model = client.model(f"{version.team}/{version.model}")
+    lineage = _find_lineage(client, version)
     if as_json:
-        print_json({**version.model_dump(mode="json"), "model_info": model.model_dump(mode="json")})
+        beside = {"model_info": model, "lineage": lineage}
+        print_json(
+            version.model_dump(mode="json")
+            | {name: each and each.model_dump(mode="json") for name, each in beside.items()}
+        )
         return
     facts = {"model": model.full_name, "about": model.description}
     facts["tagged"] = "  ".join(f"{name}={value}" for name, value in model.tags.items())
     facts["read by"] = "" if model.visibility == "team" else "everyone who has a token"
     facts["latest"] = f"{model.latest or 'none'}, of {model.version_count}"
     print_facts(facts)
-    print_version(version)
+    print_version(version, lineage="" if lineage is None else lineage.text)
+
+
+def _find_lineage(client: Client, version: VersionInfo) -> Lineage | None:
+    """Return where a version comes from; None where the service is too old to say."""
+    try:
+        return client.lineage(version.reference)
+    except NotFoundError:
+        return None
 
 
 def _print_sources(client: Client, version: VersionInfo) -> None:

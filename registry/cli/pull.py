@@ -8,7 +8,7 @@ from registry.cli.options import client_options
 from registry.cli.tables import print_json
 from registry.client.client import Client
 from registry.client.export import export_safetensors
-from registry.client.pull import fetch_weights
+from registry.client.gathering import Wanted, use_weights
 from registry.errors import InvalidRequestError
 
 
@@ -47,6 +47,13 @@ def download(*, client: Client, ref: str, folder: str, verify: bool, as_json: bo
 @click.option("--part", metavar="NAME", help="The state_dict inside a checkpoint.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only tensors with such names ('layer4.*').")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Not tensors with such names ('fc.*').")
+@click.option(
+    "--only",
+    type=click.Choice(["weights"]),
+    default="weights",
+    show_default=True,
+    help="Of a checkpoint, its state_dict: no optimizer, nothing else of it.",
+)
 @click.option("--expand", is_flag=True, help="Write more than four times the bytes that are stored.")
 @client_options
 def pull(
@@ -57,22 +64,30 @@ def pull(
     part: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    only: str,
     expand: bool,
     as_json: bool,
 ) -> None:
     """Write tensors of a version as a safetensors file.
 
     The state_dict of the version (or local file) REF, or some of it. No pickle is run, and PyTorch is needed only for
-    tensors that are strided views. Prints the path.
+    tensors that are strided views. Only those tensors are fetched, and of them those that no file in the cache holds.
+    Prints the path.
     """
+    del only  # there is one choice, which is what this has always written
     if output.suffix != ".safetensors":
         raise InvalidRequestError(
             f"`pull` writes safetensors, which {str(output)!r} does not say: name it `{output.stem}.safetensors`, or "
             f"get the very file that was pushed with `weighbridge download {ref}`."
         )
-    files = fetch_weights(client.connection, ref)
-    exported = export_safetensors(
-        files, output, part=part, include=include or None, exclude=exclude or None, expand=expand
+    exported = use_weights(
+        client.connection,
+        ref,
+        None,
+        Wanted(part, include, exclude),
+        lambda files: export_safetensors(
+            files, output, part=part, include=include or None, exclude=exclude or None, expand=expand
+        ),
     )
     for notice in exported.notices:
         click.echo(f"note: {notice}", err=True)

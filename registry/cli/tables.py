@@ -113,8 +113,8 @@ def print_versions(versions: Sequence[VersionInfo]) -> None:
     print_table(head, rows, right=("VERSION", "SIZE", *metrics))
 
 
-def print_version(version: VersionInfo) -> None:
-    """Print one version with its artifacts."""
+def print_version(version: VersionInfo, lineage: str = "") -> None:
+    """Print one version with its artifacts; `lineage` says what it has in common with another one."""
     notes = version.annotations
     facts = {
         "version": version.reference,
@@ -125,6 +125,7 @@ def print_version(version: VersionInfo) -> None:
         "metrics": "  ".join(f"{name}={value:g}" for name, value in notes.metrics.items()),
         "tags": "  ".join(f"{name}={value}" for name, value in notes.tags.items()),
         "base": version.base or "",
+        "lineage": lineage,
         "builder": _call(version.builder) if version.builder else "",
         **(_module_facts(version.pretrained_cfg) if version.pretrained_cfg else {}),
         **(_origin_facts(version.origin) if version.origin else {}),

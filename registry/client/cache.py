@@ -1,6 +1,7 @@
 """The content-addressed cache of this user: files under their BLAKE3, written once, verified on entry, never changed.
 
     <cache>/v1/objects/blake3/ab/abcdef…     0444; appears by an atomic rename, goes by unlink
+    <cache>/v1/indexes/                      which storages they hold (`registry.client.storage_index`)
     <cache>/v1/tmp/                          what is being written (`registry.client.partial`)
     <cache>/v1/locks/                        who fetches what (`registry.client.holding`)
     <cache>/v1/versions/, manifests/         what was seen of services (`registry.client.seen`)
@@ -59,6 +60,15 @@ class Cache:
         """Return the lock of whoever fetches a file with that digest (`blake3:…`)."""
         return self.root / "locks" / digest.partition(":")[2]
 
+    def index_of(self, digest: str) -> Path:
+        """Return where it is written down which storages the file with that digest (`blake3:…`) holds, or would be."""
+        return self.root / "indexes" / digest.partition(":")[2]
+
+    def remove(self, digest: str) -> None:
+        """Unlink a file and its index; what is not there is no matter."""
+        self.path_of(digest).unlink(missing_ok=True)
+        self.index_of(digest).unlink(missing_ok=True)
+
     def find(self, digest: str, size_bytes: int, *, verify: bool = False) -> Path | None:
         """Return the file, None if it is not here. A damaged one is unlinked and counts as absent.
 
@@ -73,7 +83,7 @@ class Cache:
         except FileNotFoundError:
             return None
         if not sound:
-            path.unlink(missing_ok=True)
+            self.remove(digest)
             return None
         with contextlib.suppress(OSError):  # a read-only cache cannot record its use, and need not
             os.utime(path)
@@ -121,7 +131,7 @@ class Cache:
                 compute = blake3_file if entry.digest.startswith("blake3:") else hash_file
                 sound = compute(entry.path) == entry.digest
                 if not sound:
-                    entry.path.unlink(missing_ok=True)
+                    self.remove(entry.digest)
                 yield entry, sound
 
     def prune(
@@ -145,7 +155,7 @@ class Cache:
                 left -= entry.size_bytes
         if not dry_run:
             for entry in gone:
-                entry.path.unlink(missing_ok=True)
+                self.remove(entry.digest)
             self._remove_leftovers(now)
         return gone
 
@@ -154,6 +164,13 @@ class Cache:
             with contextlib.suppress(OSError):
                 if now - left.stat().st_mtime >= STALE_TEMPORARY_SECONDS:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for index in (self.root / "indexes").glob("*"):
+            with contextlib.suppress(OSError):
+                if now - index.stat().st_mtime >= STALE_TEMPORARY_SECONDS and not self._has_file(index.name):
+                    index.unlink()
+
+    def _has_file(self, digits: str) -> bool:
+        return self.path_of(f"blake3:{digits}").exists()
 
     @contextmanager
     def translated_errors(self) -> Generator[None]:

@@ -4,12 +4,14 @@ import os
 from typing import Self
 
 from registry.client.archiving import Archiving
+from registry.client.comparing import Comparing
 from registry.client.config import ClientSettings
 from registry.client.connection import Connection
 from registry.client.curating import Curating
 from registry.client.discovery import Discovering
 from registry.client.fitting import Fitting
 from registry.client.governing import Governing
+from registry.client.measuring import Measuring
 from registry.client.moving import Moving
 from registry.client.quarantine import Quarantining
 from registry.client.vouching import Vouching
@@ -17,7 +19,9 @@ from registry.client.vouching import Vouching
 PathLike = str | os.PathLike[str]
 
 
-class Client(Moving, Fitting, Discovering, Curating, Governing, Quarantining, Vouching, Archiving):
+class Client(
+    Moving, Fitting, Discovering, Comparing, Curating, Governing, Measuring, Quarantining, Vouching, Archiving
+):
     """A registry's models, versions and weights. Making one talks to nobody; it is safe to share between threads.
 
     A *reference* names a model and perhaps a version: `vision/resnet50`, `vision/resnet50:3`, `vision/resnet50@prod`,

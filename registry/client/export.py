@@ -14,6 +14,7 @@ from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
 from registry.formats.safetensors import WritePlan, plan
 from registry.formats.source import FileSource
 from registry.manifest import is_contiguous
+from registry.pieces import WeightFile
 from registry.sizes import format_size
 from registry.state_dict import METADATA_KEY, choose_part, refuse_unsafe, select_names
 
@@ -35,8 +36,12 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
+    """A tensor to write; its values lie in `file` from `start` on, where they lie anywhere as they are."""
+
     name: str
-    file: Path
+    shard: int
+    file: Path | None
+    start: int
     tensor: TensorRecord
     storage: StorageRecord | None
 
@@ -46,7 +51,7 @@ class _Item:
         each = self.tensor
         if each.storage_key is None or not each.nbytes:
             return None
-        return self.file, each.storage_key, each.storage_offset, each.dtype, each.shape, each.stride
+        return self.shard, each.storage_key, each.storage_offset, each.dtype, each.shape, each.stride
 
 
 @dataclass(slots=True)
@@ -57,7 +62,7 @@ class _Gathered:
 
 
 def export_safetensors(
-    files: Sequence[Path],
+    files: Sequence[WeightFile],
     output: Path,
     *,
     part: str | None = None,
@@ -112,30 +117,41 @@ def export_safetensors(
     return Exported(len(items), notices)
 
 
-def _gather(files: Sequence[Path], part: str | None) -> _Gathered:
+def _gather(files: Sequence[WeightFile], part: str | None) -> _Gathered:
     gathered = _Gathered()
-    for file in files:
-        inspection = inspect_file(file)
+    for shard, file in enumerate(files):
+        inspection = inspect_file(file) if isinstance(file, Path) else file.document.inspection
         refuse_unsafe(file.name, inspection)
         chosen = choose_part(inspection, part)
-        gathered.items += _items(file, inspection, chosen)
+        gathered.items += _items(shard, file, inspection, chosen)
         gathered.entries += [entry.name for entry in inspection.entries if entry.part == chosen]
         kept = json.loads(inspection.file_metadata.get(METADATA_KEY, "{}"))
         gathered.metadata |= inspection.metadata.get(chosen or "") or kept
     return gathered
 
 
-def _items(file: Path, inspection: Inspection, part: str | None) -> list[_Item]:
+def _items(shard: int, file: WeightFile, inspection: Inspection, part: str | None) -> list[_Item]:
     storages = {storage.key: storage for storage in inspection.storages}
-    return [
-        _Item(_name_in_part(tensor), file, tensor, storages.get(tensor.storage_key or ""))
-        for tensor in inspection.tensors
-        if tensor.part == part and tensor.role not in _LEFT_OUT_ROLES
-    ]
+    items: list[_Item] = []
+    for tensor in inspection.tensors:
+        if tensor.part == part and tensor.role not in _LEFT_OUT_ROLES:
+            storage = storages.get(tensor.storage_key or "")
+            place = _find_values(file, tensor, storage)
+            items.append(_Item(_name_in_part(tensor), shard, *place, tensor, storage))
+    return items
+
+
+def _find_values(file: WeightFile, tensor: TensorRecord, storage: StorageRecord | None) -> tuple[Path | None, int]:
+    """Return the file that holds a tensor's values, if one does, and where they begin there."""
+    start = tensor.file_offset
+    if isinstance(file, Path) or start is None or storage is None or storage.file_offset is None:
+        return (file if isinstance(file, Path) and start is not None else None), start or 0
+    place = file.places.get(storage.key)
+    return (place.file, place.offset + start - storage.file_offset) if place is not None else (None, 0)
 
 
 def _refuse_expansion(items: Sequence[_Item]) -> None:
-    stored = {(item.file, item.storage.key): item.storage.nbytes for item in items if item.storage is not None}
+    stored = {(item.shard, item.storage.key): item.storage.nbytes for item in items if item.storage is not None}
     total, stored_bytes = sum(item.tensor.nbytes for item in items), sum(stored.values())
     if stored and total > MAX_EXPANSION * stored_bytes:
         widest = max(items, key=lambda item: item.tensor.nbytes)
@@ -172,7 +188,7 @@ def _name_in_part(tensor: TensorRecord) -> str:
 def _is_plain(item: _Item) -> bool:
     """Return whether the tensor's values lie in the file as safetensors wants them."""
     tensor = item.tensor
-    copied = tensor.file_offset is not None and is_contiguous(tensor)
+    copied = (item.file is not None or not tensor.nbytes) and is_contiguous(tensor)
     swapped = item.storage is not None and item.storage.big_endian
     return copied and not (tensor.conj or tensor.neg or swapped)
 
@@ -196,14 +212,16 @@ def _write(items: Sequence[_Item], planned: WritePlan, path: Path) -> None:
 
 
 def _copy(item: _Item, target: BinaryIO) -> None:
-    start, size = item.tensor.file_offset or 0, item.tensor.nbytes
+    start, size = item.start, item.tensor.nbytes
+    if item.file is None or not size:
+        return
     with FileSource(item.file) as source:
         pieces = ((start + done, min(PIECE_BYTES, size - done)) for done in range(0, size, PIECE_BYTES))
         target.writelines(source.read_many([piece])[0] for piece in pieces)
 
 
 def _write_by_torch(
-    files: Sequence[Path], part: str | None, items: Sequence[_Item], planned: WritePlan, target: Path
+    files: Sequence[WeightFile], part: str | None, items: Sequence[_Item], planned: WritePlan, target: Path
 ) -> None:
     """Let PyTorch gather the values, one tensor at a time, where some do not lie in the file as they are."""
     try:
@@ -214,5 +232,5 @@ def _write_by_torch(
             f"These tensors do not lie in the file as plain bytes: {indirect}. Leave them out, or install PyTorch: "
             "`pip install 'weighbridge[torch]'`."
         ) from error
-    values = load.load_state_dict(files, part=part)
+    values = load.load_state_dict(files, part=part, names={item.name for item in items})
     writer.write(target, planned, {item.name: values[item.name].resolve_conj().resolve_neg() for item in items})

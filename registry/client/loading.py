@@ -5,15 +5,16 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from registry.client.check import CheckWishes, Weights, compare_weights, find_architecture
 from registry.client.connection import Connection
+from registry.client.gathering import Wanted, use_artifacts
 from registry.client.glue import import_load, import_load_built, import_load_into
-from registry.client.pull import fetch, warn_deprecated
+from registry.client.pull import warn_deprecated
 from registry.compat.load_plan import LoadPlan, LoadWishes, make_plan
 from registry.errors import InvalidRequestError
+from registry.pieces import WeightFile
 from registry.state_dict import EmaPartWarning
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _fill(connection: Connection, source: Weights, module: object, options: Load
     target = engine.architecture_of(module)
     plan = make_plan(report, source.architecture, target, options.allowed)
     filling = engine.Filling(module, target, plan, placing, freezes=options.freeze, keeps_head=not options.into)
-    state_dict = _read(_fetch(connection, source), source, options.compared.part, plan)
+    names = None if engine.has_own_code(module, plan.loaded) else frozenset(plan.loaded.values())
+    state_dict = _read(connection, source, options.compared.part, plan, names)
     given = filling.prepare(source.architecture, state_dict)
     return cast("LoadResult", filling.fill(given))
 
@@ -99,20 +101,24 @@ def _warn_deprecated(source: Weights) -> None:
         warn_deprecated(source.version, stacklevel=5)
 
 
-def _fetch(connection: Connection, source: Weights) -> list[Path]:
-    if source.version is None:
-        return [path for path, _ in source.files]
-    return fetch(connection, source.version, source.artifacts)
-
-
-def _read(files: Sequence[Path], source: Weights, part: str | None, plan: LoadPlan) -> "OrderedDict[str, Any]":
-    """Return the state_dict, without entries that nothing takes: those may be what cannot be restored."""
+def _read(
+    connection: Connection, source: Weights, part: str | None, plan: LoadPlan, names: frozenset[str] | None
+) -> "OrderedDict[str, Any]":
+    """Return the state_dict, or these names of it, without entries that nothing takes: some cannot be restored."""
+    load = import_load()
     used = set(plan.loaded.values())
     unused = [glob.escape(name) for name in source.architecture.entries if name not in used]
-    with warnings.catch_warnings():
-        # It was said when the weights were compared.
-        warnings.simplefilter("ignore", EmaPartWarning)
-        return cast("OrderedDict[str, Any]", import_load().load_state_dict(files, part=part, exclude=unused))
+
+    def read(files: Sequence[WeightFile]) -> "OrderedDict[str, Any]":
+        with warnings.catch_warnings():
+            # It was said when the weights were compared.
+            warnings.simplefilter("ignore", EmaPartWarning)
+            return load.load_state_dict(files, part=part, exclude=unused, names=names)
+
+    if source.version is None:
+        return read([path for path, _ in source.files])
+    wanted = Wanted(part, exclude=unused, names=names)
+    return use_artifacts(connection, source.version, source.artifacts, wanted, read)
 
 
 def as_names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.client import examine, glue, pull, push
 from registry.client.connected import Connected
+from registry.client.gathering import Wanted, use_weights
 from registry.client.results import Version
 from registry.module_info import Builder, Recipe
 
@@ -99,11 +100,14 @@ class Moving(Connected):
     ) -> "OrderedDict[str, Any]":
         """Return a state_dict: verified, memory-mapped copy-on-write, without running any pickle.
 
+        Only the tensors that are asked for are fetched, and of them those that no file in the cache holds, whatever
+        model, version or format that is of.
+
         Args:
             ref: a version, an artifact of it, or a local file or folder.
             version: which, when `ref` does not say: a number, an alias or a digest.
             part: the state_dict inside a checkpoint.
-            only: `weights` gives parameters and persistent buffers.
+            only: `weights` gives parameters and persistent buffers; nothing else of a checkpoint is fetched.
             include: glob patterns of names to take (`layer4.*`).
             exclude: glob patterns of names to leave out.
             device: as `map_location` of `torch.load`.
@@ -113,12 +117,20 @@ class Moving(Connected):
         Raises:
             NotFoundError: the model, version or alias is not there.
             AmbiguousWeightsError, NoWeightsError: there are several state_dicts to choose from, or none.
+            InvalidRequestError: a pattern matches no name.
             OfflineError: offline, and the cache does not hold it.
         """
         load = glue.import_load()
-        files = pull.fetch_weights(self.connection, ref, version, verify=verify)
-        chosen = {"include": _patterns(include), "exclude": _patterns(exclude), "only": only}
-        return load.load_state_dict(files, part=part, device=device, dtype=dtype, **chosen)
+        load.check_only(only)
+        wanted = Wanted(part, _patterns(include), _patterns(exclude), verify=verify)
+        chosen = {"part": part, "include": wanted.include, "exclude": wanted.exclude, "only": only}
+        return use_weights(
+            self.connection,
+            ref,
+            version,
+            wanted,
+            lambda files: load.load_state_dict(files, device=device, dtype=dtype, **chosen),
+        )
 
     def pull_checkpoint(self, ref: PathLike, *, version: int | str | None = None, device: Any = "cpu") -> Any:
         """Return a checkpoint as the nested dict it is, with plain values and tensors; nothing is run.
@@ -168,5 +180,5 @@ class Moving(Connected):
         return examine.inspect_reference(self.connection, ref)
 
 
-def _patterns(given: str | Sequence[str] | None) -> "Sequence[str] | None":
-    return [given] if isinstance(given, str) else given
+def _patterns(given: str | Sequence[str] | None) -> Sequence[str]:
+    return [given] if isinstance(given, str) else list(given or ())

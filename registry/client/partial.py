@@ -16,15 +16,16 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from blake3 import blake3
-
 from registry.client.cache import READ_BYTES, Cache
 from registry.client.landed import Landed
 from registry.client.places import PlacedFile
+from registry.client.storage_index import StorageIndex, held_of
+from registry.digest import StreamDigests
 from registry.errors import DigestMismatchError
 from registry.formats.source import ByteRange
 
@@ -34,17 +35,21 @@ _FREE = "0"
 """Instead of a process: its owner gave it up."""
 
 
-class Partial:
-    """A file of `size_bytes` whose content is `digest` (`blake3:…`) once it is complete.
+class PartialFile:
+    """A file of `size_bytes` that somebody fetches; whether it is what was wanted, is for those that come of it to say.
 
     Several threads may write at once.
+
+    Args:
+        cache: where it is.
+        name: 64 digits that say what is wanted; whoever wants the same goes on with what was left.
+        size_bytes: of the whole.
     """
 
-    def __init__(self, cache: Cache, digest: str, size_bytes: int) -> None:
+    def __init__(self, cache: Cache, name: str, size_bytes: int) -> None:
         self._cache = cache
-        self._digest = digest
         self._size_bytes = size_bytes
-        self._name = f"pull-{digest.removeprefix('blake3:')}"
+        self._name = f"pull-{name}"
         self.folder = cache.temporary_folder() / f"{self._name}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._is_continued = self._take_over()
         with cache.translated_errors():
@@ -52,7 +57,6 @@ class Partial:
             self._file = PlacedFile(self.folder / "data")
             self._journal = FileIO(self.folder / "journal", "a")
         self._landed = self._read_journal()
-        self._hashing = _PrefixHash(self._file, self._landed, size_bytes)
         try:
             cache.require_room(size_bytes - self._landed.size_bytes)
             with cache.translated_errors():
@@ -85,32 +89,6 @@ class Partial:
             self._journal.write(f"{offset} {length}\n".encode("ascii"))
         self._landed.add(offset, length)
 
-    def finish(self) -> Path | None:
-        """Give the complete file its name in the cache and return that; None when it begins anew.
-
-        That is where it went on from something wrong.
-
-        Raises:
-            DigestMismatchError: it is something else; nothing is kept of it.
-            StorageFullError: the disk filled up.
-        """
-        with self._cache.translated_errors():
-            found = self._hashing.finish()
-        if found == self._digest:
-            with self._cache.translated_errors():
-                self._file.sync()
-            path = self._cache.adopt(self.folder / "data", self._digest)
-            self.discard()
-            return path
-        if self._is_continued:
-            self._begin_anew()
-            return None
-        self.discard()
-        raise DigestMismatchError(
-            f"What arrived has the digest {found}, not {self._digest}: it was damaged on its way or in the store. "
-            "Try again; if it stays, what is stored is damaged: tell the operator of the service."
-        )
-
     def discard(self) -> None:
         """Leave nothing."""
         self._close()
@@ -127,15 +105,36 @@ class Partial:
         with suppress(OSError):
             os.utime(self.folder)
 
+    def _adopt(self, digest: str) -> Path:
+        """Give the file, which has that digest, its name in the cache."""
+        with self._cache.translated_errors():
+            self._file.sync()
+        path = self._cache.adopt(self.folder / "data", digest)
+        self.discard()
+        return path
+
+    def _refuse(self, found: str, digest: str) -> None:
+        """Begin anew what went on from something wrong.
+
+        Raises:
+            DigestMismatchError: it was fetched from its beginning; nothing is kept of it.
+        """
+        if self._is_continued:
+            self._begin_anew()
+            return
+        self.discard()
+        raise DigestMismatchError(
+            f"What arrived has the digest {found}, not {digest}: it was damaged on its way or in the store. "
+            "Try again; if it stays, what is stored is damaged: tell the operator of the service."
+        )
+
     def _begin_anew(self) -> None:
         self._is_continued = False
         with self._cache.translated_errors():
             os.truncate(self.folder / "journal", 0)
         self._landed.clear()
-        self._hashing = _PrefixHash(self._file, self._landed, self._size_bytes)
 
     def _close(self) -> None:
-        self._hashing.stop()
         for file in (self._file, self._journal):
             with suppress(OSError):
                 file.close()
@@ -162,25 +161,73 @@ class Partial:
         return landed
 
 
-class _PrefixHash:
-    """The BLAKE3 of a file that is being written: a thread follows the bytes that are there from the beginning on."""
+class Partial(PartialFile):
+    """A file whose content is `digest` (`blake3:…`) once it is complete.
 
-    def __init__(self, file: PlacedFile, landed: Landed, size_bytes: int) -> None:
+    Args:
+        cache: where it is.
+        digest: of the whole.
+        size_bytes: of the whole.
+        storages: ranges of it that are digested on the way.
+    """
+
+    def __init__(self, cache: Cache, digest: str, size_bytes: int, storages: Sequence[ByteRange] = ()) -> None:
+        self._digest = digest
+        self._storages = storages
+        self._hashing: _PrefixHash | None = None
+        super().__init__(cache, digest.removeprefix("blake3:"), size_bytes)
+        self._hashing = _PrefixHash(self._file, self._landed, size_bytes, storages)
+
+    def finish(self) -> Path | None:
+        """Give the complete file its name in the cache and return that; None when it begins anew.
+
+        That is where it went on from something wrong.
+
+        Raises:
+            DigestMismatchError: it is something else; nothing is kept of it.
+            StorageFullError: the disk filled up.
+        """
+        if self._hashing is None:
+            raise AssertionError
+        with self._cache.translated_errors():
+            digests = self._hashing.finish()
+        if digests.blake3 != self._digest:
+            self._refuse(digests.blake3, self._digest)
+            return None
+        if self._storages:
+            held = held_of(self._storages, digests.find_range)
+            StorageIndex(self._cache).add(self._digest, self._size_bytes, held)
+        return self._adopt(self._digest)
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._hashing = _PrefixHash(self._file, self._landed, self._size_bytes, self._storages)
+
+    def _close(self) -> None:
+        if self._hashing is not None:
+            self._hashing.stop()
+        super()._close()
+
+
+class _PrefixHash:
+    """The BLAKE3 of a file that is being written, and of ranges of it: a thread follows what is there of it."""
+
+    def __init__(self, file: PlacedFile, landed: Landed, size_bytes: int, ranges: Sequence[ByteRange]) -> None:
         self._file = file
         self._landed = landed
         self._size_bytes = size_bytes
-        self._hash = blake3()
+        self._digests = StreamDigests(ranges, size_bytes, sha256=False)
         self._failure: OSError | None = None
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="weighbridge-hash", daemon=True)
         self._thread.start()
 
-    def finish(self) -> str:
-        """Return the digest once all is there."""
+    def finish(self) -> StreamDigests:
+        """Return the digests once all is there."""
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-        return f"blake3:{self._hash.hexdigest()}"
+        return self._digests
 
     def stop(self) -> None:
         """Go no further."""
@@ -196,7 +243,7 @@ class _PrefixHash:
                 end = self._landed.wait_beyond(position, self._is_stopped)
                 while position < end and not self._is_stopped.is_set():
                     data = _read(self._file, position, buffer[: min(READ_BYTES, end - position)])
-                    self._hash.update(data)
+                    self._digests.update(data)
                     position += len(data)
         except OSError as error:
             self._failure = error

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from registry.client.cache import hash_file
 from registry.client.connection import Connection
+from registry.client.fetching import download_artifact
 from registry.client.local import find_local, find_weights
 from registry.client.progress import progress_bar
-from registry.client.reading import download_artifact
 from registry.client.results import Version
 from registry.errors import (
     AmbiguousWeightsError,
@@ -90,16 +90,26 @@ def fetch(
     missing = [each for each in artifacts if files[each.path] is None]
     if missing:
         if connection.settings.offline:
-            names = ", ".join(each.path for each in missing)
-            raise OfflineError(
-                f"Offline, and the cache does not hold {names} of {version.reference}. Unset WEIGHBRIDGE_OFFLINE and "
-                "pull it once."
-            )
+            refuse_offline(version, missing)
         total = sum(each.size_bytes for each in missing)
         with progress_bar(f"pull {version.reference}", total, wanted=connection.progress) as bar:
             for each in missing:
                 files[each.path] = download_artifact(connection, version, each, bar)
     return [file for each in artifacts if (file := files[each.path]) is not None]
+
+
+def refuse_offline(version: VersionInfo, missing: Sequence[ArtifactInfo]) -> None:
+    """Return when nothing is missing.
+
+    Raises:
+        OfflineError: something is, which only the service has.
+    """
+    if missing:
+        names = ", ".join(each.path for each in missing)
+        raise OfflineError(
+            f"Offline, and the cache does not hold {names} of {version.reference}. Unset WEIGHBRIDGE_OFFLINE and "
+            "pull it once."
+        )
 
 
 def fetch_weights(
@@ -111,7 +121,7 @@ def fetch_weights(
         NoWeightsError, AmbiguousWeightsError: the version or folder holds none, or several to choose from.
         WeighbridgeError: as `fetch`.
     """
-    local = _find_unversioned(ref, version)
+    local = find_unversioned(ref, version)
     if local is not None:
         return find_weights(local)
     reference = complete(connection, str(ref), version)
@@ -152,7 +162,12 @@ def only_file(ref: str | os.PathLike[str], files: Sequence[Path]) -> Path:
     return files[0]
 
 
-def _find_unversioned(ref: str | os.PathLike[str], version: int | str | None) -> Path | None:
+def find_unversioned(ref: str | os.PathLike[str], version: int | str | None) -> Path | None:
+    """Return the local path that a reference means, None when it names something in the registry.
+
+    Raises:
+        InvalidReferenceError: a version of it is asked for.
+    """
     local = find_local(ref)
     if local is not None and version is not None:
         raise InvalidReferenceError(f"{str(ref)!r} is a local file; it has no versions to choose {version!r} from.")

@@ -20,12 +20,14 @@ from registry.client.progress import Bar, progress_bar
 from registry.client.resolve import model_route
 from registry.client.results import Version
 from registry.client.resuming import remembered_key
+from registry.client.tiling import claim_tiles
 from registry.client.transfer import OutgoingFile, UploadForm
 from registry.client.transport import Transport
 from registry.client.uploading import Uploader
 from registry.errors import InvalidMetadataError
 from registry.names import Reference
 from registry.schema import VersionCreate
+from registry.sizes import format_size
 
 PUBLISH_TIMEOUT_SECONDS = 900.0
 """How long the service may take after the last byte: it may still have to write it to a bucket."""
@@ -171,13 +173,26 @@ def send(
     metadata = metadata.model_copy(update={"artifacts": announced})
     total = sum(each.size_bytes for each in collected.files)
     transport = connection.resolver.online()
+    saved: list[str] = []
     with progress_bar(f"push {reference}", total, wanted=connection.progress) as bar:
         if total < PLANNED_BYTES:
             version = _send_form(transport, reference, metadata, collected.files, bar, idempotency_key)
         else:
             with remembered_key(connection.cache, connection.settings.url, reference, metadata, idempotency_key) as key:
-                version = Uploader(transport, connection.buckets, bar).upload(reference, metadata, collected.files, key)
-    return version.model_copy(update={"notices": [*collected.notices, *version.notices]})
+                tiles = claim_tiles(connection.resolver.service(), metadata, collected.files)
+                uploader = Uploader(transport, connection.buckets, bar)
+                version = uploader.upload(reference, metadata, collected.files, tiles, key)
+                saved = _say_saved(uploader.send_bytes, total)
+    return version.model_copy(update={"notices": [*collected.notices, *saved, *version.notices]})
+
+
+def _say_saved(sent_bytes: int, total_bytes: int) -> list[str]:
+    """Return a sentence about what needed not be sent, where there was anything."""
+    if sent_bytes >= total_bytes:
+        return []
+    said = f"{format_size(sent_bytes)} of {format_size(total_bytes)} sent; the rest was stored already."
+    log.info("%s", said)
+    return [said]
 
 
 def _send_form(  # noqa: PLR0917 - what a request is made of

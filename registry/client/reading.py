@@ -1,4 +1,4 @@
-"""An artifact into the cache: its missing ranges as runs, a few at a time, asked for again until all of it is there."""
+"""What is missing of an artifact, as runs, a few at a time, asked for again until all of it is there."""
 
 import threading
 import time
@@ -6,17 +6,17 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from registry.client.answers import Incoming
 from registry.client.bucket import BucketRefusedError, BucketUnreachableError, refused
 from registry.client.connection import Connection
-from registry.client.holding import beating, holding
+from registry.client.packing import PartialPack
 from registry.client.partial import Partial
 from registry.client.progress import Bar
-from registry.client.transport import back_off_seconds, route
-from registry.errors import ServerUnreachableError, StorageFullError, UnavailableError, WeighbridgeError
+from registry.client.several import Batch, batch, is_multipart, split
+from registry.client.transport import API, READ_TIMEOUT_SECONDS, back_off_seconds, path_below_api, route
+from registry.errors import ServerUnreachableError, UnavailableError, WeighbridgeError
 from registry.formats.source import ByteRange
 from registry.reads import MAX_RUN_BYTES, ArtifactRanges, ReadPlan, ReadRun, ReadsQuery
 from registry.schema import ArtifactInfo, VersionInfo
@@ -32,53 +32,15 @@ PLAN_RUNS = 64
 PLAN_SECONDS = 240.0
 """After which nothing new is begun by a plan: its URLs live for 300."""
 SMALL_BYTES = 1 << 20
-"""A file of at most this is one request to the service, without asking first."""
-READ_TIMEOUT_SECONDS = 60.0
-"""Without a byte."""
+"""What is not more than this is asked of the service itself, without asking where it is first."""
 MAX_FAILURES = 5
 """In a row, each without `PROGRESS_BYTES` of progress, before a download gives up."""
 MAX_REFUSALS = 2
 """Of the bucket in a row; then the service is asked for the bytes themselves."""
 PROGRESS_BYTES = 1 << 20
-_PREFIX = "/api/v1/"
 
 
-def download_artifact(connection: Connection, version: VersionInfo, artifact: ArtifactInfo, bar: Bar) -> Path:
-    """Bring an artifact into the cache and return its file there, verified by BLAKE3.
-
-    Where another process of this machine fetches it already, it is waited for. What breaks is taken up again.
-
-    Raises:
-        ServerUnreachableError: it broke too often; the next call goes on where it stopped.
-        DigestMismatchError: the bytes are not the artifact's; nothing entered the cache.
-        StorageFullError: the cache has no room.
-        WeighbridgeError: the error that the service named.
-    """
-    cache, digest, size_bytes = connection.cache, artifact.blake3, artifact.size_bytes
-    shown = _Shown(bar)
-    with holding(cache.lock_of(digest), lambda: cache.path_of(digest).exists(), shown.reach) as tell:
-        found = cache.find(digest, size_bytes)
-        if found is not None:
-            shown.reach(size_bytes)
-            return found
-        partial = Partial(cache, digest, size_bytes)
-
-        def beat() -> None:
-            partial.beat()
-            if tell is not None:
-                tell(partial.size_bytes)
-
-        try:
-            with beating(beat):
-                return _Download(connection, version, artifact, partial, shown).run()
-        except StorageFullError:
-            partial.discard()
-            raise
-        finally:
-            partial.leave()
-
-
-class _Shown:
+class Shown:
     """What the bar shows of one artifact: counted by ourselves, or said by somebody else who fetches it."""
 
     def __init__(self, bar: Bar) -> None:
@@ -94,29 +56,34 @@ class _Shown:
                 self._size_bytes = size_bytes
 
 
-class _Download:
+class Download:
     """One artifact on its way into a partial file."""
 
     def __init__(
-        self, connection: Connection, version: VersionInfo, artifact: ArtifactInfo, partial: Partial, shown: _Shown
+        self,
+        connection: Connection,
+        version: VersionInfo,
+        artifact: ArtifactInfo,
+        partial: Partial | PartialPack,
+        shown: Shown,
     ) -> None:
         self._transport = connection.transport
         self._buckets = connection.buckets
-        self._version = version
+        self._place = route("models", version.team, version.model, "versions", version.number)
+        self._path = f"{self._place}/artifacts/{quote(artifact.path)}?direct=false"
         self._artifact = artifact
         self._partial = partial
         self._shown = shown
         self._refusals = 0
+        self._takes_several = True
         self._is_ended = threading.Event()
         self._incoming: set[Incoming] = set()
 
-    def run(self) -> Path:
+    def run(self) -> None:
         """Bring what is missing."""
-        while True:
+        self._complete()
+        while self._partial.finish() is None:
             self._complete()
-            path = self._partial.finish()
-            if path is not None:
-                return path
 
     def _complete(self) -> None:
         failures = 0
@@ -124,7 +91,8 @@ class _Download:
             before = self._partial.size_bytes
             self._shown.reach(before)
             try:
-                failure = self._fetch(self._plan(missing))
+                batches, others = batch(missing) if self._takes_several else ([], missing)
+                failure = self._fetch([*batches, *(self._plan(others) if others else ())])
             except (ServerUnreachableError, UnavailableError) as error:
                 failure = error
             self._shown.reach(self._partial.size_bytes)
@@ -137,10 +105,9 @@ class _Download:
 
     def _plan(self, missing: Sequence[ByteRange]) -> list[ReadRun]:
         """Ask where the first of the missing bytes are."""
-        artifact, version = self._artifact, self._version
-        place = ("models", version.team, version.model, "versions", version.number)
-        if artifact.size_bytes <= SMALL_BYTES:
-            url = f"{_PREFIX}{route(*place)}/artifacts/{quote(artifact.path)}?direct=false"
+        artifact = self._artifact
+        if sum(length for _, length in missing) <= SMALL_BYTES:
+            url = f"{API}{self._path}"
             return [
                 ReadRun(path=artifact.path, offset=offset, length=length, url=url, headers=_range(offset, length))
                 for offset, length in missing
@@ -148,11 +115,11 @@ class _Download:
         wanted = _first(missing)
         direct = self._buckets.reachable and self._refusals < MAX_REFUSALS
         query = ReadsQuery(artifacts=[ArtifactRanges(path=artifact.path, ranges=wanted)], direct=direct)
-        plan = self._transport.call(ReadPlan, "POST", f"{route(*place)}/reads", body=query)
+        plan = self._transport.call(ReadPlan, "POST", f"{self._place}/reads", body=query)
         _check(plan, artifact.path, wanted, self._transport.url)
         return plan.runs
 
-    def _fetch(self, runs: Sequence[ReadRun]) -> Exception | None:
+    def _fetch(self, runs: Sequence[ReadRun | Batch]) -> Exception | None:
         """Fetch runs; return why one did not come, once those that were begun have ended."""
         until = time.monotonic() + PLAN_SECONDS
         waiting, lock = iter(runs), threading.Lock()
@@ -166,7 +133,10 @@ class _Download:
                 if run is None:
                     return
                 try:
-                    self._receive(run, buffer)
+                    if isinstance(run, Batch):
+                        self._receive_several(run)
+                    else:
+                        self._receive(run, buffer)
                 except (WeighbridgeError, BucketUnreachableError, BucketRefusedError) as error:
                     failures.append(error)
 
@@ -226,6 +196,24 @@ class _Download:
         finally:
             self._note(noted, position)
 
+    def _receive_several(self, wanted: Batch) -> None:
+        """Write many short ranges; where something in between or an older service does not give them, ask one by one.
+
+        Raises:
+            ServerUnreachableError: the connection broke, or the answer is another.
+        """
+        opened = self._transport.open(
+            "GET", self._path, headers=wanted.headers, read_timeout_seconds=READ_TIMEOUT_SECONDS
+        )
+        with opened as incoming, self._known(incoming):
+            if not is_multipart(incoming.headers):
+                self._takes_several = False
+                return
+            body = incoming.read(wanted.most_bytes)
+        for offset, data in split(body, wanted):
+            self._partial.write(offset, data)
+            self._note(offset, offset + len(data))
+
     @contextmanager
     def _known(self, incoming: Incoming) -> Generator[None]:
         self._incoming.add(incoming)
@@ -240,9 +228,9 @@ class _Download:
             self._shown.reach(self._partial.size_bytes)
 
     def _open(self, run: ReadRun) -> AbstractContextManager[Incoming]:
-        if urlsplit(run.url).netloc:
+        path = path_below_api(run.url)
+        if path is None:
             return self._buckets.open(run.url, run.headers, READ_TIMEOUT_SECONDS)
-        path = run.url.removeprefix(_PREFIX)
         return self._transport.open("GET", path, headers=run.headers, read_timeout_seconds=READ_TIMEOUT_SECONDS)
 
 

@@ -1,9 +1,13 @@
 """From a reference to the version it means: by the service, or offline by what was seen before."""
 
+import zlib
+from contextlib import suppress
+from typing import Any
+
 from registry.client.results import Version
 from registry.client.seen import SeenAnswers
-from registry.client.transport import Transport, route
-from registry.errors import InvalidReferenceError, OfflineError
+from registry.client.transport import MAX_ANSWER_BYTES, Transport, route
+from registry.errors import InvalidReferenceError, NotFoundError, OfflineError
 from registry.names import Reference
 from registry.schema import ArtifactManifest, ServiceInfo, VersionInfo, VersionManifest
 from registry.teams import WhoAmI
@@ -120,14 +124,31 @@ class Resolver:
             OfflineError: offline, and the manifest is not in the cache.
         """
         digest = next((each.manifest for each in version.artifacts if each.path == path), None)
-        kept = self._seen.find_manifest(digest) if digest else None
-        if digest and kept is not None:
-            return ArtifactManifest(path=path, digest=digest, manifest=kept)
-        where = route("models", version.team, version.model, "versions", version.number, "manifest")
-        answer = self.online().get(VersionManifest, where, [("path", path)])
+        where = ("models", version.team, version.model, "versions", version.number)
+        found = (self._seen.find_manifest(digest) or self._stored_manifest(where, path, digest)) if digest else None
+        if digest and found is not None:
+            return ArtifactManifest(path=path, digest=digest, manifest=found)
+        answer = self.online().get(VersionManifest, route(*where, "manifest"), [("path", path)])
         manifest = answer.artifacts[0]
         self._seen.remember_manifest(manifest.digest, manifest.manifest)
         return manifest
+
+    def _stored_manifest(self, where: tuple[str | int, ...], path: str, digest: str) -> dict[str, Any] | None:
+        """Return a manifest by its bytes, which travel compressed; None when those that come are others.
+
+        A service from before that route says that there is no such thing.
+        """
+        with (
+            suppress(NotFoundError, zlib.error),
+            self.online().open(
+                "GET", route(*where, "manifests", *path.split("/")), headers={"Accept-Encoding": "deflate"}
+            ) as incoming,
+        ):
+            data = incoming.read(MAX_ANSWER_BYTES)
+            if incoming.headers.get("Content-Encoding") == "deflate":
+                data = zlib.decompressobj().decompress(data, MAX_ANSWER_BYTES)
+            return self._seen.take_manifest(digest, data)
+        return None
 
 
 def model_route(reference: Reference, *more: str | int) -> str:

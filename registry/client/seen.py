@@ -59,6 +59,13 @@ class SeenAnswers:
         if found == digest:
             self._write(self._manifest_file(digest), data)
 
+    def take_manifest(self, digest: str, data: bytes) -> dict[str, Any] | None:
+        """Keep the canonical bytes of a manifest and return it; None when they are not what the digest says."""
+        if sha256_digest(data) != digest:
+            return None
+        self._write(self._manifest_file(digest), data)
+        return json.loads(data)
+
     def find_manifest(self, digest: str) -> dict[str, Any] | None:
         """Return the manifest with that digest, None if it is not here or damaged."""
         with contextlib.suppress(OSError):

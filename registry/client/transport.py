@@ -42,6 +42,14 @@ _TOO_MANY_REQUESTS = 429
 _FIRST_ERROR = 400
 
 
+API = "/api/v1/"
+
+
+def path_below_api(url: str) -> str | None:
+    """Return what `Transport.open` takes for a URL of a plan; None for one that leads to a bucket."""
+    return url.removeprefix(API) if url.startswith(API) else None
+
+
 def route(*segments: str | int) -> str:
     """Return a path below `/api/v1`, each segment percent-encoded."""
     return "/".join(quote(str(segment), safe="") for segment in segments)
@@ -146,7 +154,7 @@ class Transport:
 
         `repeatable` says that it is safe where neither the method nor an `Idempotency-Key` does.
         """
-        url = f"{self.url}/api/v1/{path}".rstrip("/")
+        url = f"{self.url}{API}{path}".rstrip("/")
         pairs = [(name, str(value)) for name, value in query if value is not None]
         if pairs:
             url += f"?{urlencode(pairs)}"

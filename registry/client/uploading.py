@@ -2,19 +2,20 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from itertools import chain
 
 from registry.client.answers import PIECE_BYTES
 from registry.client.bucket import BucketRefusedError, Buckets, BucketUnreachableError, refused
+from registry.client.outgoing import PartBody
 from registry.client.progress import Bar
 from registry.client.results import Version
 from registry.client.transfer import OutgoingFile
-from registry.client.transport import READ_TIMEOUT_SECONDS, Transport, back_off_seconds, route
-from registry.errors import ServerUnreachableError, SizeMismatchError, UploadEndedError, UploadNotFoundError
+from registry.client.transport import READ_TIMEOUT_SECONDS, Transport, back_off_seconds, path_below_api, route
+from registry.errors import PlanStaleError, ServerUnreachableError, UploadEndedError, UploadNotFoundError
 from registry.names import Reference
 from registry.schema import VersionCreate
-from registry.uploads import PartRequest, PartRequests, PartsWanted, PlannedFile, UploadCreate, UploadInfo
+from registry.uploads import ClaimedTile, PartRequest, PartRequests, PartsWanted, PlannedFile, UploadCreate, UploadInfo
 
 STREAMS = 4
 """Connections at once."""
@@ -23,7 +24,6 @@ BATCH = 64
 PLANS = 3
 """An upload that expired, or whose bucket cannot be reached from here, is planned anew so often."""
 PART_ATTEMPTS = 5
-_API = "/api/v1/"
 _ACCEPTED = 202
 
 
@@ -34,17 +34,28 @@ class Uploader:
         transport: to the service.
         buckets: to wherever signed URLs lead.
         bar: is told of bytes that have moved.
+
+    Attributes:
+        send_bytes: how much the last plan had sent; the rest was stored already.
     """
 
     def __init__(self, transport: Transport, buckets: Buckets, bar: Bar) -> None:
         self._transport = transport
         self._buckets = buckets
         self._bar = bar
+        self.send_bytes = 0
 
     def upload(
-        self, reference: Reference, metadata: VersionCreate, files: Sequence[OutgoingFile], idempotency_key: str
+        self,
+        reference: Reference,
+        metadata: VersionCreate,
+        files: Sequence[OutgoingFile],
+        tiles: Mapping[str, list[ClaimedTile]],
+        idempotency_key: str,
     ) -> Version:
         """Plan, send what is missing, complete; return the version. The same key again goes on where it stopped.
+
+        With `tiles` of files only what of them is not stored is sent.
 
         Raises:
             ServerUnreachableError: the service, or the bucket, was away for too long.
@@ -54,7 +65,11 @@ class Uploader:
         by_path = {each.path: each for each in files}
         for attempt in range(1, PLANS + 1):
             key = idempotency_key if attempt == 1 else f"{idempotency_key}-{attempt}"
-            plan = self._plan(reference, UploadCreate(metadata=metadata, direct=self._buckets.reachable), key)
+            create = UploadCreate(metadata=metadata, direct=self._buckets.reachable)
+            if tiles and attempt < PLANS:  # what becomes stale time and again is sent in the end
+                create = create.model_copy(update={"tiles": dict(tiles)})
+            plan = self._plan(reference, create, key)
+            self.send_bytes = sum(file.send_bytes for file in plan.files)
             try:
                 if plan.state == "open":
                     self._send_missing(plan, by_path)
@@ -63,7 +78,7 @@ class Uploader:
                 self._abort(plan)
                 if attempt == PLANS:
                     raise refused(error) from error
-            except (UploadEndedError, UploadNotFoundError):
+            except (PlanStaleError, UploadEndedError, UploadNotFoundError):
                 if attempt == PLANS:
                     raise
             self._bar.restart()
@@ -79,9 +94,9 @@ class Uploader:
             sending: set[Future[None]] = set()
             try:
                 for file, part in self._iter_requests(plan):
-                    sending.add(pool.submit(self._send_part, plan, file.path, part, files[file.path]))
+                    sending.add(pool.submit(self._send_part, plan, file, part, files[file.path]))
                     if len(sending) >= 2 * STREAMS:
-                        done, sending = wait(sending, return_when="FIRST_COMPLETED")
+                        done, sending = wait(sending, return_when=FIRST_COMPLETED)
                         for each in done:
                             each.result()
                 for each in wait(sending, return_when=FIRST_EXCEPTION).done:
@@ -102,11 +117,12 @@ class Uploader:
         wanted = PartsWanted(path=path, numbers=numbers)
         return self._transport.call(PartRequests, "POST", f"{_route(plan)}/parts", body=wanted, repeatable=True).parts
 
-    def _send_part(self, plan: UploadInfo, path: str, part: PartRequest, file: OutgoingFile) -> None:
-        body = _PartBody(file, part, self._bar)
+    def _send_part(self, plan: UploadInfo, planned: PlannedFile, part: PartRequest, file: OutgoingFile) -> None:
+        body = PartBody(file, planned, part, self._bar)
         headers = {**part.headers, "Content-Length": str(part.length), "Content-Type": "application/octet-stream"}
-        if part.url.startswith(_API):
-            with self._transport.open(part.method, part.url.removeprefix(_API), body=body, headers=headers) as answer:
+        service_path = path_below_api(part.url)
+        if service_path is not None:
+            with self._transport.open(part.method, service_path, body=body, headers=headers) as answer:
                 answer.read()
             return
         for attempt in range(1, PART_ATTEMPTS + 1):
@@ -124,7 +140,7 @@ class Uploader:
             else:
                 return
             time.sleep(back_off_seconds(attempt))
-            (part,) = self._request_parts(plan, path, [part.number])  # what was signed may have expired
+            (part,) = self._request_parts(plan, planned.path, [part.number])  # what was signed may have expired
             headers |= part.headers
 
     def _complete(self, plan: UploadInfo) -> Version:
@@ -140,29 +156,6 @@ class Uploader:
         self._transport.send("DELETE", _route(plan))
 
 
-class _PartBody:
-    """The bytes of a part, made as often as it is sent."""
-
-    def __init__(self, file: OutgoingFile, part: PartRequest, bar: Bar) -> None:
-        self._file = file
-        self._part = part
-        self._bar = bar
-        self._sent = 0
-
-    def __call__(self) -> Iterator[bytes]:
-        self._bar.advance(-self._sent)
-        self._sent = 0
-        with self._file.file.open("rb", buffering=0) as file:
-            file.seek(self._part.offset)
-            while self._sent < self._part.length:
-                piece = file.read(min(PIECE_BYTES, self._part.length - self._sent))
-                if not piece:
-                    raise SizeMismatchError(f"{self._file.file} became shorter while it was sent. Push it again.")
-                yield piece
-                self._sent += len(piece)
-                self._bar.advance(len(piece))
-
-
 def _route(plan: UploadInfo) -> str:
     return route("models", plan.team, plan.model, "uploads", plan.id)
 
@@ -171,5 +164,5 @@ def _missing_bytes(plan: UploadInfo) -> int:
     missing = 0
     for file in plan.files:
         for first, last in file.missing:
-            missing += min(last * file.part_bytes, file.size_bytes) - (first - 1) * file.part_bytes
+            missing += min(last * file.part_bytes, file.send_bytes) - (first - 1) * file.part_bytes
     return missing

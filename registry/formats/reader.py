@@ -20,11 +20,11 @@ from registry.formats.tar import read_tar
 from registry.formats.torch_zip import read_torch_zip
 from registry.formats.torchscript import read_torchscript
 
-__all__ = ["HEAD_BYTES", "Family", "detect", "looks_like_weights", "read"]
+__all__ = ["HEAD_BYTES", "Family", "detect", "looks_like_weights", "read", "uncollected"]
 
 
 @contextmanager
-def _uncollected() -> Generator[None]:
+def uncollected() -> Generator[None]:
     """Keep the garbage collector from looking through the nodes over and over: a third of the time, for nothing."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -35,7 +35,7 @@ def _uncollected() -> Generator[None]:
             gc.enable()
 
 
-@_uncollected()
+@uncollected()
 def read(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Return what a weight file holds, without running or loading any of it.
 

@@ -41,6 +41,11 @@ _WRITTEN: dict[str, tuple[str, int]] = {
 """torch's names: the format's name, and bytes per element of torch's (two numbers in one of `float4_e2m1fn_x2`)."""
 
 
+def can_hold(name: str, dtype: str, shape: Sequence[int]) -> bool:
+    """Return whether a safetensors file can hold dense values of torch's dtype (`bfloat16`) under a name."""
+    return dtype in _WRITTEN and name != _METADATA and (dtype != _FLOAT4 or len(shape) > 0)
+
+
 def read_safetensors(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> Document:
     """Return what a safetensors file holds; only its header is read.
 
@@ -176,7 +181,9 @@ class WritePlan:
     size: int
 
 
-def plan(tensors: Sequence[TensorPlan], metadata: Mapping[str, str] | None = None) -> WritePlan:
+def plan(
+    tensors: Sequence[TensorPlan], metadata: Mapping[str, str] | None = None, *, sorts_names: bool = False
+) -> WritePlan:
     """Return the header and layout of a safetensors file with these tensors, whose bytes the caller then streams.
 
     Every tensor starts at a multiple of its element's size, as mapping it needs: the widest elements come first, as
@@ -185,6 +192,7 @@ def plan(tensors: Sequence[TensorPlan], metadata: Mapping[str, str] | None = Non
     Args:
         tensors: what to write; the bytes of each are its elements in row-major order, little-endian.
         metadata: texts to keep in `__metadata__`.
+        sorts_names: list the tensors by name in the header; their bytes keep the order given.
 
     Raises:
         UnsupportedValueError: the format has no such dtype, or a name is taken twice or reserved.
@@ -203,7 +211,7 @@ def plan(tensors: Sequence[TensorPlan], metadata: Mapping[str, str] | None = Non
     for name, _, _, nbytes in sorted(tensors, key=lambda each: -_WRITTEN[each[1]][1]):
         relative[name] = position
         position += nbytes
-    header = _header(tensors, relative, metadata or {})
+    header = _header(sorted(tensors) if sorts_names else tensors, relative, metadata or {})
     return WritePlan(header, {name: len(header) + at for name, at in relative.items()}, len(header) + position)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,6 +20,7 @@ from registry.formats.nodes import Call, Node
 from registry.formats.reader import read
 from registry.formats.source import FileSource
 from registry.formats.values import as_items, as_pairs
+from registry.pieces import WeightFile
 from registry.state_dict import METADATA_KEY, choose_part, refuse_unsafe, select_names
 from registry.torch.graph import find_module, find_part, module_state, module_versions
 from registry.torch.restore import Restorer
@@ -30,7 +31,7 @@ Patterns = str | Sequence[str] | None
 
 
 def load_state_dict(
-    files: Sequence[Path],
+    files: Sequence[WeightFile],
     *,
     part: str | None = None,
     device: str | torch.device = "cpu",
@@ -38,6 +39,7 @@ def load_state_dict(
     include: Patterns = None,
     exclude: Patterns = None,
     only: Literal["weights"] = "weights",
+    names: Collection[str] | None = None,
 ) -> OrderedDict[str, Any]:
     """Return the state_dict that local files hold, as `torch.load` would, with nothing unpickled.
 
@@ -52,6 +54,7 @@ def load_state_dict(
         include: fnmatch patterns of names to load; all by default.
         exclude: fnmatch patterns of names to leave out.
         only: `weights`, what a module loads: no optimizer state, no scalars.
+        names: those to load, where they are known exactly.
 
     Raises:
         AmbiguousWeightsError: several parts could be meant; `extra["candidates"]` lists them.
@@ -60,14 +63,13 @@ def load_state_dict(
         InvalidRequestError: an argument makes no sense, or a pattern matches no name.
         MalformedArtifactError, UnsafeArtifactError: the file cannot be read, or must not.
     """
-    if only != "weights":
-        raise InvalidRequestError(f"only={only!r} is not known; it is 'weights'.")
+    check_only(only)
     target = find_dtype(dtype.removeprefix("torch.")) if isinstance(dtype, str) else dtype
     shards = [_Shard.open(file, part, find_device(device), target) for file in files]
-    names = [name for shard in shards for name in shard.contents]
-    if len(set(names)) != len(names):
+    there = [name for shard in shards for name in shard.contents]
+    if len(set(there)) != len(there):
         raise MalformedArtifactError("Two shards hold a tensor of the same name.")
-    wanted = select_names(names, _patterns(include), _patterns(exclude))
+    wanted = select_names(there, _patterns(include), _patterns(exclude)) if names is None else set(names)
     result: OrderedDict[str, Any] = OrderedDict()
     for shard in shards:
         for name in shard.contents:
@@ -76,6 +78,12 @@ def load_state_dict(
     for shard in shards:
         _merge_attributes(result, shard.attributes())
     return result
+
+
+def check_only(only: str) -> None:
+    """Raise `InvalidRequestError` for what `only` cannot be."""
+    if only != "weights":
+        raise InvalidRequestError(f"only={only!r} is not known; it is 'weights'.")
 
 
 def load_checkpoint(file: Path, *, device: str | torch.device = "cpu") -> Any:
@@ -98,7 +106,9 @@ def load_checkpoint(file: Path, *, device: str | torch.device = "cpu") -> Any:
     return Restorer(TensorMaker(storages)).restore(document.root)
 
 
-def _read(file: Path) -> Document:
+def _read(file: WeightFile) -> Document:
+    if not isinstance(file, Path):
+        return file.document
     with FileSource(file) as source:
         document = read(source)
     refuse_unsafe(file.name, document.inspection)
@@ -116,7 +126,7 @@ class _Shard:
     restorer: Restorer
 
     @classmethod
-    def open(cls, file: Path, part: str | None, device: torch.device, dtype: torch.dtype | None) -> "_Shard":
+    def open(cls, file: WeightFile, part: str | None, device: torch.device, dtype: torch.dtype | None) -> "_Shard":
         document = _read(file)
         inspection = document.inspection
         maker = TensorMaker(FileStorages(file, inspection, device), dtype)

@@ -30,7 +30,7 @@ from registry.torch.undo import Undo
 from registry.torch.uninitialised import iter_tensors, mark_uninitialised
 from registry.torch.unwrap import unwrap_module
 
-__all__ = ["Filling", "Placing", "architecture_of", "find_submodule"]
+__all__ = ["Filling", "Placing", "architecture_of", "find_submodule", "has_own_code"]
 
 KEPT_BYTES = 256 << 20
 """Up to this size a module's values are kept during any load, for what nobody can foresee."""

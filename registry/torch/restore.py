@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 
@@ -19,11 +19,14 @@ from registry.formats.nodes import (
     StorageRef,
     TupleNode,
 )
+from registry.formats.values import called_pair
 from registry.torch.plain import CONTAINERS, VALUES, check_key, find_constant, refused
 from registry.torch.rebuild import REBUILDS, is_convertible, is_rebuild
 from registry.torch.storages import find_dtype
 from registry.torch.tensors import TensorMaker
 
+_PLAIN_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
+_PLAIN_ARGUMENTS = 6
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
 
@@ -55,6 +58,10 @@ class Restorer:
             UnsupportedValueError: it holds anything that is not in the tables; the detail names it.
             MalformedArtifactError: a tensor does not fit its bytes.
         """
+        if id(node) not in self._made and _is_plain_tensor(node):
+            self._maker.casting = True
+            self._made[id(node)] = self._make_plain(node)
+            return self._made[id(node)]
         self._open.clear()
         self._maker.casting = is_rebuild(node) and is_convertible(node)
         pending: list[_Step] = [(_Stage.ENTER, node)]
@@ -68,6 +75,14 @@ class Restorer:
             else:
                 self._fill(current)
         return self._value(node)
+
+    def _make_plain(self, node: Call) -> torch.Tensor:
+        """Return a tensor of a state_dict, of which there are thousands, without the walk that other values need."""
+        storage, offset, shape, stride, requires_grad, hooks = node.arguments
+        with _naming(node.function):
+            return REBUILDS[_PLAIN_TENSOR](
+                self._maker, (storage, offset, shape.items, stride.items, requires_grad, hooks)
+            )
 
     def _enter(self, node: Node) -> Iterator[_Step]:
         if isinstance(node, (*_PLAIN, StorageRef)) or id(node) in self._made:
@@ -163,6 +178,21 @@ def _is_container(node: Node) -> bool:
     if isinstance(node, ListNode | DictNode):
         return True
     return isinstance(node, Call) and isinstance(node.function, Global) and _pair(node.function) in CONTAINERS
+
+
+def _is_plain_tensor(node: Node) -> TypeGuard[Call]:
+    """Return whether a node is what `torch.save` writes of a strided tensor without hooks, metadata or attributes."""
+    if type(node) is not Call or called_pair(node) != _PLAIN_TENSOR or node.has_state or node.keywords:
+        return False
+    if len(node.arguments) != _PLAIN_ARGUMENTS:
+        return False
+    storage, offset, shape, stride, requires_grad, hooks = node.arguments
+    if type(storage) is not StorageRef or type(offset) is not int or type(requires_grad) is not bool:
+        return False
+    sizes = [*shape.items, *stride.items] if type(shape) is TupleNode and type(stride) is TupleNode else [None]
+    empty = type(hooks) is Call and called_pair(hooks) == ("collections", "OrderedDict")
+    empty = empty and not (hooks.arguments or hooks.keywords or hooks.has_state or hooks.items or hooks.pairs)
+    return empty and all(type(each) is int for each in sizes)
 
 
 def _pair(given: Global) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""The storages of a local weight file as private copy-on-write memory: mapped where possible, else copied."""
+"""The storages of a weight file as private copy-on-write memory: mapped where possible, else copied."""
 
 import ctypes
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +13,11 @@ from registry.formats.archive import Archive, Entry
 from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
 from registry.formats.limits import DEFAULT_LIMITS
 from registry.formats.source import FileSource
+from registry.pieces import Place, WeightFile
 
 _PIECE_BYTES = 1 << 20
+_COPIED_BYTES = 1 << 20
+"""Equal storages of at most this are copies of one; more of them than that would need maps, of which there are few."""
 _STRICTEST_ALIGNMENT_BYTES = 8
 """The most that any dtype asks for: `complex128` is a pair of float64."""
 
@@ -54,20 +57,22 @@ class FileStorages:
     Training on them in place changes private pages, never the file. The file may be read-only.
 
     Args:
-        path: a regular file; it stays in use as long as a tensor of it lives, even when it is unlinked.
+        file: a regular file, or where its storages lie in others; they stay in use as long as a tensor of them lives,
+            even when they are unlinked.
         inspection: what the reader says of the file.
         device: where the storages shall lie; other than on the CPU they are copied one by one.
     """
 
-    def __init__(self, path: Path, inspection: Inspection, device: torch.device) -> None:
-        self._path = path
-        self._size = inspection.size
+    def __init__(self, file: WeightFile, inspection: Inspection, device: torch.device) -> None:
+        self._path = file if isinstance(file, Path) else None
+        self._places = _find_places(file, inspection)
         self._records = {record.key: record for record in inspection.storages}
         self._viewing = {record.storage_key: record.dtype for record in _iter_viewing(inspection.tensors)}
         self._aligned = inspection.format == "safetensors"
         self._device = device
         self._entries: dict[str, Entry] | None = None
-        self._whole: Any = None
+        self._maps: dict[Path, Any] = {}
+        self._used: set[Place] = set()
         self._made: dict[str, torch.UntypedStorage] = {}
         self._cast: dict[tuple[str, torch.dtype, torch.dtype], torch.UntypedStorage] = {}
 
@@ -118,10 +123,16 @@ class FileStorages:
     def _load(self, record: StorageRecord) -> torch.UntypedStorage:
         if not record.nbytes:
             return torch.UntypedStorage(0)
-        if record.file_offset is None:
+        place = self._places.get(record.key)
+        if place is None:
             return self._inflate(record)
-        part: Any = self._map()[record.file_offset : record.file_offset + record.nbytes]
-        return part if record.file_offset % self._alignment(record.key) == 0 else part.clone()
+        is_used = place in self._used
+        is_copied = bool(place.offset % self._alignment(record.key)) or (is_used and record.nbytes <= _COPIED_BYTES)
+        part: Any = self._map(place, anew=is_used and not is_copied)[place.offset : place.offset + record.nbytes]
+        if is_copied:
+            return part.clone()
+        self._used.add(place)
+        return part
 
     def _alignment(self, key: str) -> int:
         # torch's archives are aligned as a whole; a safetensors file only as well as its writer did it.
@@ -129,15 +140,18 @@ class FileStorages:
             return _STRICTEST_ALIGNMENT_BYTES
         return min(find_dtype(self._viewing[key]).itemsize, _STRICTEST_ALIGNMENT_BYTES)
 
-    def _map(self) -> Any:
-        if self._whole is None:
-            if self._path.stat().st_size != self._size:
-                raise MalformedArtifactError(f"{self._path.name} changed its size while it was read.")
+    def _map(self, place: Place, *, anew: bool) -> Any:
+        """Return a map of the whole file; another one than before where two storages have one place."""
+        if anew or place.file not in self._maps:
+            if place.file.stat().st_size != place.file_bytes:
+                raise MalformedArtifactError(f"{place.file.name} changed its size while it was read.")
             untyped: Any = torch.UntypedStorage
-            self._whole = untyped.from_file(str(self._path), shared=False, nbytes=self._size)
-        return self._whole
+            self._maps[place.file] = untyped.from_file(str(place.file), shared=False, nbytes=place.file_bytes)
+        return self._maps[place.file]
 
     def _inflate(self, record: StorageRecord) -> torch.UntypedStorage:
+        if self._path is None:
+            raise MalformedArtifactError(f"The bytes of the storage {record.key!r} are not at hand.")
         storage = torch.UntypedStorage(record.nbytes)
         filled = 0
         with FileSource(self._path) as source:
@@ -168,6 +182,17 @@ class FileStorages:
                 yield inflater.decompress(packed, _PIECE_BYTES)
                 packed = inflater.unconsumed_tail
         yield inflater.flush()
+
+
+def _find_places(file: WeightFile, inspection: Inspection) -> Mapping[str, Place]:
+    """Return where the uncompressed storages lie."""
+    if not isinstance(file, Path):
+        return file.places
+    return {
+        each.key: Place(file, each.file_offset, inspection.size)
+        for each in inspection.storages
+        if each.file_offset is not None
+    }
 
 
 def _iter_viewing(tensors: Iterable[TensorRecord]) -> Iterator[TensorRecord]:

@@ -56,6 +56,16 @@ class Artifacts(Transactional):
             for found, digest, compressed in self._compressed_manifests(team, model, selector, path)
         ]
 
+    def get_stored_manifest(self, team: str, model: str, selector: str, path: str) -> tuple[str, bytes]:
+        """Return the digest of one artifact's manifest, and the manifest as it is stored: canonical JSON in zlib.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError, AliasNotFoundError, ArtifactNotFoundError: there is no such thing.
+            NoWeightsError: the artifact is no weights.
+        """
+        ((_, digest, compressed),) = self._compressed_manifests(team, model, selector, path)
+        return digest, compressed
+
     @reads
     def _compressed_manifests(
         self, session: Session, team: str, model: str, selector: str, path: str | None

@@ -21,13 +21,17 @@ from storage.metadata.publishing import Publishing
 from storage.metadata.pushes import Pushes
 from storage.metadata.rebuilding import Rebuilding
 from storage.metadata.recording import Recording
+from storage.metadata.relatives import Relatives
 from storage.metadata.removal import Removal
+from storage.metadata.repacking import Repacking
+from storage.metadata.reuse import Reuse
 from storage.metadata.session import Database, reads
 from storage.metadata.sign_ins import SignIns
 from storage.metadata.tables import RegistryRow
 from storage.metadata.teams import Teams
 from storage.metadata.tokens import Tokens
 from storage.metadata.uploads import Uploads
+from storage.metadata.usage import Usage
 from storage.metadata.users import Users
 from storage.metadata.versions import Versions
 
@@ -40,15 +44,19 @@ class Catalog(
     Aliases,
     Pushes,
     Uploads,
+    Reuse,
     Publishing,
     Artifacts,
     Architectures,
+    Relatives,
     Garbage,
     Checking,
     Recording,
     Rebuilding,
+    Repacking,
     Dumps,
     Teams,
+    Usage,
     Users,
     Tokens,
     Identities,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select
 from sqlalchemy.orm import Session
 
 from storage.metadata.checked import GarbageCount
@@ -43,7 +43,8 @@ class Garbage(Transactional):
     def doom_unused_objects(self, session: Session, now: datetime, limit: int) -> Collected:
         """Doom objects that no artifact and no open upload refers to; their bytes stay for `DOOM_DELAY`."""
         unused = select(ObjectRow.id).where(*_unused()).order_by(ObjectRow.id).limit(limit)
-        return doom_objects(session, ObjectRow.id.in_(unused), now + DOOM_DELAY)
+        free = session.scalars(unused.with_for_update(skip_locked=True)).all()  # somebody is about to use the others
+        return doom_objects(session, ObjectRow.id.in_(free), now + DOOM_DELAY)
 
     @reads
     def list_doomed(
@@ -159,6 +160,16 @@ def end_writes(session: Session, *which: ColumnElement[bool]) -> int:
     ended = session.scalars(delete(WriteIntentRow).where(*which).returning(WriteIntentRow.location)).all()
     doom_locations(session, ended, utc_now())
     return len(ended)
+
+
+def lock_objects(session: Session, ids: Select[int]) -> Sequence[int]:
+    """Return the numbers of objects that nobody else can use or doom before this transaction ends.
+
+    Whoever takes more than one takes them in the order of their digests, and their model's row before, so that nobody
+    waits for somebody who waits in turn.
+    """
+    locked = select(ObjectRow.id).where(ObjectRow.id.in_(ids)).order_by(ObjectRow.sha256).with_for_update()
+    return session.scalars(locked).all()
 
 
 def doom_objects(session: Session, which: ColumnElement[bool], not_before: datetime) -> Collected:

@@ -1,7 +1,6 @@
 """Find the rows that a caller's words mean, or say what is there instead."""
 
 import difflib
-import re
 from collections.abc import Iterable
 
 from sqlalchemy import ColumnElement, Select, select, tuple_
@@ -10,11 +9,11 @@ from sqlalchemy.orm import Session
 from registry.digest import is_digest
 from registry.errors import AliasNotFoundError, ModelNotFoundError, VersionNotFoundError
 from storage.metadata.records import Sight
+from storage.metadata.resolving import NUMBER
 from storage.metadata.tables import AliasRow, AnnotationsRow, ArtifactRow, ModelRow, VersionRow
 
 MAX_SUGGESTIONS = 20
 _MAX_NAMES = 1000
-_NUMBER = re.compile(r"v?([0-9]{1,18})")
 
 
 def find_model(session: Session, team: str, name: str) -> ModelRow | None:
@@ -96,7 +95,7 @@ def get_version(
         AliasNotFoundError: the model has no such alias; the detail lists those it has.
     """
     query = select(VersionRow).where(VersionRow.model_id == model.id)
-    number = _NUMBER.fullmatch(selector)
+    number = NUMBER.fullmatch(selector)
     if number:
         included = {"include_deleted": include_deleted, "include_quarantined": include_quarantined}
         return get_version_number(session, model, int(number[1]), **included)

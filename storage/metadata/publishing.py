@@ -2,7 +2,7 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
 from storage.metadata.audit import record
-from storage.metadata.binding import bind_objects, insert_manifests
+from storage.metadata.binding import Bound, bind_objects, insert_manifests
 from storage.metadata.due import note_due
 from storage.metadata.garbage import doom_locations
 from storage.metadata.lookup import get_model, get_version_number
@@ -53,6 +53,7 @@ class Publishing(Transactional):
             VersionNotFoundError, ModelNotFoundError: there is no such live base.
             IdempotencyKeyReusedError: the key belongs to a push with another fingerprint.
             QuotaExceededError: the team has no room for it.
+            PlanStaleError: what it was to reuse is not there as it was.
             UnavailableError: a write took longer than its intent allowed; its bytes may be gone.
         """
         compressed = {
@@ -70,18 +71,18 @@ class Publishing(Transactional):
         if published is not None:  # the answer of the database to the first attempt was lost
             model = get_model(session, new.team, new.model)
             return version_info(session, model, _replayed(session, model, published))
-        locations = [artifact.location for artifact in new.artifacts]
+        locations = [location for artifact in new.artifacts for location in artifact.fresh_locations]
         take_writes(session, locations)
         replayed = _find_replay(session, new)
         if replayed is not None:
             doom_locations(session, locations, now)
             return replayed
         base_id = _find_base(session, new)
-        objects = bind_objects(session, new, now)
-        insert_manifests(session, manifests)
         model = _take_number(session, new, now)
+        places = bind_objects(session, new, now)
+        insert_manifests(session, manifests)
         version = _insert_version(session, new, model, base_id, now)
-        _insert_artifacts(session, new.artifacts, version.id, objects)
+        _insert_artifacts(session, new.artifacts, version.id, places)
         record_uses(session, new, model, version)
         for alias in new.metadata.aliases if version.quarantined_at is None else ():
             point_alias(session, model, alias, version.number, by=new.by, reason="pushed with the version")
@@ -190,22 +191,17 @@ def plain(document: WireModel | None) -> dict[str, Any] | None:
 
 
 def _insert_artifacts(
-    session: Session, artifacts: Sequence[NewArtifact], version_id: int, objects: Mapping[str, int]
+    session: Session, artifacts: Sequence[NewArtifact], version_id: int, places: Sequence[Sequence[Bound]]
 ) -> None:
     rows = [artifact_row(artifact, version_id, position) for position, artifact in enumerate(artifacts)]
     session.add_all(rows)
     session.flush()
-    extents: Iterable[dict[str, Any]] = (
-        {
-            "artifact_id": row.id,
-            "position": 0,
-            "object_id": objects[row.sha256],
-            "offset": 0,
-            "length": row.size_bytes,
-        }
-        for row in rows
-    )
-    session.execute(insert(ExtentRow), list(extents))
+    extents: list[dict[str, Any]] = [
+        {"artifact_id": row.id, "position": position, **bound._asdict()}
+        for row, bounds in zip(rows, places, strict=True)
+        for position, bound in enumerate(bounds)
+    ]
+    session.execute(insert(ExtentRow), extents)
 
 
 def artifact_row(artifact: NewArtifact, version_id: int, position: int) -> ArtifactRow:

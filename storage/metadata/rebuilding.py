@@ -1,7 +1,6 @@
 """Rows made again from records: what was recomputed from the bytes, and what nobody but the record knows."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +11,13 @@ from registry.errors import ConflictError
 from registry.schema import VersionInfo
 from storage.metadata.annotations import record_change, write_metrics, write_tags
 from storage.metadata.architectures import record_uses
-from storage.metadata.binding import insert_manifests, insert_storages
+from storage.metadata.binding import Bound, add_tiles, contents, insert_manifests, insert_storages
 from storage.metadata.dump import is_untouched
 from storage.metadata.lookup import find_latest, find_model, lock_model
 from storage.metadata.models import ensure_model, replace_tags
 from storage.metadata.publishing import artifact_row, plain
 from storage.metadata.record_shapes import ModelRecord, RecordedBase, RecordedExtent, VersionRecord
-from storage.metadata.records import Actor, NewArtifact, NewStorage, NewVersion
+from storage.metadata.records import Actor, NewVersion
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.tables import (
     AliasMoveRow,
@@ -81,8 +80,9 @@ class Rebuilding(Transactional):
             session.add(row)
             session.flush()
             places = _insert_extents(session, new.team, row.id, record.extents[artifact.info.path])
-            for object_id, moved in _storages_in(artifact, places) if new.trust != "unsafe" else ():
-                insert_storages(session, new.team, moved, object_id)
+            for object_id, (storages, tiles) in contents(artifact, places) if new.trust != "unsafe" else ():
+                insert_storages(session, new.team, storages, object_id)
+                add_tiles(session, object_id, tiles)
         record_uses(session, new, model, version)
         _insert_aliases(session, model, version.number, record)
         model.version_counter = max(model.version_counter, version.number)
@@ -157,34 +157,17 @@ def _quarantined_at(new: NewVersion, info: VersionInfo) -> datetime | None:
 
 def _insert_extents(
     session: Session, team: str, artifact_id: int, extents: Sequence[RecordedExtent]
-) -> list[tuple[int, RecordedExtent]]:
-    """Insert the extents of an artifact and their objects; return the objects' ids beside the extents."""
-    places = [(_ensure_object(session, team, extent), extent) for extent in extents]
+) -> list[tuple[int, int, int]]:
+    """Insert the extents of an artifact and their objects; return each as object, offset and length."""
+    objects = {extent.location: extent for extent in extents}
+    ids = {location: _ensure_object(session, team, extent) for location, extent in sorted(objects.items())}
+    places = [(ids[extent.location], extent.offset, extent.length) for extent in extents]
     rows = [
-        {
-            "artifact_id": artifact_id,
-            "position": position,
-            "object_id": object_id,
-            "offset": extent.offset,
-            "length": extent.length,
-        }
-        for position, (object_id, extent) in enumerate(places)
+        {"artifact_id": artifact_id, "position": position, **Bound(*place)._asdict()}
+        for position, place in enumerate(places)
     ]
     session.execute(insert(ExtentRow), rows)
     return places
-
-
-def _storages_in(
-    artifact: NewArtifact, places: Sequence[tuple[int, RecordedExtent]]
-) -> Iterator[tuple[int, NewArtifact]]:
-    """Yield, by object, the artifact with those of its storages that lie within one extent, placed in the object."""
-    start = 0
-    for object_id, extent in places:
-        shift, end = extent.offset - start, start + extent.length
-        inside = (each for each in artifact.storages if start <= each.offset and each.offset + each.length <= end)
-        storages = tuple(NewStorage(each.digest, each.offset + shift, each.length) for each in inside)
-        yield object_id, replace(artifact, storages=storages)
-        start = end
 
 
 def _ensure_object(session: Session, team: str, extent: RecordedExtent) -> int:

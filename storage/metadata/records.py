@@ -6,8 +6,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from registry.formats.source import ByteRange
 from registry.schema import ArtifactInfo, VersionCreate
 from registry.teams import Role, Scope, TokenKind
+from registry.tiles import Tile
 
 
 class Actor(NamedTuple):
@@ -135,13 +137,68 @@ class NewStorage:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """An object that a push reuses, as it was when its bytes were read."""
+
+    object_id: int
+    sha256: str
+    location: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedExtent:
+    """A byte range of an object that there is already, or with None of what is sent."""
+
+    object_id: int | None
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """What had to be sent of an artifact, as one freshly written object."""
+
+    location: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """How an artifact lies of which some was stored before.
+
+    Attributes:
+        extents: they tile it exactly.
+        sources: the objects that they name.
+        pack: None where nothing had to be sent.
+    """
+
+    extents: tuple[PlannedExtent, ...]
+    sources: tuple[Source, ...]
+    pack: Pack | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A verified artifact: one freshly written object at `location`, to be bound to its digest."""
+    """A verified artifact: one freshly written object at `location`, or an assembly, to be bound to its digest.
+
+    `storages` and `tiles` lie in the artifact; nothing else of it can be reused.
+    """
 
     info: ArtifactInfo
     location: str
     storages: tuple[NewStorage, ...] = ()
     manifest: bytes | None = None
+    tiles: tuple[Tile, ...] = ()
+    assembly: Assembly | None = None
+
+    @property
+    def fresh_locations(self) -> list[str]:
+        """Where its bytes were written that nobody has named yet."""
+        if self.assembly is None:
+            return [self.location]
+        return [] if self.assembly.pack is None else [self.assembly.pack.location]
 
 
 @dataclass(frozen=True)
@@ -277,6 +334,20 @@ class StoredObject:
     size_bytes: int
     object_id: int = 0
     is_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """An object of which a purge let go, and what of it artifacts still have: offsets and lengths, in order, apart."""
+
+    stored: StoredObject
+    shrunk_at: datetime
+    live: tuple[ByteRange, ...]
+
+    @property
+    def live_bytes(self) -> int:
+        """How many bytes of it artifacts still have."""
+        return sum(length for _, length in self.live)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.architectures import forget_uses
 from storage.metadata.audit import record
 from storage.metadata.due import note_due
-from storage.metadata.garbage import DOOM_DELAY, doom_objects
+from storage.metadata.garbage import DOOM_DELAY, doom_objects, lock_objects
 from storage.metadata.lookup import find_latest, get_version_number, lock_model, visible
 from storage.metadata.quotas import give_room
 from storage.metadata.records import Actor, Purged, Sight
@@ -187,7 +187,7 @@ def _purge_content(session: Session, version: VersionRow, not_before: datetime, 
     artifacts = select(ArtifactRow.id).where(ArtifactRow.version_id == version.id)
     manifests = select(ArtifactRow.manifest_digest).where(ArtifactRow.version_id == version.id)
     digests = list(session.scalars(manifests.where(ArtifactRow.manifest_digest.is_not(None))))
-    objects = session.scalars(select(ExtentRow.object_id).where(ExtentRow.artifact_id.in_(artifacts)).distinct()).all()
+    objects = lock_objects(session, select(ExtentRow.object_id).where(ExtentRow.artifact_id.in_(artifacts)))
     forget_uses(session, version)
     session.execute(delete(ExtentRow).where(ExtentRow.artifact_id.in_(artifacts)))
     session.execute(delete(ArtifactRow).where(ArtifactRow.version_id == version.id))
@@ -197,6 +197,8 @@ def _purge_content(session: Session, version: VersionRow, not_before: datetime, 
     held_by_versions = exists().where(ExtentRow.object_id == ObjectRow.id)
     let_go = update(ObjectRow).where(ObjectRow.id.in_(objects), ~held_by_versions).values(released_at=utc_now())
     session.execute(let_go.execution_options(synchronize_session=False))
+    shrunk = update(ObjectRow).where(ObjectRow.id.in_(objects), held_by_versions).values(shrunk_at=utc_now())
+    session.execute(shrunk.execution_options(synchronize_session=False))
     held = session.scalar(select(func.sum(ObjectRow.size_bytes)).where(ObjectRow.id.in_(objects)))
     holders = (
         select(ModelRow.team, ModelRow.name, VersionRow.number)

@@ -18,6 +18,7 @@ INDEXED_CHARACTERS = 100
 _LIVE = text("deleted_at IS NULL")
 _DELETED = text("deleted_at IS NOT NULL")
 _DAMAGED = text("damaged_at IS NOT NULL")
+_SHRUNK = text("shrunk_at IS NOT NULL")
 _UNPURGED = text("deleted_at IS NOT NULL AND purged_at IS NULL")
 
 
@@ -208,13 +209,16 @@ class ObjectRow(Base):
     """Verified bytes at a location. One per team and digest; a location is never used twice.
 
     `damaged_at` says when they were found missing or changed: nothing is read from there until the same bytes come
-    again. `released_at` says when a purge took the last version away from it while an open upload held it.
+    again. `released_at` says when a purge took the last version away from it while an open upload held it, `shrunk_at`
+    when one took a version away and left others: part of it may be dead, until the collector has looked. `tiles` is how
+    it is cut (`tile_lists`), for finding what lies between its storages again; older rows do not say.
     """
 
     __tablename__ = "objects"
     __table_args__ = (
         UniqueConstraint("team", "sha256"),
         Index("ix_objects_damaged", "damaged_at", postgresql_where=_DAMAGED, sqlite_where=_DAMAGED),
+        Index("ix_objects_shrunk", "id", postgresql_where=_SHRUNK, sqlite_where=_SHRUNK),
     )
 
     id: Mapped[Id]
@@ -225,6 +229,8 @@ class ObjectRow(Base):
     created_at: Mapped[datetime]
     damaged_at: Mapped[datetime | None]
     released_at: Mapped[datetime | None]
+    shrunk_at: Mapped[datetime | None]
+    tiles: Mapped[bytes | None] = mapped_column(deferred=True, deferred_raiseload=True)
 
 
 class ExtentRow(Base):
@@ -252,15 +258,19 @@ class UploadPinRow(Base):
 
 
 class StorageRow(Base):
-    """Where a team's storage lies, once per digest that the team has; the object's row says whose it is."""
+    """Where a team's storage lies, once per digest that the team has. `team` is that of the object.
+
+    What a team has is found by that index, so that nothing of it takes longer because another team has it too.
+    """
 
     __tablename__ = "storages"
-    __table_args__ = (Index(None, "object_id"),)
+    __table_args__ = (Index(None, "object_id"), Index(None, "team", "digest"))
 
     digest: Mapped[str] = mapped_column(primary_key=True)
     object_id: Mapped[int] = mapped_column(ForeignKey("objects.id", ondelete="CASCADE"), primary_key=True)
     offset: Mapped[int]
     length: Mapped[int]
+    team: Mapped[str] = mapped_column(server_default="")
 
 
 class WriteIntentRow(Base):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.uploads import UploadState
@@ -40,7 +40,11 @@ class UploadRow(Base):
 
 
 class UploadFileRow(Base):
-    """A file of an upload: the location where its parts are gathered. Which of them are there, the blob store knows."""
+    """A file of an upload: the location where its parts are gathered. Which of them are there, the blob store knows.
+
+    `extents` say how the artifact will lie, where some of it is stored already: object (null is what is sent), offset
+    and length of each. What is sent is then gathered at `location`; nothing is, where all is stored.
+    """
 
     __tablename__ = "upload_files"
 
@@ -51,3 +55,4 @@ class UploadFileRow(Base):
     part_bytes: Mapped[int]
     location: Mapped[str] = mapped_column(unique=True)
     multipart_id: Mapped[str]
+    extents: Mapped[list[list[int | None]] | None] = mapped_column(JSON(none_as_null=True))

@@ -1,81 +1,24 @@
 """Planned uploads in the catalog: from the plan to the version, one holder at a time verifying."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from registry.errors import PlanStaleError
 from registry.uploads import UploadState
 from storage.metadata.garbage import end_writes
 from storage.metadata.pushes import KEY_LIFETIME, write_expired
+from storage.metadata.records import PlannedExtent
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
-from storage.metadata.tables import WriteIntentRow
+from storage.metadata.tables import ObjectRow, UploadPinRow, WriteIntentRow
+from storage.metadata.upload_records import PlannedFileRecord, UploadRecord
 from storage.metadata.upload_tables import UploadFileRow, UploadRow
 
 _RUNNING = ("open", "verifying")
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFileRecord:
-    """A file of an upload, and where its parts are gathered.
-
-    Attributes:
-        part_bytes: of every part but the last.
-        multipart_id: what the blob store calls the gathering.
-    """
-
-    path: str
-    size_bytes: int
-    part_bytes: int
-    location: str
-    multipart_id: str
-
-    @property
-    def part_count(self) -> int:
-        """How many parts it is sent in."""
-        return -(-self.size_bytes // self.part_bytes)
-
-    def place(self, number: int) -> tuple[int, int]:
-        """Return offset and length in bytes of part `number`, counted from 1."""
-        offset = (number - 1) * self.part_bytes
-        return offset, min(self.part_bytes, self.size_bytes - offset)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRecord:
-    """A planned upload.
-
-    Attributes:
-        fingerprint: digest of what was asked for; a key that comes again with another one is refused.
-        document: the `VersionCreate` that was sent, as JSON.
-        number: of the version that it became.
-        problem: why it failed.
-        lease_until: until when somebody verifies it.
-    """
-
-    id: str
-    team: str
-    model: str
-    created_by: str
-    key: str | None
-    fingerprint: str
-    direct: bool
-    document: dict[str, Any]
-    created_at: datetime
-    expires_at: datetime
-    files: tuple[PlannedFileRecord, ...]
-    state: UploadState = "open"
-    number: int | None = None
-    problem: dict[str, Any] | None = None
-    lease_until: datetime | None = None
-
-    @property
-    def locations(self) -> list[str]:
-        """Where its bytes are gathered."""
-        return [each.location for each in self.files]
 
 
 class Uploads(Transactional):
@@ -83,7 +26,11 @@ class Uploads(Transactional):
 
     @writes
     def add_upload(self, session: Session, upload: UploadRecord) -> UploadRecord:
-        """Keep a plan, and return it; where its key is taken, return the upload that has it."""
+        """Keep a plan with pins on all that it reuses, and return it; where its key is taken, the upload that has it.
+
+        Raises:
+            PlanStaleError: something that it reuses has gone since it was looked up, or is damaged.
+        """
         values = {name: getattr(upload, name) for name in _COLUMNS}
         fresh = insert_for(session, UploadRow).values(values).on_conflict_do_nothing().returning(UploadRow.id)
         if session.scalar(fresh) is None:
@@ -97,10 +44,12 @@ class Uploads(Transactional):
                 "part_bytes": each.part_bytes,
                 "location": each.location,
                 "multipart_id": each.multipart_id,
+                "extents": None if each.extents is None else [list(astuple(extent)) for extent in each.extents],
             }
             for position, each in enumerate(upload.files)
         ]
         session.execute(insert(UploadFileRow), rows)
+        _pin(session, upload)
         return upload
 
     @reads
@@ -131,7 +80,7 @@ class Uploads(Transactional):
         """
         still_open = UploadRow.id == upload.id, UploadRow.state == "open"
         session.execute(update(UploadRow).where(*still_open).values(expires_at=expires_at))
-        _renew_writes(session, upload.locations, expires_at)
+        _renew_writes(session, upload, expires_at)
 
     @writes
     def begin_verifying(self, session: Session, upload_id: str, holder: str, lease_until: datetime) -> bool:
@@ -157,7 +106,7 @@ class Uploads(Transactional):
         kept = update(UploadRow).where(*ours).values(lease_until=lease_until, expires_at=later).returning(UploadRow.id)
         if session.scalar(kept) is None:
             raise write_expired()
-        _renew_writes(session, upload.locations, later)
+        _renew_writes(session, upload, later)
 
     @writes
     def release_verifying(self, session: Session, upload_id: str, holder: str) -> None:
@@ -184,6 +133,7 @@ class Uploads(Transactional):
         if session.scalar(ended) is None:
             return False
         end_writes(session, WriteIntentRow.location.in_(upload.locations))
+        _unpin(session, [upload.id])
         return True
 
     @writes
@@ -195,6 +145,7 @@ class Uploads(Transactional):
         expired = session.scalars(ended.values(_ending("expired", None)).returning(UploadRow.id)).all()
         locations = select(UploadFileRow.location).where(UploadFileRow.upload_id.in_(expired))
         end_writes(session, WriteIntentRow.location.in_(locations))
+        _unpin(session, expired)
         return len(expired)
 
     @writes
@@ -228,13 +179,35 @@ def finish_upload(session: Session, upload_id: str, number: int) -> None:
     session.execute(
         update(UploadRow).where(UploadRow.id == upload_id).values({**_ending("published", None), "number": number})
     )
+    _unpin(session, [upload_id])
 
 
-def _renew_writes(session: Session, locations: Sequence[str], expires_at: datetime) -> None:
+def _pin(session: Session, upload: UploadRecord) -> None:
+    object_ids = upload.object_ids
+    if not object_ids:
+        return
+    there = ObjectRow.id.in_(object_ids), ObjectRow.team == upload.team, ObjectRow.damaged_at.is_(None)
+    kept = select(ObjectRow.id).where(*there).order_by(ObjectRow.sha256).with_for_update(read=True, key_share=True)
+    if len(session.scalars(kept).all()) != len(object_ids):
+        raise PlanStaleError("What this upload was to reuse is not there as it was. Plan it afresh.")
+    pin = {"upload_id": upload.id, "expires_at": upload.expires_at}
+    session.execute(insert(UploadPinRow), [{**pin, "object_id": object_id} for object_id in object_ids])
+
+
+def _unpin(session: Session, upload_ids: Sequence[str]) -> None:
+    session.execute(delete(UploadPinRow).where(UploadPinRow.upload_id.in_(upload_ids)))
+
+
+def _renew_writes(session: Session, upload: UploadRecord, expires_at: datetime) -> None:
+    """Keep the bytes of an upload, and what it reuses, for longer."""
+    locations = upload.locations
     intents = update(WriteIntentRow).where(WriteIntentRow.location.in_(locations)).values(expires_at=expires_at)
     renewed = session.scalars(intents.returning(WriteIntentRow.location)).all()
     if len(renewed) != len(set(locations)):
         raise write_expired()
+    if upload.object_ids:
+        pins = update(UploadPinRow).where(UploadPinRow.upload_id == upload.id)
+        session.execute(pins.values(expires_at=expires_at))
 
 
 def _unheld() -> Any:
@@ -263,10 +236,21 @@ def _record(session: Session, row: UploadRow) -> UploadRecord:
     return UploadRecord(
         **{name: getattr(row, name) for name in _COLUMNS},
         files=tuple(
-            PlannedFileRecord(each.path, each.size_bytes, each.part_bytes, each.location, each.multipart_id)
+            PlannedFileRecord(
+                each.path,
+                each.size_bytes,
+                each.part_bytes,
+                each.location,
+                each.multipart_id,
+                None if each.extents is None else tuple(_planned_extent(*extent) for extent in each.extents),
+            )
             for each in files
         ),
     )
+
+
+def _planned_extent(object_id: int | None, offset: int | None, length: int | None) -> PlannedExtent:
+    return PlannedExtent(object_id, offset or 0, length or 0)
 
 
 _COLUMNS = tuple(name for name in UploadRecord.__dataclass_fields__ if name != "files")

@@ -11,7 +11,8 @@ from registry.errors import InvalidRequestError
 from registry.schema import Page, VersionInfo
 from storage.metadata.lookup import get_model, get_version
 from storage.metadata.pages import Order, check_limit, decode_cursor, encode_cursor, read_page, seek
-from storage.metadata.session import Transactional, reads
+from storage.metadata.resolving import Resolved
+from storage.metadata.session import Database, Transactional, reads
 from storage.metadata.shapes import version_info, version_infos
 from storage.metadata.tables import (
     INDEXED_CHARACTERS,
@@ -31,6 +32,10 @@ _SORTS: dict[str, tuple[tuple[InstrumentedAttribute[Any], ...], tuple[type[Any],
 class Versions(Transactional):
     """The part of the catalog that knows versions."""
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._resolved = Resolved()
+
     @reads
     def get_version(
         self,
@@ -47,9 +52,15 @@ class Versions(Transactional):
         Raises:
             ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: nothing is meant; the detail says what exists.
         """
+        moment, told = self._resolved.find(session, team, model, selector)
+        if told is not None:
+            return told
         row = get_model(session, team, model)
         included = {"include_deleted": include_deleted, "include_quarantined": include_quarantined}
-        return version_info(session, row, get_version(session, row, selector, **included))
+        told = version_info(session, row, get_version(session, row, selector, **included))
+        if moment is not None:
+            self._resolved.keep(moment, told)
+        return told
 
     @reads
     def list_versions(

@@ -10,7 +10,7 @@ from storage.access import Caller
 from storage.admission import admit_to_push
 from storage.blobs.base import BlobStore
 from storage.blobs.gathering import Part, PartWriter
-from storage.metadata.uploads import PlannedFileRecord, UploadRecord
+from storage.metadata.upload_records import PlannedFileRecord, UploadRecord
 from storage.stores import Stores
 from storage.uploads.planning import LIFETIME
 
@@ -54,6 +54,8 @@ def find_missing(blobs: BlobStore, upload: UploadRecord, file: PlannedFileRecord
 
 def list_good_parts(blobs: BlobStore, file: PlannedFileRecord) -> list[Part]:
     """Return the parts of a file that are there, in the size that was planned."""
+    if not file.send_bytes:
+        return []
     parts = blobs.list_parts(file.location, file.multipart_id)
     return [
         part
@@ -140,7 +142,11 @@ def _find_file(upload: UploadRecord, path: str) -> tuple[int, PlannedFileRecord]
 
 def _check_number(file: PlannedFileRecord, number: int) -> None:
     if not 1 <= number <= file.part_count:
-        raise InvalidRequestError(f"{file.path!r} has the parts 1 to {file.part_count}, and no part {number}.")
+        raise InvalidRequestError(
+            f"{file.path!r} has the parts 1 to {file.part_count}, and no part {number}."
+            if file.part_count
+            else f"Nothing of {file.path!r} is to be sent: all of it is stored."
+        )
 
 
 def _require_open(upload: UploadRecord) -> None:

@@ -3,18 +3,23 @@
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from registry.errors import (
     EmptyArtifactError,
     IdempotencyKeyReusedError,
     InvalidPathError,
     InvalidRequestError,
+    PlanStaleError,
     RateLimitedError,
     TooLargeError,
 )
 from registry.names import check_name, check_path, check_team, fold_path
 from registry.schema import VersionCreate
+from registry.tiles import Tile
 from registry.uploads import MAX_PARTS, UploadCreate
 from storage.access import Caller
 from storage.admission import admit_to_push
@@ -22,10 +27,12 @@ from storage.blobs.base import new_location
 from storage.draft import check_size
 from storage.garbage import sweep_locations
 from storage.metadata.pushes import MAX_KEY_LENGTH
-from storage.metadata.uploads import PlannedFileRecord, UploadRecord
+from storage.metadata.records import PlannedExtent
+from storage.metadata.upload_records import PlannedFileRecord, UploadRecord
 from storage.publish import check_metadata
 from storage.room import Room
 from storage.stores import Stores
+from storage.uploads.reusing import check_tiles, find_extents
 
 LIFETIME = timedelta(hours=24)
 """How long an upload waits for its next part."""
@@ -39,6 +46,8 @@ DIRECT_PART_BYTES = 16 * MIB
 RELAYED_PART_BYTES = 8 * MIB
 """Through the service into a bucket: it holds a part in memory, of each stream. S3 takes no less than 5 MiB."""
 RETRY_SECONDS = 60
+PLANS = 3
+"""How often it is looked up what is stored, when some of it goes meanwhile; in the end all is sent."""
 
 
 def plan_upload(  # noqa: PLR0917 - a model is named by two words
@@ -56,7 +65,7 @@ def plan_upload(  # noqa: PLR0917 - a model is named by two words
 
     Raises:
         PermissionDeniedError, InvalidNameError: no.
-        InvalidRequestError: a file is announced without its size, or the key is too long.
+        InvalidRequestError: a file is announced without its size, its tiles do not cover it, or the key is too long.
         EmptyArtifactError, TooLargeError, InvalidPathError: a file cannot be taken.
         QuotaExceededError: the team has no room for it.
         RateLimitedError: the caller has too many uploads open.
@@ -71,6 +80,7 @@ def plan_upload(  # noqa: PLR0917 - a model is named by two words
     if key is not None and (known := stores.catalog.find_upload_by_key(caller.name, team, model, key)):
         return _same(known, fingerprint)
     sizes = _check_files(stores, create.metadata)
+    tiles = check_tiles(create, sizes)
     check_metadata(stores, caller, team, model, create.metadata)
     Room(stores.catalog.find_team(team)).check(sizes.values())
     if stores.catalog.count_open_uploads(caller.name) >= MAX_OPEN:
@@ -80,33 +90,57 @@ def plan_upload(  # noqa: PLR0917 - a model is named by two words
             retry_after=RETRY_SECONDS,
         )
     now = datetime.now(UTC)
-    direct = create.direct and stores.is_direct
-    locations = [new_location() for _ in sizes]
-    stores.catalog.begin_writes(locations, team, caller.name, now + LIFETIME)
+    upload = UploadRecord(
+        id=secrets.token_hex(16),
+        team=team,
+        model=model,
+        created_by=caller.name,
+        key=key,
+        fingerprint=fingerprint,
+        direct=create.direct and stores.is_direct,
+        document=create.metadata.model_dump(mode="json"),
+        created_at=now,
+        expires_at=now + LIFETIME,
+        files=(),
+    )
+    return _same(_begin(stores, caller, upload, sizes, tiles), fingerprint)
+
+
+def _begin(
+    stores: Stores, caller: Caller, upload: UploadRecord, sizes: Mapping[str, int], tiles: Mapping[str, list[Tile]]
+) -> UploadRecord:
+    """Return the upload with its files, kept; or the one that the same request began at the same time."""
+    for attempt in range(1, PLANS + 1):
+        extents = find_extents(stores, caller, upload.team, tiles if attempt < PLANS else {})
+        try:
+            return _keep(stores, upload, sizes, extents)
+        except PlanStaleError:  # something has gone between looking it up and pinning it
+            if attempt == PLANS:
+                raise
+    raise AssertionError("the loop ends by return or raise")
+
+
+def _keep(
+    stores: Stores,
+    upload: UploadRecord,
+    sizes: Mapping[str, int],
+    extents: Mapping[str, tuple[PlannedExtent, ...] | None],
+) -> UploadRecord:
+    files = tuple(
+        _plan_file(stores, path, size, extents.get(path), direct=upload.direct) for path, size in sizes.items()
+    )
+    upload = replace(upload, files=files)
+    if upload.locations:
+        stores.catalog.begin_writes(upload.locations, upload.team, upload.created_by, upload.expires_at)
     try:
-        upload = UploadRecord(
-            id=secrets.token_hex(16),
-            team=team,
-            model=model,
-            created_by=caller.name,
-            key=key,
-            fingerprint=fingerprint,
-            direct=direct,
-            document=create.metadata.model_dump(mode="json"),
-            created_at=now,
-            expires_at=now + LIFETIME,
-            files=tuple(
-                _begin_file(stores, path, size, location, direct=direct)
-                for (path, size), location in zip(sizes.items(), locations, strict=True)
-            ),
-        )
-        kept = stores.catalog.add_upload(upload)
+        begun = tuple(_begin_file(stores, file) for file in files)
+        kept = stores.catalog.add_upload(replace(upload, files=begun))
     except BaseException:
-        sweep_locations(stores, locations, cancel=True)
+        sweep_locations(stores, upload.locations, cancel=True)
         raise
     if kept.id != upload.id:  # the same request came twice at once
-        sweep_locations(stores, locations, cancel=True)
-    return _same(kept, fingerprint)
+        sweep_locations(stores, upload.locations, cancel=True)
+    return kept
 
 
 def part_bytes(size_bytes: int, *, direct: bool, can_presign: bool) -> int:
@@ -116,9 +150,17 @@ def part_bytes(size_bytes: int, *, direct: bool, can_presign: bool) -> int:
     return max(usual, -(-needed // MIB) * MIB)
 
 
-def _begin_file(stores: Stores, path: str, size_bytes: int, location: str, *, direct: bool) -> PlannedFileRecord:
+def _plan_file(
+    stores: Stores, path: str, size_bytes: int, extents: tuple[PlannedExtent, ...] | None, *, direct: bool
+) -> PlannedFileRecord:
     each = part_bytes(size_bytes, direct=direct, can_presign=stores.blobs.can_presign)
-    return PlannedFileRecord(path, size_bytes, each, location, stores.blobs.begin_multipart(location, size_bytes))
+    return PlannedFileRecord(path, size_bytes, each, new_location(), "", extents)
+
+
+def _begin_file(stores: Stores, file: PlannedFileRecord) -> PlannedFileRecord:
+    if not file.send_bytes:
+        return file
+    return replace(file, multipart_id=stores.blobs.begin_multipart(file.location, file.send_bytes))
 
 
 def _check_files(stores: Stores, metadata: VersionCreate) -> dict[str, int]:
@@ -152,5 +194,7 @@ def _same(upload: UploadRecord, fingerprint: str) -> UploadRecord:
 
 
 def _fingerprint(create: UploadCreate) -> str:
-    asked = [create.metadata.model_dump(mode="json"), create.direct]
+    asked: list[Any] = [create.metadata.model_dump(mode="json"), create.direct]
+    if create.tiles:  # the answer to the same request without them is another one
+        asked.append(create.tiles)
     return f"sha256:{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from registry.digest import Sha256Prefix
 from registry.errors import UploadEndedError
 from storage.blobs.base import BlobStore
-from storage.metadata.uploads import PlannedFileRecord
+from storage.metadata.upload_records import PlannedFileRecord
+from storage.midstates import mark_positions
 
 MAX_FOLLOWED = 256
 """Files at once; one that is forgotten is digested when its upload is completed."""
@@ -17,7 +18,7 @@ MAX_FOLLOWED = 256
 class _Followed:
     """A file that is followed. One thread at a time digests it; others leave word that there may be more."""
 
-    prefix: Sha256Prefix = field(default_factory=Sha256Prefix)
+    prefix: Sha256Prefix
     turn: threading.Lock = field(default_factory=threading.Lock)
     is_more: bool = False
     is_taken: bool = False
@@ -32,10 +33,12 @@ class Prefixes:
 
     def follow(self, blobs: BlobStore, file: PlannedFileRecord) -> None:
         """Digest what has become contiguous, unless another thread is at it, which then goes on."""
-        if not blobs.reads_gathered:
+        if not blobs.reads_gathered or file.extents is not None:  # of a pack, the file's digest cannot be begun
             return
         with self._lock:
-            followed = self._followed.setdefault(file.location, _Followed())
+            followed = self._followed.get(file.location)
+            if followed is None:
+                followed = self._followed[file.location] = _Followed(Sha256Prefix(mark_positions(file.size_bytes)))
             self._followed.move_to_end(file.location)
             while len(self._followed) > MAX_FOLLOWED:
                 self._followed.popitem(last=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from embedded import API, Installation, make_weights
+from migrated import migrated_data
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -24,7 +25,9 @@ def no_settings_from_outside() -> None:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An embedded installation that the tests of a module share; each pushes to a model of its own."""
     folder = tmp_path_factory.mktemp("data")
-    app = create_app(Settings(data=folder, max_artifact_bytes=8 << 20, max_artifacts=20, max_metadata_bytes=16 << 10))
+    app = create_app(
+        Settings(data=migrated_data(folder), max_artifact_bytes=8 << 20, max_artifacts=20, max_metadata_bytes=16 << 10)
+    )
     with TestClient(app, base_url="http://localhost") as client:
         yield Installation(app, client, folder)
 

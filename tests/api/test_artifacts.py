@@ -1,8 +1,15 @@
 """Bytes back: conditions and ranges of RFC 9110."""
 
 import hashlib
+import zlib
+from email import policy
+from email.parser import BytesParser
 
 import pytest
+
+from api.byteranges import find_ranges
+from registry.client.several import Batch, split
+from registry.errors import ServerUnreachableError
 
 
 @pytest.fixture
@@ -60,11 +67,67 @@ def test_a_range_is_exactly_its_bytes(client, url, weights, asked, start, end):
     assert client.head(url, headers={"Range": asked}).status_code == 200  # ranges are defined for GET only
 
 
-@pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "bytes=9-3", "bytes=-", "bytes=a-b", "lines=1-2", "bytes", ""])
-def test_several_ranges_and_what_is_no_range_get_the_whole(client, url, weights, asked):
+@pytest.mark.parametrize("asked", ["bytes=9-3", "bytes=-", "bytes=a-b", "lines=1-2", "bytes", ""])
+def test_what_is_no_range_gets_the_whole(client, url, weights, asked):
     got = client.get(url, headers={"Range": asked})
 
     assert (got.status_code, got.content) == (200, weights)
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-1,4-5", "Bytes = 0-0 , 1-1,2-100", "bytes=7-70000,70001-70001"])
+def test_several_ranges_come_as_parts_that_a_mail_reader_understands(client, url, weights, asked):
+    got = client.get(url, headers={"Range": asked})
+
+    assert got.status_code == 206
+    assert int(got.headers["Content-Length"]) == len(got.content)
+    told = f"Content-Type: {got.headers['Content-Type']}\r\n\r\n".encode()
+    parts = BytesParser(policy=policy.HTTP).parsebytes(told + got.content).get_payload()
+    bounds = [tuple(map(int, each.split("-"))) for each in asked.partition("=")[2].split(",")]
+    assert [each["Content-Range"] for each in parts] == [f"bytes {a}-{b}/{len(weights)}" for a, b in bounds]
+    assert [each.get_payload(decode=True) for each in parts] == [weights[a : b + 1] for a, b in bounds]
+    found = dict(split(got.content, Batch(tuple((a, b + 1 - a) for a, b in bounds))))
+    assert {offset: bytes(data) for offset, data in found.items()} == {a: weights[a : b + 1] for a, b in bounds}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=4-5,0-1",  # not in order
+        "bytes=0-5,3-9",  # not apart
+        "bytes=0-1,99999999-999999999",  # beyond the end
+        "bytes=0-1,-5",
+        "bytes=0-1,5-",
+        "bytes=" + ",".join(f"{each}-{each}" for each in range(0, 2 * 257, 2)),
+    ],
+)
+def test_ranges_that_cost_more_than_they_are_worth_get_the_whole(client, url, weights, asked):
+    got = client.get(url, headers={"Range": asked})
+
+    assert (got.status_code, got.content) == (200, weights)
+
+
+def test_several_ranges_are_in_memory_at_once_and_so_have_at_most_2_mib():
+    most = {"range": "bytes=0-1048575,1048576-2097151"}
+    more = {"range": "bytes=0-1048575,1048576-2097152"}
+
+    assert find_ranges(most, '"etag"', 9 << 20) == [(0, 1 << 20), (1 << 20, 1 << 20)]
+    assert find_ranges(more, '"etag"', 9 << 20) == []
+
+
+def test_several_ranges_of_what_is_not_asked_for_any_more_get_the_whole(client, url, weights):
+    several = {"Range": "bytes=0-1,4-5"}
+
+    assert client.get(url, headers={**several, "If-Range": '"other"'}).content == weights
+    assert client.get(url, headers={**several, "If-None-Match": "*"}).status_code == 304
+    assert client.head(url, headers=several).headers["Content-Length"] == str(len(weights))
+
+
+@pytest.mark.parametrize("cut", [1, 41, 200])
+def test_an_answer_of_parts_that_is_cut_or_another_is_refused(client, url, cut):
+    body = client.get(url, headers={"Range": "bytes=0-99,400-499"}).content
+
+    with pytest.raises(ServerUnreachableError, match="several ranges"):
+        dict(split(body[:-cut] if cut > 1 else body, Batch(((0, 100), (400, 100) if cut > 1 else (401, 99)))))
 
 
 @pytest.mark.parametrize("beyond", ["bytes={size}-", "bytes=99999999-", "bytes=-0"])
@@ -107,14 +170,8 @@ def test_an_artifact_that_is_not_there_names_those_that_are(client, model, pushe
 
 def test_bytes_that_are_gone_are_an_error_and_no_broken_answer(installation, client, model, weights):
     client.put(f"{model}/upload/other.pt", content=weights + b"")
-    team, name = model.split("/")[-2:]
-    (extent,) = installation.stores.catalog.get_artifact(team, name, "1", "other.pt").extents
-    stored = installation.folder / "blobs" / "objects" / extent.location
-    hidden = stored.rename(stored.with_suffix(".away"))
-    try:
+    with installation.away(model, "other.pt"):
         got = client.get(f"{model}/versions/1/artifacts/other.pt")
-    finally:
-        hidden.rename(stored)
 
     assert (got.status_code, got.json()["code"]) == (500, "blob_missing")
 
@@ -129,3 +186,16 @@ def test_the_manifest_lists_every_tensor_with_its_digest(client, model, pushed):
         ("conv.bias", [64], "float32"),
     ]
     assert all(each["digest"].startswith("blake3:") for each in tensors)
+
+
+def test_a_stored_manifest_travels_compressed_and_byte_for_byte_what_its_digest_says(client, model, pushed):
+    place, digest = f"{model}/versions/1/manifests/model.pt", pushed["artifacts"][0]["manifest"]
+    with client.stream("GET", place, headers={"Accept-Encoding": "gzip, deflate"}) as answer:
+        packed = b"".join(answer.iter_raw())
+    plain = client.get(place, headers={"Accept-Encoding": "identity"})
+
+    assert (answer.headers["Content-Encoding"], zlib.decompress(packed)) == ("deflate", plain.content)
+    assert "Content-Encoding" not in plain.headers
+    assert f"sha256:{hashlib.sha256(plain.content).hexdigest()}" == digest
+    assert plain.headers["ETag"] == f'"{digest.removeprefix("sha256:")}"'
+    assert client.get(f"{model}/versions/1/manifests/nothing.pt").json()["code"] == "artifact_not_found"

@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from migrated import migrated_data
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -24,7 +25,10 @@ def bucket(request):
 def client(bucket, tmp_path):
     server, url, _ = bucket
     settings = Settings(
-        data=tmp_path, blobs_url=url, blobs_access_key=server.access_key, blobs_secret_key=server.secret_key
+        data=migrated_data(tmp_path),
+        blobs_url=url,
+        blobs_access_key=server.access_key,
+        blobs_secret_key=server.secret_key,
     )
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         yield client

@@ -5,6 +5,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
+from migrated import migrated_data
 from starlette.testclient import TestClient
 
 from api.app import PREFIX, create_app
@@ -29,7 +30,7 @@ def serve(tmp_path):
     """Return a function that opens a service that needs tokens, with these settings."""
 
     def serve(**settings):
-        app = create_app(Settings(data=tmp_path / "data", teams=True, token=TOKEN, **settings))
+        app = create_app(Settings(data=migrated_data(tmp_path / "data"), teams=True, token=TOKEN, **settings))
         client = TestClient(app, base_url="http://models.example.com")
         clients.enter_context(client)
         return client
@@ -188,7 +189,7 @@ def test_failed_logins_that_were_left_out_are_told_a_little_later(serve, monkeyp
 
 
 def test_failed_logins_that_were_left_out_are_told_when_the_service_stops(tmp_path):
-    settings = Settings(data=tmp_path / "data", teams=True, token=TOKEN)
+    settings = Settings(data=migrated_data(tmp_path / "data"), teams=True, token=TOKEN)
     with TestClient(create_app(settings)) as client:
         for _ in range(30):
             client.get(f"{PREFIX}/models", headers=bearer("hunter2"))

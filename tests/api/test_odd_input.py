@@ -36,7 +36,12 @@ def test_odd_paths_and_queries_are_answered(call):
         MODEL + "/versions/{}",
         MODEL + "/versions/{}/manifest",
     ]
-    paths += [MODEL + "/versions/1/artifacts/{}", MODEL + "/aliases/{}", MODEL + "/aliases/{}/history"]
+    paths += [
+        MODEL + "/versions/1/artifacts/{}",
+        MODEL + "/versions/1/manifests/{}",
+        MODEL + "/aliases/{}",
+        MODEL + "/aliases/{}/history",
+    ]
     paths += [
         "/api/v1/models?search={}",
         "/api/v1/models?kind={}",

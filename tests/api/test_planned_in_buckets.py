@@ -7,6 +7,8 @@ import uuid
 import pytest
 import torch
 import urllib3
+from deltas import net, push_delta, saved
+from migrated import migrated_data
 from starlette.testclient import TestClient
 
 from api.app import create_app
@@ -30,7 +32,10 @@ def remote(request, tmp_path, monkeypatch):
     else:
         where = f"minio://{server.host_and_port}/{server.bucket}/{prefix}?secure=false"
     settings = Settings(
-        data=tmp_path, blobs_url=where, blobs_access_key=server.access_key, blobs_secret_key=server.secret_key
+        data=migrated_data(tmp_path),
+        blobs_url=where,
+        blobs_access_key=server.access_key,
+        blobs_secret_key=server.secret_key,
     )
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         yield client, lambda: left_in(server, prefix)
@@ -128,3 +133,24 @@ def test_what_fails_or_is_aborted_leaves_nothing_in_the_bucket(remote, model, la
     assert client.delete(aborted).status_code == 204
 
     assert left() == ([], [])
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_only_what_is_new_goes_to_the_bucket_and_the_file_comes_back(remote, model, direct):
+    client, left = remote
+    base, tuned = saved(net(1)), saved(net(1, head=1, statistics=1))
+
+    def put(part, body):
+        with urllib3.PoolManager(retries=False) as http:
+            assert http.request("PUT", part["url"], body=body, headers=part["headers"]).status == 200
+
+    pushed = [push_delta(client, model, data, put=put, direct=direct) for data in (base, tuned, tuned)]
+
+    assert [answer.status_code for answer, _ in pushed] == [201] * 3
+    assert [sent < 0.05 * len(tuned) for _, sent in pushed] == [False, True, True]
+    assert pushed[2][1] == 0
+    assert (len(left()[0]), left()[1]) == (2, [])
+    at = f"{model}/versions/2/artifacts/model.pt"
+    assert client.get(at).content == tuned  # the service assembles it: no URL leads to a whole object
+    assert client.get(at, headers={"Range": "bytes=5000-600000"}).content == tuned[5000:600001]
+    assert client.head(at).headers["etag"] == f'"{hashlib.sha256(tuned).hexdigest()}"'

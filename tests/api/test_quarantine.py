@@ -4,6 +4,9 @@ import io
 import pickle
 
 import pytest
+import torch
+from blake3 import blake3
+from deltas import plan_delta, push_delta
 from starlette.testclient import TestClient
 
 from api.app import PREFIX, create_app
@@ -159,3 +162,32 @@ def test_overrides_are_listed_in_pages_the_newest_first(guarded, callers):
     assert [digest for page in pages for digest in page] == digests[::-1]
     foreign = guarded.get(overrides, params={"cursor": "nonsense"}, headers=callers["root"])
     assert foreign.json()["code"] == "invalid_cursor"
+
+
+def test_a_fine_tune_that_would_do_harm_is_kept_in_quarantine_and_never_reused(guarded, callers, model):
+    tensor = torch.randn(200, 200)
+    good, bad = io.BytesIO(), io.BytesIO()
+    torch.save({"weight": tensor}, good)
+    torch.save({"weight": tensor, "more": Harm()}, bad)
+    good, bad = good.getvalue(), bad.getvalue()
+    as_writer = {"headers": callers["writer"]}
+    assert guarded.put(f"{model}/upload/model.pt", content=good, **as_writer).status_code == 201
+    at, size = bad.index(tensor.numpy().tobytes()), 200 * 200 * 4
+    spans = [(0, at), (at, at + size), (at + size, len(bad))]
+    tiles = [[end - start, blake3(bad[start:end]).hexdigest()] for start, end in spans]
+
+    guarded.headers.update(callers["writer"])
+    try:
+        answer, sent = push_delta(guarded, model, bad, tiles=tiles)
+        again = plan_delta(guarded, model, bad, tiles=tiles).json()
+    finally:
+        del guarded.headers["authorization"]
+
+    assert (answer.status_code, answer.json()["trust"]) == (201, "unsafe"), answer.text
+    assert sent == len(bad) - size
+    assert [length for _, length in again["files"][0]["send"]] == [at, len(bad) - at - size]
+    sha256 = answer.json()["artifacts"][0]["sha256"]
+    reason = {"json": {"reason": "to look at it"}, "headers": callers["admin"]}
+    assert guarded.put(f"{PREFIX}/teams/vision/overrides/{sha256}", **reason).status_code in {200, 201}
+    got = guarded.get(f"{model}/versions/2/artifacts/model.pt", headers=callers["admin"])
+    assert got.content == bad

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 import urllib3
+from migrated import migrated_data
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
@@ -38,7 +39,11 @@ def bucket(request):
 def serve(bucket, folder, **given):
     server, where = bucket
     settings = Settings(
-        data=folder, blobs_url=where, blobs_access_key=server.access_key, blobs_secret_key=server.secret_key, **given
+        data=migrated_data(folder),
+        blobs_url=where,
+        blobs_access_key=server.access_key,
+        blobs_secret_key=server.secret_key,
+        **given,
     )
     return TestClient(create_app(settings), base_url="http://localhost", follow_redirects=False)
 

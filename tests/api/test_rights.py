@@ -111,7 +111,7 @@ def call(guarded, administrator, callers, weights):
             "alias": "best",
         }
         names |= {"path": "model.pt", "filename": "model.pt", "user": "nobody", "prefix": "wb_aaaaaaaaaaaaaaaa"}
-        names |= {"identity": "1"}
+        names |= {"identity": "1", "other": "1"}
         names["sha256"] = "sha256:" + "0" * 64
         if changes:
             own = upload.format(names["model"])
@@ -145,8 +145,9 @@ def outcome(answer):
     code = answer.json().get("code") if answer.status_code >= 400 and answer.content else "model_not_found"
     if answer.is_success:
         return "allowed"
-    if answer.status_code in {401, 403}:
-        return {401: "who are you", 403: "refused"}[answer.status_code]
+    if answer.status_code in {401, 403, 429}:
+        # There are more routes than an address may try with unknown tokens in a moment.
+        return {401: "who are you", 403: "refused", 429: "who are you"}[answer.status_code]
     return "hidden" if code in {"model_not_found", "team_not_found"} else "allowed"
 
 

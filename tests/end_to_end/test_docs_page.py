@@ -33,7 +33,7 @@ def test_the_api_documentation_shows_its_operations_and_asks_nobody_else(page: P
     page.on("request", lambda request: asked.append(request.url))
     with running(tmp_path) as service:
         page.goto(f"{service.url}/docs")
-        page.get_by_text("/api/v1/models/{team}/{model}/upload/{filename}").first.wait_for(timeout=20_000)
+        page.get_by_text("/api/v1/models/{team}/{model}/upload/{filename}").first.wait_for(timeout=60_000)
         page.screenshot(path=tmp_path / "docs.png")
         assert asked
         assert all(url.startswith((service.url, "data:")) for url in asked), asked

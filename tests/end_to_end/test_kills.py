@@ -34,7 +34,7 @@ CALLER = Caller("tester", is_administrator=True)
 CONTENTS = [make_small_weights(seed) for seed in range(12)]
 PUSHES = 4
 """In a round of garbage; all but one of them are deleted or purged."""
-OFTEN = [15, pytest.param(50, marks=pytest.mark.exhaustive)]
+OFTEN = [pytest.param(50, marks=pytest.mark.exhaustive)]
 KNOWN = {f"sha256:{hashlib.sha256(content).hexdigest()}" for content in CONTENTS}
 
 
@@ -135,9 +135,14 @@ def kill_services(forks, open_data, seed, count):
             see_that_nothing_is_lost(stores, work.pushed, work.perhaps_gone)
     with open_data() as stores:
         see_that_nothing_is_lost(stores, pushed, perhaps_gone)
-        collect(stores, CALLER, now=datetime.now(UTC) + timedelta(days=1))
+        stores.catalog.database.write(end_leases)  # of a service that was killed while it collected
+        assert collect(stores, CALLER, now=datetime.now(UTC) + timedelta(days=1)).ran
         assert len(list(stores.blobs.iter_locations())) == len(list(stores.catalog.iter_objects()))
         assert list(fsck(stores, CALLER, reads_bytes=True)) == []
+
+
+def end_leases(session):
+    session.execute(update(LeaseRow).values(until=datetime.now(UTC) - timedelta(days=60)))
 
 
 def make_garbage(stores, kept):
@@ -163,7 +168,7 @@ def make_garbage(stores, kept):
     def move_time(session):
         session.execute(update(DoomedRow).values(not_before=past))
         session.execute(update(WriteIntentRow).values(expires_at=past))
-        session.execute(update(LeaseRow).values(until=past))
+        end_leases(session)
         session.execute(update(VersionRow).where(VersionRow.deleted_at.is_not(None)).values(deleted_at=past))
 
     stores.catalog.database.write(move_time)

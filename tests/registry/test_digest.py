@@ -68,6 +68,22 @@ class LateExecutor(Executor):
         return future
 
 
+@given(st.sets(st.integers(0, len(DATA) + 5), max_size=5), st.lists(st.integers(0, len(DATA)), max_size=6))
+def test_a_stream_goes_on_from_any_mark_of_another_that_begins_alike(marks, cuts):
+    prefix = Sha256Prefix(marks)
+    digests = StreamDigests([], len(DATA), sha256=prefix, marks=marks)
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(DATA)], strict=True):
+        digests.update(DATA[start:end], LateExecutor())
+    for mark in marks & set(range(1, len(DATA) + 1)):
+        assert digests.prefixes[mark] == blake3_digest(DATA[:mark])
+        other = DATA[:mark] + b"another end"
+        resumed = StreamDigests([(2, 9)], len(other), sha256=Sha256Prefix(begun=prefix.kept[mark]), marks=[mark])
+        resumed.update(other)
+        assert resumed.sha256 == sha256_digest(other)
+        assert resumed.prefixes[mark] == digests.prefixes[mark]
+    assert digests.sha256 == sha256_digest(DATA)
+
+
 @given(st.integers(0, len(DATA)), st.lists(st.integers(0, len(DATA)), max_size=6))
 def test_a_sha256_that_was_begun_before_is_finished_beside_the_rest_however_late(begun, cuts):
     prefix = Sha256Prefix()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from behind import BACKENDS, Behind, in_bucket, in_folder
 from embedded import make_weights
+from migrated import migrated_sqlite
 
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
@@ -24,8 +25,8 @@ def open_installation(tmp_path: Path) -> Iterator[Callable[..., Stores]]:
     with ExitStack() as stack:
 
         def open_one(name: str, database: str | None = None) -> Stores:
-            url = database or f"sqlite:///{tmp_path / name / 'catalog.sqlite'}"
             (tmp_path / name).mkdir()
+            url = database or migrated_sqlite(tmp_path / name / "catalog.sqlite")
             migrate(url)
             stores = open_stores(url, tmp_path / name / "blobs", reserve_bytes=0)
             stack.callback(stores.close)
@@ -55,3 +56,11 @@ def behind(request: pytest.FixtureRequest, tmp_path: Path) -> Behind:
         return in_folder(tmp_path / "blobs")
     server = request.getfixturevalue({"seaweedfs": "seaweedfs", "gateway": "minio_gateway"}[request.param])
     return in_bucket(server, request.param)
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of the kind that `in_pairs` asks for."""
+    if request.param == "postgres":
+        return request.getfixturevalue("migrated_postgres")
+    return migrated_sqlite(tmp_path / "catalog.sqlite")

@@ -71,7 +71,7 @@ def references(stores, target, **options):
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def stores(request, open_installation):
-    url = request.getfixturevalue("postgres_database") if request.param == "postgres" else None
+    url = request.getfixturevalue("migrated_postgres") if request.param == "postgres" else None
     return open_installation("one", url)
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from migrated import migrated_sqlite
 from sqlalchemy import delete, update
 
 from registry.errors import BlobDamagedError, ConfigurationError, UnavailableError
@@ -23,7 +24,7 @@ CALLER = Caller("tester", is_administrator=True)
 @pytest.fixture
 def stores(behind, tmp_path):
     """Stores on every backend, on SQLite."""
-    with behind.stores(f"sqlite:///{tmp_path / 'catalog.sqlite'}") as opened:
+    with behind.stores(migrated_sqlite(tmp_path / "catalog.sqlite")) as opened:
         yield opened
 
 

@@ -36,7 +36,7 @@ HOSTS = [
 NAMES = {"team": "vision", "model": "vision-net", "version": "1", "number": "1", "alias": "gold", "path": "model.pt"}
 PLACES = [(name, place) for name in OPERATIONS for place in parameters_of(name, "path")]
 NAMES |= {"filename": "model.pt", "user": "vision-reader", "sha256": "sha256:" + "0" * 64, "prefix": "wb_" + "a" * 16}
-NAMES |= {"identity": "1", "upload_id": "0" * 32, "position": "0"}
+NAMES |= {"identity": "1", "upload_id": "0" * 32, "position": "0", "other": "1"}
 
 
 def raw_head(site, request):

@@ -11,7 +11,7 @@ POSTS_OF_JSON = [name for name in CHANGES if OPERATIONS[name][0] == "POST" and "
 POSTS_OF_JSON.remove("push_version")  # a form: pages that post it send their `Origin`
 NAMES = {"team": "vision", "model": "net", "version": "1", "number": "1", "alias": "gold", "path": "model.pt"}
 NAMES |= {"filename": "model.pt", "user": "somebody", "sha256": "sha256:" + "0" * 64, "prefix": "wb_" + "a" * 16}
-NAMES |= {"identity": "1", "upload_id": "0" * 32, "position": "0"}
+NAMES |= {"identity": "1", "upload_id": "0" * 32, "position": "0", "other": "1"}
 FOREIGN_PAGES = [
     {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"},
     {"Origin": "http://evil.example"},

@@ -84,7 +84,7 @@ def snapshot(folder: Path):
 
 NAMES = {"team": "vision", "model": "vision-net", "version": "1", "number": "1", "alias": "gold", "path": "model.pt"}
 NAMES |= {"filename": "model.pt", "user": "nobody", "sha256": "sha256:" + "0" * 64, "prefix": "wb_" + "a" * 16}
-NAMES |= {"identity": "1", "upload_id": "0" * 32, "position": "0"}
+NAMES |= {"identity": "1", "upload_id": "0" * 32, "position": "0", "other": "1"}
 PLACES = [(name, place) for name in OPERATIONS for place in parameters_of(name, "path")]
 
 

@@ -3,10 +3,13 @@
 import re
 
 import pytest
+from attacks import harm_of
+from deltas import claim, plan_delta
 from embedded import API, make_weights
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from api import collector
 from api.app import create_app
 from api.settings import Settings
 from storage.blobs.local import LocalBlobStore, LocalBlobWriter
@@ -18,7 +21,8 @@ SEEN = ("create", "stream", "read_many", "delete", "clear", "size_bytes")
 
 
 @pytest.fixture
-def client(tmp_path):
+def client(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "RECORD_SECONDS", 3600)  # what is done beside the requests is nobody's step
     with TestClient(create_app(Settings(data=tmp_path / "data", teams=True, token=ROOT))) as client:
         client.headers["Authorization"] = f"Bearer {ROOT}"
         for team in ("first", "second", "third"):
@@ -125,6 +129,70 @@ def test_reading_and_deleting_take_the_same_steps_whoever_else_has_the_bytes(cli
 
     assert taken[0] == taken[1]
     assert taken[0][1] == {"freed_bytes": len(KNOWN), "still_held_bytes": 0, "held_by": [], "held_by_more": 0}
+
+
+def plan(client, steps, team, content, **headers):
+    """Plan a push of which only what is new is sent; return the answer, and the steps."""
+    del steps[:]
+    answer = plan_delta(client, f"{API}/models/{team}/net", content, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return answer, list(steps)
+
+
+def lift(client, team, **changes):
+    assert client.patch(f"{API}/models/{team}/net", json=changes).status_code == 200
+
+
+@pytest.mark.parametrize("visibility", ["team", "everyone"])
+def test_planning_what_another_team_has_takes_the_same_steps_as_planning_what_nobody_has(client, steps, visibility):
+    lift(client, "first", visibility=visibility)
+    known, steps_of_known = plan(client, steps, "second", KNOWN)
+    unknown, steps_of_unknown = plan(client, steps, "third", make_weights(7))
+
+    assert known.json()["files"][0]["send"] is None
+    assert steps_of_known == steps_of_unknown
+    assert without_values(known) == without_values(unknown)
+
+    own, steps_of_own = plan(client, steps, "first", KNOWN)
+    assert own.json()["files"][0]["send"] == []
+    assert steps_of_own != steps_of_known  # else equal steps above would prove nothing
+
+
+def test_a_digest_of_another_team_opens_nothing_of_its_bytes(client, steps):
+    """What is claimed and not sent is taken from the own team's objects, or it is missing."""
+    upload = plan(client, steps, "second", KNOWN)[0].json()
+    refused = client.post(f"{API}/models/second/net/uploads/{upload['id']}/complete")
+    assert refused.json()["code"] == "incomplete_upload"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "targets", "sees"),
+    [
+        (["read", "push"], [], True),
+        (["read", "push"], ["first"], True),
+        (["read", "push"], ["first/net", "first/other"], True),
+        (["read", "push"], ["first/other"], False),
+        (["push"], [], False),
+    ],
+)
+def test_a_token_learns_only_of_what_it_may_read(client, steps, scopes, targets, sees):
+    assert client.put(f"{API}/users/ada", json={}).status_code == 201
+    assert client.put(f"{API}/teams/first/members/ada", json={"role": "writer"}).status_code in {200, 201}
+    create = {"name": "narrow", "user": "ada", "scopes": scopes, "targets": targets}
+    token = client.post(f"{API}/tokens", json=create).json()["token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = plan_delta(client, f"{API}/models/first/other", KNOWN, headers=headers)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["files"][0]["send"] == ([] if sees else None)
+
+
+def test_what_is_in_quarantine_is_no_source(client, steps):
+    assert client.patch(f"{API}/teams/second", json={"unsafe": "quarantine"}).status_code == 200
+    harm = harm_of("second") + bytes(100_000)
+    pushed = client.put(f"{API}/models/second/net/upload/model.pt", content=harm)
+    assert pushed.json()["trust"] == "unsafe", pushed.text
+    answer = plan_delta(client, f"{API}/models/second/net", harm, tiles=claim(harm, is_weights=False))
+    assert answer.json()["files"][0]["send"] is None
 
 
 def test_a_team_does_see_that_it_has_the_bytes_itself(client, steps):

@@ -11,6 +11,7 @@ OF_A_TEAM = [name for name in OPERATIONS if {"team", "prefix"} & set(parameters_
 THERE = {
     "team": "audio", "model": "audio-net", "version": "1", "number": "1", "alias": "gold", "path": "model.pt",
     "filename": "model.pt", "user": "audio-reader", "upload_id": "0" * 32, "position": "0",
+    "other": "1",
 }  # fmt: skip
 # Names of the same length, so that whatever repeats them is as long.
 ELSEWHERE = {
@@ -20,6 +21,7 @@ ELSEWHERE = {
     "no such alias": {"alias": "golx", "version": "golx"},
     "no such artifact": {"path": "modex.pt", "filename": "modex.pt"},
     "no such upload": {"upload_id": "1" * 32},
+    "no such other version": {"other": "7"},
     "no such user": {"user": "audio-readex"},
     "in quarantine": {"version": "2", "number": "2"},
 }
@@ -210,7 +212,7 @@ def test_an_override_for_bytes_of_another_team_opens_nothing_there(site, theirs)
 def test_what_is_in_quarantine_is_not_there_for_who_may_not_see_it(site, theirs):
     quarantined = f"{API}/models/audio/audio-net/versions"
     for who in ("audio-reader", "audio-writer", "audio-maintainer"):
-        for tail in ("", "/manifest", "/artifacts/model.pt"):
+        for tail in ("", "/manifest", "/manifests/model.pt", "/artifacts/model.pt"):
             there, missing = (without(site.ask("GET", f"{quarantined}/{number}{tail}", who), {}) for number in (2, 7))
             assert (there[0], there[2].replace("version 2", "version 7")) == (missing[0], missing[2])
         assert site.ask("GET", f"{quarantined}/{theirs['sha256']}", who).status == 404

@@ -42,6 +42,25 @@ def test_pull_writes_the_tensors_asked_for(run, name, file, tmp_path):
     assert safetensors.torch.load_file(tmp_path / "out.safetensors").keys() == {"fc.weight"}
 
 
+def test_pull_fetches_only_what_it_writes_and_puts_it_together_from_the_cache(run, name, tmp_path):
+    state_dict = {f"layer{number}.weight": torch.randn(200, 200) for number in range(4)}
+    state_dict["turned"] = torch.randn(200, 200).t()
+    torch.save(state_dict, tmp_path / "model.pt")
+    run("push", name, str(tmp_path / "model.pt"))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert run("pull", name, "-o", str(first), "--include", "layer[12].*", "--only", "weights").code == 0
+    assert sum(each["size_bytes"] for each in run("cache", "ls", "--json").json) < 340_000
+
+    assert run("pull", name, "-o", str(second), "--exclude", "layer0.*").code == 0
+
+    for file, names in ((first, "12"), (second, "123")):
+        found = safetensors.torch.load_file(file)
+        assert {key for key in found if key != "turned"} == {f"layer{number}.weight" for number in names}
+        assert all(torch.equal(value, state_dict[key]) for key, value in found.items())
+    refused = run("pull", name, "-o", str(second), "--include", "haed.*")
+    assert (refused.code, "haed.*" in refused.err) == (2, True)
+
+
 def test_pull_writes_no_safetensors_under_the_name_of_a_torch_file(run, name, file, tmp_path):
     run("push", name, str(file))
     refused = run("pull", name, "-o", str(tmp_path / "out.pt"))

@@ -29,6 +29,10 @@ from registry.client.client import Client
 with Client(sys.argv[1], cache_dir=sys.argv[2], progress=False) as client:
     client.download(sys.argv[3], sys.argv[4])
 """
+HEARS_INTERRUPTS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job is born deaf to them
+"""
 WITHOUT_LOCKS = """
 import errno, fcntl
 def no_locks(*_): raise OSError(errno.ENOLCK, "no locks here")
@@ -92,6 +96,25 @@ def test_bytes_come_from_the_bucket_and_the_token_stays_here(over_bucket, name, 
     assert path.read_bytes() == file.read_bytes()
     assert proxy.answered_bytes >= file.stat().st_size
     assert all(b"a token" not in head and b"uthorization" not in head for head in proxy.heads)
+
+
+def test_tensors_come_from_the_bucket_and_only_those_that_are_missing(over_bucket, name, tmp_path):
+    url, proxy = over_bucket
+    base = {f"{number}.weight": torch.randn(512, 1024) for number in range(4)}
+    tuned = base | {"2.weight": torch.randn(512, 1024)}
+    with client_of(url, tmp_path / "pushing") as client:
+        for which, state_dict in (("base", base), ("tuned", tuned)):
+            torch.save(state_dict, tmp_path / "model.pt")
+            client.push(f"{name}-{which}", tmp_path / "model.pt")
+    with client_of(url, tmp_path / "cache") as client:
+        client.pull(f"{name}-base")
+        proxy.reset()
+
+        found = client.pull(f"{name}-tuned")
+
+    assert all(torch.equal(found[key], tuned[key]) for key in tuned)
+    assert 2 * MIB <= proxy.answered_bytes <= 2.1 * MIB
+    assert all(b"a token" not in head for head in proxy.heads)
 
 
 def test_curl_is_led_to_the_bucket_without_its_token_and_continues_there(over_bucket, name, file, tmp_path):
@@ -238,7 +261,7 @@ def test_an_interrupt_ends_a_download_that_stalls_and_keeps_what_came(live_serve
     with faulty_proxy(live_server.url.removeprefix("http://")) as proxy:
         proxy.only = b"/artifacts/"
         proxy.faults, proxy.after_bytes, proxy.stall_seconds = iter(["stall"] * 3), 2 * MIB, 50
-        stalled = start(proxy.url, tmp_path / "cache", name, tmp_path / "out")
+        stalled = start(proxy.url, tmp_path / "cache", name, tmp_path / "out", HEARS_INTERRUPTS)
         wait_until(lambda: proxy.answered_bytes > 5.9 * MIB)
         stalled.send_signal(signal.SIGINT)
         assert stalled.wait(15) != 0

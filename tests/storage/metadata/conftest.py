@@ -1,47 +1,30 @@
 """Every test of the catalog runs on SQLite and on PostgreSQL, each time in a clean, migrated database."""
 
 import json
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from actors import ADA
+from migrated import migrated_sqlite
 from sqlalchemy import func, select
 
 from registry.digest import StreamDigests, blake3_digest, sha256_digest
 from registry.schema import ArtifactInfo, VersionCreate
 from storage.blobs.base import new_location
 from storage.metadata.catalog import Catalog
-from storage.metadata.migrate import upgrade
 from storage.metadata.records import NewArtifact, NewStorage, NewVersion
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory):
-    file = tmp_path_factory.mktemp("catalog") / "template.db"
-    upgrade(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
-def postgres_template(postgres):
-    with postgres.new_database() as name:
-        upgrade(postgres.url(name))
-        yield name
+@pytest.fixture
+def sqlite_url(tmp_path):
+    return migrated_sqlite(tmp_path / "catalog.db")
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template, tmp_path):
-    shutil.copy(sqlite_template, tmp_path / "catalog.db")
-    return f"sqlite:///{tmp_path / 'catalog.db'}"
-
-
-@pytest.fixture
-def postgres_url(postgres, postgres_template):
-    with postgres.new_database(template=postgres_template) as name:
-        yield postgres.url(name)
+def postgres_url(migrated_postgres):
+    return migrated_postgres
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

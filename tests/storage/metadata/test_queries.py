@@ -38,7 +38,8 @@ def test_the_number_of_queries_does_not_grow_with_the_page(catalog, push, statem
 def test_getting_a_version_takes_the_same_number_of_queries_whatever_it_holds(catalog, push, statements, selector):
     push(files={f"{n}.pt": b"%d" % n for n in range(20)}, metrics={"a": 1.0, "b": 2.0})
     push(aliases=["prod"])
-    assert len(statements(catalog.get_version, *MODEL, selector)) == 8
+    assert len(statements(catalog.get_version, *MODEL, selector)) == 9
+    assert len(statements(catalog.get_version, *MODEL, selector)) == 2
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -56,7 +57,8 @@ def test_publishing_reading_and_collecting_walk_no_whole_table(catalog, push, pr
     push(aliases=["prod"])
     new = prepare(files={"model.pt": b"other weights"}, base_number=(*MODEL, 1), idempotency=("ada", "key"))
     sent = statements(catalog.publish, new)
-    sent += statements(catalog.get_version, *MODEL, new.artifacts[0].info.sha256)
+    for selector in (new.artifacts[0].info.sha256, "1", "latest", "prod", "prod"):
+        sent += statements(catalog.get_version, *MODEL, selector)
     sent += statements(catalog.get_artifact, *MODEL, "latest", "model.pt")
     sent += statements(catalog.get_manifests, *MODEL, "prod")
     sent += statements(catalog.delete_version, *MODEL, 2, ADA)

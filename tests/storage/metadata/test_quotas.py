@@ -6,6 +6,7 @@ from sqlalchemy import text
 
 from registry.errors import QuotaExceededError
 from registry.teams import QuotaUpdate
+from storage.metadata.session import utc_now
 from storage.metadata.tables import ObjectRow, VersionRow
 
 MODEL = ("vision", "resnet50")
@@ -120,5 +121,27 @@ def test_pushes_of_one_team_never_deadlock_over_its_row(catalog, prepare, at_onc
     new = [prepare(f"vision/m{n % 3}", files=dict(sorted(files.items(), reverse=n % 2 == 0))) for n in range(12)]
     results = at_once(12, lambda n: catalog.publish(new[n]))
     assert [each for each in results if isinstance(each, Exception)] == []
+    assert count_deadlocks(catalog) == 0
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_pushes_and_purges_of_the_same_bytes_never_wait_for_each_other_in_a_circle(catalog, push, prepare, at_once):
+    files = {f"{n}.pt": b"file %d" % n for n in range(6)}
+    for n in range(6):
+        push(f"vision/m{n}", files=files)
+    new = [prepare(f"vision/m{n}", files=files) for n in range(6)]
+
+    def work(n):
+        if n < 6:
+            return catalog.publish(new[n])
+        if n < 12:
+            return catalog.purge_version("vision", f"m{n - 6}", 1, ADA, "old", is_live=True)
+        return catalog.doom_unused_objects(utc_now(), 100)
+
+    assert [each for each in at_once(14, work) if isinstance(each, Exception)] == []
+    assert count_deadlocks(catalog) == 0
+
+
+def count_deadlocks(catalog):
     count = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-    assert catalog.database.read(lambda session: session.scalar(count)) == 0
+    return catalog.database.read(lambda session: session.scalar(count))

@@ -2,6 +2,7 @@
 
 import pytest
 from identity_issuer import new_key, running_issuer
+from migrated import migrated_data
 from signing_in import ROOT, asking, bind
 from starlette.testclient import TestClient
 
@@ -19,7 +20,7 @@ def stranger():
 
 @pytest.fixture
 def guarded(tmp_path, issuer):
-    app = create_app(Settings(data=tmp_path, teams=True, token=ROOT, job_issuers=issuer.url))
+    app = create_app(Settings(data=migrated_data(tmp_path), teams=True, token=ROOT, job_issuers=issuer.url))
     with TestClient(app, base_url="http://models.example.com") as client:
         yield client
 

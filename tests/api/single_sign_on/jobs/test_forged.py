@@ -15,6 +15,7 @@ from signing_in import refused
 from api.app import PREFIX
 
 NOW = int(time.time())
+"""When the tests were collected: what is to be refused lies far enough from it."""
 
 
 FORGED = {
@@ -66,7 +67,8 @@ def test_a_jwt_signed_with_the_public_key_as_a_shared_secret_is_refused(ask, iss
 def test_a_shared_key_that_an_issuer_publishes_signs_nothing(ask, issuer, nightly):
     shared = OctKey.generate_key(256, {"kid": "shared"})
     issuer.answer["/jwks"] = (200, json.dumps({"keys": [shared.as_dict(private=True)]}).encode())
-    claims = {"iss": issuer.url, "aud": "weighbridge", "sub": "job", "iat": NOW, "exp": NOW + 300}
+    now = int(time.time())
+    claims = {"iss": issuer.url, "aud": "weighbridge", "sub": "job", "iat": now, "exp": now + 300}
 
     assert refused(ask("GET", "whoami", token=jwt.encode({"alg": "HS256", "kid": "shared"}, claims, shared)))
 
@@ -83,7 +85,8 @@ def test_claims_that_were_changed_are_refused(ask, issuer, nightly):
 
 
 def test_a_jwt_that_calls_something_critical_is_refused(ask, issuer, nightly):
-    claims = {"iss": issuer.url, "aud": "weighbridge", "sub": "job", "iat": NOW, "exp": NOW + 300}
+    now = int(time.time())
+    claims = {"iss": issuer.url, "aud": "weighbridge", "sub": "job", "iat": now, "exp": now + 300}
     header = {"alg": "RS256", "kid": "first"}
 
     assert ask("GET", "whoami", token=sign_by_hand(issuer.keys[0], header, claims)).status_code == 200

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from identity_issuer import new_key
+from migrated import migrated_data
 from signing_in import ROOT, pass_time, refused, wait_until
 from starlette.testclient import TestClient
 
@@ -98,7 +99,7 @@ def test_a_fetch_that_takes_long_is_waited_for_by_one_and_the_others_are_told(as
 def test_a_slow_issuer_keeps_no_other_and_no_sign_in_waiting(tmp_path, issuer, stranger):
     settings = {"teams": True, "token": ROOT, "job_issuers": f"{issuer.url},{stranger.url}"}
     settings |= {"public_url": "https://models.example.com", "oidc_issuer": stranger.url, "oidc_client_id": "models"}
-    app = create_app(Settings(data=tmp_path, **settings))
+    app = create_app(Settings(data=migrated_data(tmp_path), **settings))
     issuer.delay_seconds = 1.0
 
     with TestClient(app, base_url="https://models.example.com", follow_redirects=False) as client:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from migrated import migrated_data
 from signing_in import PUBLIC, ROOT, SIGN_IN, asking
 from starlette.testclient import TestClient
 
@@ -21,7 +22,9 @@ def serve(tmp_path, issuer):
         settings = {"teams": True, "token": ROOT, "public_url": PUBLIC, "oidc_issuer": issuer.url}
         settings |= {"oidc_client_id": "models", "oidc_client_secret": "s%cret:+", "oidc_groups": json.dumps(GROUPS)}
         client = TestClient(
-            create_app(Settings(data=tmp_path, **settings, **more)), base_url=PUBLIC, follow_redirects=False
+            create_app(Settings(data=migrated_data(tmp_path), **settings, **more)),
+            base_url=PUBLIC,
+            follow_redirects=False,
         )
         open_clients.append(client)
         return client.__enter__()

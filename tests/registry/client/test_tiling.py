@@ -1,0 +1,67 @@
+"""What the client claims of its files, and which of their bytes make a part."""
+
+import random
+
+import hypothesis.strategies as st
+import pytest
+from blake3 import blake3
+from deltas import claim, net, saved
+from hypothesis import given
+
+from registry.client import tiling
+from registry.client.cache import blake3_file
+from registry.client.outgoing import ranges_of_part
+from registry.client.tiling import claim_tiles
+from registry.client.transfer import OutgoingFile
+from registry.schema import Limits, ServiceInfo, VersionCreate
+
+
+def service(*capabilities, max_metadata_bytes=1 << 20):
+    limits = Limits(max_artifact_bytes=1 << 40, max_artifacts=100, max_metadata_bytes=max_metadata_bytes, max_page=100)
+    return ServiceInfo(version="1", registry_id="r", capabilities=list(capabilities), limits=limits)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A state_dict, a file that is no weights, and one too small to be looked up."""
+    contents = {"model.pt": saved(net(3)), "words.txt": b"word " * 1_000, "small.json": b"{}"}
+    found = []
+    for path, content in contents.items():
+        (tmp_path / path).write_bytes(content)
+        found.append(OutgoingFile(path, tmp_path / path, len(content), blake3_file(tmp_path / path)))
+    return contents, found
+
+
+@pytest.mark.parametrize("read_bytes", [1_000, 50_000, 4 << 20])
+def test_files_are_claimed_as_the_service_cuts_them(files, monkeypatch, read_bytes):
+    monkeypatch.setattr(tiling, "READ_BYTES", read_bytes)
+    contents, outgoing = files
+    claimed = claim_tiles(service("delta-uploads"), VersionCreate(), outgoing)
+    assert [list(tile) for tile in claimed["model.pt"]] == claim(contents["model.pt"])
+    assert claimed["words.txt"] == [(5_000, blake3(contents["words.txt"]).hexdigest())]
+    assert "small.json" not in claimed
+
+
+def test_a_service_of_before_is_told_nothing(files):
+    assert claim_tiles(service("planned-uploads"), VersionCreate(), files[1]) == {}
+
+
+@pytest.mark.parametrize("most", [0, 1_000, 2_000, 3_000])
+def test_claims_fit_into_a_request(files, most):
+    claimed = claim_tiles(service("delta-uploads", max_metadata_bytes=most), VersionCreate(), files[1])
+    assert sum(len(each) for each in claimed.values()) * 90 <= most
+    for path, tiles in claimed.items():
+        assert sum(length for length, _ in tiles) == len(files[0][path])
+
+
+@given(st.lists(st.integers(1, 50), max_size=8), st.integers(1, 60))
+def test_the_parts_of_what_is_sent_are_its_ranges_one_after_another(lengths, part_bytes):
+    file = random.Random(1).randbytes(1_000)
+    send = [(100 * index + 7, length) for index, length in enumerate(lengths)]
+    pack = b"".join(file[offset : offset + length] for offset, length in send)
+    parts = [
+        b"".join(file[at : at + size] for at, size in ranges_of_part(send, start, min(part_bytes, len(pack) - start)))
+        for start in range(0, len(pack), part_bytes)
+    ]
+    assert b"".join(parts) == pack
+    assert all(len(part) == part_bytes for part in parts[:-1])

@@ -1,0 +1,156 @@
+"""Fine-tunes in several objects, on every backend and both databases: kept, told, collected, rebuilt."""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from behind import in_pairs
+from deltas import announce, claim, net, saved, sent_of
+from migrated import migrated_sqlite
+from sqlalchemy import func, select
+
+from registry.digest import Sha256Prefix, blake3_digest, sha256_digest
+from registry.uploads import UploadCreate
+from storage import midstates
+from storage.access import Caller
+from storage.admission import sight_of
+from storage.fsck import fsck
+from storage.garbage import collect
+from storage.metadata.tables import ExtentRow, ManifestRow, ObjectRow, StorageRow, UploadPinRow
+from storage.read import get_artifact, iter_range
+from storage.rebuild import rebuild
+from storage.recording import write_due_records
+from storage.uploads.completing import begin_completing, complete
+from storage.uploads.parts import open_part
+from storage.uploads.planning import plan_upload
+from storage.uploads.reuse import ranges_to_send
+from storage.versions import purge_version
+
+CALLER = Caller("tester", is_administrator=True)
+TUNED = [saved(net(7, head=head, statistics=head // 2)) for head in range(4)]
+
+
+def push(stores, data, model="net", path="model.pt", tiles=None):
+    """Push a file by plan; return the version, and how many bytes were sent."""
+    create = {"metadata": {"artifacts": {path: announce(data)}}, "tiles": {path: tiles or claim(data)}}
+    asked = UploadCreate.model_validate({**create, "direct": False})
+    upload = plan_upload(stores, CALLER, "vision", model, asked, None)
+    [file] = upload.files
+    pack = data if file.extents is None else sent_of(data, ranges_to_send(file.extents))
+    if pack:
+        _, writer = open_part(stores, CALLER, upload, 0, 1)
+        with writer:
+            writer.write([pack])
+            writer.keep()
+    return complete(begin_completing(stores, CALLER, "vision", model, upload.id, "holder")), len(pack)
+
+
+def read(stores, number, offset=0, length=None, model="net", path="model.pt"):
+    artifact = get_artifact(stores, CALLER, "vision", model, str(number), path)
+    length = artifact.info.size_bytes - offset if length is None else length
+    return b"".join(iter_range(stores.blobs, artifact.extents, offset, length))
+
+
+def rows(stores, row):
+    return stores.catalog.database.read(lambda session: session.scalar(select(func.count()).select_from(row)))
+
+
+@in_pairs
+def test_fine_tunes_outlive_their_base_and_a_lost_database(behind, database, tmp_path):
+    with behind.stores(migrated_sqlite(tmp_path / "lost.sqlite")) as stores:
+        sent = [push(stores, data)[1] for data in TUNED]
+        assert sent[0] == len(TUNED[0])
+        assert max(sent[1:]) < 0.05 * len(TUNED[0])
+        purge_version(stores, CALLER, "vision", "net", 1, "room", is_live=True)
+        collect(stores, CALLER, now=datetime.now(UTC) + timedelta(hours=1))
+        assert [read(stores, number) for number in (2, 3, 4)] == TUNED[1:]
+        assert read(stores, 4, 70_000, 300_000) == TUNED[3][70_000:370_000]
+        assert list(fsck(stores, CALLER, reads_bytes=True)) == []
+        before = [get_artifact(stores, CALLER, "vision", "net", str(number), "model.pt") for number in (2, 3, 4)]
+        assert [len(each.extents) > 1 for each in before] == [True] * 3
+        write_due_records(stores)
+
+    with behind.stores(database, adopts_registry=True) as stores:
+        assert [(each.problem, each.differences) for each in rebuild(stores, CALLER)] == [(None, ())] * 3
+        after = [get_artifact(stores, CALLER, "vision", "net", str(number), "model.pt") for number in (2, 3, 4)]
+        assert after == before
+        assert [read(stores, number) for number in (2, 3, 4)] == TUNED[1:]
+        assert push(stores, TUNED[2])[1] == 0  # it is known again how everything is cut
+        for number in (2, 3, 4, 5):
+            purge_version(stores, CALLER, "vision", "net", number, "room", is_live=True)
+        collect(stores, CALLER, now=datetime.now(UTC) + timedelta(hours=1))
+        assert list(stores.blobs.iter_locations()) == []
+
+
+def test_a_restored_backup_has_fine_tunes_and_reuses_them(open_installation, tmp_path):
+    stores = open_installation("one")
+    for data in TUNED[:2]:
+        push(stores, data)
+    file = io.StringIO()
+    stores.catalog.dump(file)
+    other = open_installation("two")
+    file.seek(0)
+    other.catalog.load(file.readlines(), CALLER.actor, keep_tokens=False)
+    tuned = get_artifact(other, CALLER, "vision", "net", "2", "model.pt")
+    assert tuned.extents == get_artifact(stores, CALLER, "vision", "net", "2", "model.pt").extents
+    lengths = {f"blake3:{digest}": length for length, digest in claim(TUNED[1])}
+    known = other.catalog.find_reusable("vision", lengths, sight_of(CALLER))
+    assert [len(each.tiles) > 1 for each in known] == [True, True]
+
+
+def test_fifty_fine_tunes_add_rows_for_what_changed_and_not_for_every_tensor(open_installation):
+    stores = open_installation("one")
+    push(stores, saved(net(7)))
+    before = {row: rows(stores, row) for row in (ExtentRow, StorageRow, ObjectRow, ManifestRow)}
+    for head in range(1, 51):
+        push(stores, saved(net(7, head=head)))
+    added = {row.__tablename__: rows(stores, row) - count for row, count in before.items()}
+    assert added["storages"] == 50  # a head each, of 16 tensors
+    assert added["objects"] == 50
+    assert added["extents"] <= 50 * 4
+    assert rows(stores, UploadPinRow) == 0
+
+
+def test_two_uploads_of_one_fine_tune_are_stored_once(open_installation):
+    stores = open_installation("one")
+    push(stores, TUNED[0])
+    create = {"metadata": {"artifacts": {"model.pt": announce(TUNED[1])}}, "tiles": {"model.pt": claim(TUNED[1])}}
+    asked = UploadCreate.model_validate({**create, "direct": False})
+    uploads = [plan_upload(stores, CALLER, "vision", "net", asked, None) for _ in range(2)]
+    for upload in uploads:
+        pack = sent_of(TUNED[1], ranges_to_send(upload.files[0].extents))
+        _, writer = open_part(stores, CALLER, upload, 0, 1)
+        with writer:
+            writer.write([pack])
+            writer.keep()
+    for upload in uploads:
+        complete(begin_completing(stores, CALLER, "vision", "net", upload.id, "holder"))
+    collect(stores, CALLER, now=datetime.now(UTC) + timedelta(hours=1))
+    assert rows(stores, ObjectRow) == 2
+    assert len(list(stores.blobs.iter_locations())) == 2
+    assert [read(stores, number) for number in (2, 3)] == [TUNED[1]] * 2
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_the_sha256_of_a_fine_tune_goes_on_from_its_base_unless_the_stored_bytes_changed(
+    open_installation, monkeypatch, changes
+):
+    monkeypatch.setattr(midstates, "STEP_BYTES", 100_000)
+    stores = open_installation("one")
+    data = saved(net(11))
+    push(stores, data)
+    if changes:  # as if what was digested before had been other bytes
+        for known in stores.midstates._known.values():
+            for position, state in known.items():
+                other = Sha256Prefix()
+                other.update(bytes(position))
+                known[position] = state._replace(blake3=blake3_digest(bytes(position)), sha256=other)
+    digested = []
+    take = Sha256Prefix._take
+    monkeypatch.setattr(Sha256Prefix, "_take", lambda self, view: digested.append(len(view)) or take(self, view))
+    tuned = saved(net(11, head=1))
+
+    version, _ = push(stores, tuned)
+
+    assert version.artifacts[0].sha256 == sha256_digest(tuned)
+    assert (sum(digested) >= len(tuned)) == changes
