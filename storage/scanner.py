@@ -90,7 +90,7 @@ class Scanner:
                 try:
                     return self._scan(warm, source)
                 except _ProcessDiedError:
-                    continue
+                    self._give_up(warm)
         raise ScannerUnavailableError("The process that reads weight files dies: is the machine out of memory?")
 
     def check(self) -> None:
@@ -126,6 +126,13 @@ class Scanner:
                     self._warm.end()
                 self._warm = _WarmProcess(self._limits)
             return self._warm
+
+    def _give_up(self, warm: "_WarmProcess") -> None:
+        """Use a process no more that nobody can talk to: one that is dying closes its ends before it counts as dead."""
+        with self._lock:
+            if self._warm is warm:
+                self._warm = None
+        warm.kill()
 
     def _scan(self, warm: "_WarmProcess", source: ByteSource) -> Inspection:
         limits = self._limits
@@ -277,9 +284,18 @@ class _WarmProcess:
 
     def end(self) -> None:
         """End the process and its forks."""
-        self._control.close()
+        self._hang_up()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        with self._lock:  # or an order of another thread might go to whatever has the number next
+            self._control.close()

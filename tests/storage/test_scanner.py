@@ -1,5 +1,7 @@
+import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -184,6 +186,20 @@ def test_a_warm_process_that_was_killed_is_started_again(scanner, checkpoint, st
     warm.kill()
     with FileSource(checkpoint) as source:
         assert scanner.scan(source).kind == "checkpoint"
+
+
+def test_a_warm_process_that_is_out_of_reach_before_it_is_dead_is_replaced(
+    scanner, checkpoint, start_warm, descendants
+):
+    before = {each.fd for each in psutil.Process().net_connections("unix")}
+    (warm,) = start_warm(scanner)
+    (control,) = {each.fd for each in psutil.Process().net_connections("unix")} - before
+    warm.suspend()  # as one that the kernel has begun to end: it is there, and hears nothing
+    with socket.socket(fileno=os.dup(control)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
+    with FileSource(checkpoint) as source:
+        assert scanner.scan(source).kind == "checkpoint"
+    assert warm not in descendants()
 
 
 def test_a_warm_process_that_dies_during_a_scan_does_not_blame_the_file(scanner, checkpoint, start_warm):
