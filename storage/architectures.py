@@ -1,23 +1,22 @@
 """What the index keeps of an architecture: a document that a comparison reads, and marks by which it is found."""
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from math import prod
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from registry.architecture import Architecture
 from registry.compat.leftovers import COUNTER
-from registry.compat.places import MIN_TENSORS, Feature, count_features
+from registry.compat.places import count_features
 from registry.digest import sha256_digest
 from registry.errors import InvalidMetadataError, TooLargeError
 from registry.formats.inspection import Inspection
 from registry.state_dict import DEFAULT_PARTS
-from registry.tensor_names import WRAPPER_PARTS
 from registry.tensor_spec import TensorRole, TensorSpec
+from storage.marks import feature_mark, leaf_mark, mark_modules, submodule_marks
 from storage.metadata.records import NewArchitecture, NewArchitectureUse
 
 MAX_TENSORS = 20_000
@@ -29,8 +28,6 @@ MAX_TREE_CHARACTERS = 20_000_000
 """Characters of the names of all modules, a module counted for each tensor below it: what making the tree costs."""
 MAX_MARKS = 1_500
 """Of each kind, for one architecture: those that weigh most."""
-_Module: TypeAlias = "dict[str, tuple[int, ...] | _Module]"
-"""Shapes by the last names of tensors, and modules by theirs with a dot."""
 MAX_USES = 64
 """State_dicts of one version that are in the index."""
 _LEVEL = 6
@@ -211,60 +208,4 @@ def marks_of(architecture: Architecture) -> dict[int, int]:
     for features, mark in zip(count_features(tensors), (feature_mark, leaf_mark), strict=True):
         heaviest = sorted(features, key=lambda each: -features[each] * prod(each[1]))
         marks |= {mark(each): features[each] for each in heaviest[:MAX_MARKS]}
-    return marks | dict.fromkeys(islice(submodule_marks(architecture), MAX_MARKS), 1)
-
-
-def feature_mark(feature: Feature) -> int:
-    """Return the mark of a feature."""
-    return _mark("f", *feature)
-
-
-def leaf_mark(feature: Feature) -> int:
-    """Return the mark of a feature that is a last name alone."""
-    return _mark("l", *feature)
-
-
-def submodule_marks(architecture: Architecture) -> dict[int, int]:
-    """Return the marks of the distinct submodules, the largest first, with their numbers of tensors.
-
-    Equal marks mean equal names below the module and equal shapes. What torch's wrappers insert and the counters of
-    BatchNorm, which old files lack, are left out.
-    """
-    root: _Module = {}
-    for name, spec in architecture.tensors.items():
-        *modules, leaf = _bare(name).split(".")
-        if leaf != COUNTER:
-            node = root
-            for module in modules:
-                node = cast("_Module", node.setdefault(f"{module}.", {}))
-            node[leaf] = spec.shape
-    counts: dict[int, int] = {}
-    _mark_modules(root, counts, {})
-    large = (mark for mark, count in counts.items() if count >= MIN_TENSORS)
-    return {mark: counts[mark] for mark in sorted(large, key=lambda mark: -counts[mark])}
-
-
-def _mark_modules(node: "_Module", counts: dict[int, int], known: dict[Any, int]) -> int:
-    """Return the mark of a module, and note those below it; modules of equal content are looked at once."""
-    content = tuple(
-        (name, _mark_modules(value, counts, known) if isinstance(value, dict) else value)
-        for name, value in sorted(node.items())
-    )
-    mark = known.get(content)
-    if mark is None:
-        mark = known[content] = _mark("m", content)
-        counts[mark] = sum(counts[value] if isinstance(value, int) else 1 for _, value in content)
-    return mark
-
-
-def _bare(name: str) -> str:
-    parts = name.split(".")
-    if WRAPPER_PARTS.isdisjoint(parts[:-1]):
-        return name
-    return ".".join([*(part for part in parts[:-1] if part not in WRAPPER_PARTS), parts[-1]])
-
-
-def _mark(*what: object) -> int:
-    """Return 64 bits of a digest as the databases' signed integer; equal marks by chance cost a comparison."""
-    digest = hashlib.blake2b("\0".join(map(str, what)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return marks | dict.fromkeys(islice(submodule_marks(mark_modules(architecture)), MAX_MARKS), 1)

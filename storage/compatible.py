@@ -2,30 +2,33 @@
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from registry.architecture import Architecture
 from registry.compat.placement import Placement, place
-from registry.compat.places import Target
+from registry.compat.places import Source, Target
 from registry.matches import CompatibleMatch, CompatibleVersion
 from storage.access import Caller
 from storage.admission import sight_of
 from storage.architectures import check_bounds
 from storage.metadata.architectures import ModelUse
 from storage.metadata.records import UseQuery
-from storage.shortlist import Candidate, StoredArchitecture, find_candidates, read_stored
+from storage.shortlist import Candidate, find_candidates, read_sources
 from storage.stores import Stores
 
 MAX_COMPARED = 60
 """Architectures that one question compares at most."""
-PATIENCE = 16
+PATIENCE = 8
 """After so many that were compared in vain, in the order of what they promise, no other is; twice as many while there
 are fewer matches than were asked for."""
 VERSIONS_SHOWN = 5
 """Models that one match names, each with its newest version in use."""
 _BATCH = 60
+"""Architectures of which one statement says whether any version in use has them."""
+_READ = 8
+"""Architectures that are read at a time."""
 
 
 def find_compatible(
@@ -46,15 +49,25 @@ def find_compatible(
     check_bounds(architecture)
     target = Target(architecture)
     search = _Search(target, limit)
-    candidates = find_candidates(stores, target)
-    for start in range(0, len(candidates), _BATCH):
-        batch = candidates[start : start + _BATCH]
-        if search.is_over or batch[0].bound < search.floor:
-            break
-        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted)
-        search.compare(read_stored(stores, target, [each for each in batch if each.architecture_id in used]))
+    for batch in _in_use(stores, find_candidates(stores, target), wanted, search):
+        sources = read_sources(stores, batch)
+        search.compare([(each, sources[each.digest]) for each in batch if each.digest in sources])
     uses = _uses(stores, [each.candidate for each in search.found[:limit]], wanted)
     return _describe(stores, search.found[:limit], uses)
+
+
+def _in_use(
+    stores: Stores, candidates: Sequence[Candidate], wanted: UseQuery, search: "_Search"
+) -> Iterator[list[Candidate]]:
+    """Yield candidates that versions in use have, some at a time, as long as a search goes on."""
+    for start in range(0, len(candidates), _BATCH):
+        batch = [each for each in candidates[start : start + _BATCH] if each.bound >= search.floor]
+        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else set[int]()
+        batch = [each for each in batch if each.architecture_id in used]
+        for first in range(0, len(batch), _READ):
+            if search.is_over:
+                return
+            yield [each for each in batch[first : first + _READ] if each.bound >= search.floor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class _Found:
 
     placement: Placement
     candidate: Candidate
-    stored: StoredArchitecture
+    source: Source
 
     @property
     def rank(self) -> tuple[Any, ...]:
@@ -80,6 +93,8 @@ class _Search:
         self._limit = limit
         self._compared = 0
         self._in_vain = 0
+        self._vain: list[Source] = []
+        """Those that resemble one of these differ in their heads, and promise no more than it did."""
 
     @property
     def floor(self) -> float:
@@ -92,21 +107,23 @@ class _Search:
         patience = PATIENCE if self.floor else 2 * PATIENCE
         return self._compared >= MAX_COMPARED or self._in_vain >= patience
 
-    def compare(self, stored: Sequence[tuple[Candidate, StoredArchitecture]]) -> None:
+    def compare(self, sources: Sequence[tuple[Candidate, Source]]) -> None:
         """Compare the target with architectures, the most promising first."""
-        for candidate, architecture in stored:
+        for candidate, source in sources:
             if self.is_over:
                 return
-            if candidate.bound < self.floor:
+            if candidate.bound < self.floor or any(map(source.resembles, self._vain)):
                 continue
-            placement = place(architecture.source, self._target, self.floor, look_for_equal=candidate.shares_module)
+            placement = place(source, self._target, self.floor, look_for_equal=candidate.shares_module)
             self._compared += 1
             self._in_vain += 1
             if placement is not None:
-                found = _Found(placement, candidate, architecture)
+                found = _Found(placement, candidate, source)
                 insort(self.found, found, key=lambda each: each.rank)
                 if found in self.found[: self._limit]:
                     self._in_vain = 0
+            if self._in_vain:
+                self._vain.append(source)
 
 
 def _uses(stores: Stores, candidates: Sequence[Candidate], wanted: UseQuery) -> dict[int, list[ModelUse]]:
@@ -149,7 +166,7 @@ def _match(found: _Found, versions: list[CompatibleVersion], uses: Sequence[Mode
         share=placement.share,
         score=placement.score,
         matched=len(report.matched),
-        tensors=len(found.stored.names),
+        tensors=len(found.source.architecture.tensors),
         versions=versions,
         version_count=sum(use.version_count for use in uses),
         model_count=len(uses),

@@ -1,62 +1,42 @@
-"""Which architectures of the index a search compares, and in which order: by marks, then by names."""
+"""Which architectures of the index a search compares, and in which order: by the marks that they share."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from registry.compat.places import MIN_SHARE, MIN_USED, SMALL, Place, Source, Target
-from storage.architectures import (
-    architecture_of_document,
-    decode_document,
-    feature_mark,
-    leaf_mark,
-    submodule_marks,
-)
+from registry.compat.places import MIN_SHARE, MIN_USED, SMALL, Source, Target
+from storage.architectures import architecture_of_document, decode_document
 from storage.kept import Kept
+from storage.marks import MarkedModule, feature_mark, leaf_mark, mark_modules, submodule_marks
 from storage.metadata.architectures import Sharing
 from storage.stores import Stores
 
 MAX_QUERY_MARKS = 300
 """Marks of each kind that one question looks for."""
 _NEGLIGIBLE = 0.02
-_LOOKED_AT = 4
+_UNEQUAL = 0.05
+"""What an architecture promises that shares tensors and no submodule, beside one whose whole trunk is the target's."""
 _CACHED_TENSORS = 100_000
 """Some 30 MB, with what comparisons count of them once."""
 
 
 class Candidate(NamedTuple):
-    """An architecture that shares something with the target, and what its score is at most.
+    """An architecture that shares something with the target.
 
-    `shares_module` says whether a submodule, counters and wrappers aside, is equal in both.
+    Attributes:
+        architecture_id, digest: of its row.
+        bound: what its score is at most.
+        promise: orders candidates by what the submodules that are equal in both would make, and by the bound.
+        shares_module: whether a submodule, counters and wrappers aside, is equal in both.
     """
 
     architecture_id: int
     digest: str
     bound: float
+    promise: float
     shares_module: bool
-
-
-class StoredArchitecture:
-    """An architecture as the index keeps it: names and shapes at once, what a comparison needs when it is asked for.
-
-    Args:
-        document: its document, decoded.
-    """
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        shapes: list[list[int]] = document["shapes"]
-        known = [tuple(each) for each in shapes]
-        self.names: list[str] = document["names"]
-        places: list[int] = document["shape"]
-        self.shapes: dict[str, tuple[int, ...]] = {name: known[at] for name, at in zip(self.names, places, strict=True)}
-        self._document = document
-
-    @cached_property
-    def source(self) -> Source:
-        """The architecture, and what is counted of it."""
-        return Source(architecture_of_document(self._document))
 
 
 def find_candidates(stores: Stores, target: Target) -> list[Candidate]:
@@ -76,59 +56,70 @@ def find_candidates(stores: Stores, target: Target) -> list[Candidate]:
             break
         weights[mark(feature)] = features[feature]
         left_out -= prod(features[feature])
-    modules = dict(islice(submodule_marks(target.architecture).items(), MAX_QUERY_MARKS))
+    root = mark_modules(target.architecture)
+    modules = dict(islice(submodule_marks(root).items(), MAX_QUERY_MARKS))
     least = MIN_SHARE * target.elements - left_out
     sharing = stores.catalog.find_sharing(weights, modules, worth_least=least, used_least=MIN_USED)
-    return sorted(
-        (
-            Candidate(each.architecture_id, each.digest, _bound(each, left_out, target), each.tensors > 0)
-            for each in sharing
-        ),
-        key=lambda each: (-each.bound, each.digest),
-    )
+    outline = _Outline(root, {each: place for place, each in enumerate(modules)})
+    found = [_candidate(each, target, left_out, outline) for each in sharing]
+    return sorted(found, key=lambda each: (-each.promise, each.digest))
 
 
-def _bound(known: Sharing, left_out: int, target: Target) -> float:
-    """Return what the score of an architecture is at most: see `Source.bound`."""
+def _candidate(known: Sharing, target: Target, left_out: int, outline: "_Outline") -> Candidate:
     share = min(1.0, (known.worth + left_out) / target.elements)
     size = len(target.architecture.tensors)
-    return share * (1 + size / max(size, known.weight_count)) / 2 + 1e-6
+    bound = share * (1 + size / max(size, known.weight_count)) / 2 + 1e-6  # see `Source.bound`
+    elements, tensors = outline.count_equal(known.submodules)
+    equal = min(1.0, elements / target.elements) * (1 + min(1.0, tensors / max(1, known.weight_count))) / 2
+    return Candidate(known.architecture_id, known.digest, bound, bound * (equal + _UNEQUAL), bool(known.submodules))
 
 
-def read_stored(
-    stores: Stores, target: Target, candidates: Sequence[Candidate]
-) -> list[tuple[Candidate, StoredArchitecture]]:
-    """Return candidates with their architectures, those first that promise most; what is gone meanwhile is missing."""
+class _Outline:
+    """The modules of a target that were asked for, parents first, each with where those below it end.
+
+    Args:
+        root: the whole.
+        places: of the modules in the question, by mark.
+    """
+
+    def __init__(self, root: MarkedModule, places: dict[int, int]) -> None:
+        self._steps: list[tuple[int | None, int, int, int]] = []
+        self._places = places
+        self._add(root)
+
+    def _add(self, module: MarkedModule) -> None:
+        at, place = len(self._steps), self._places.get(module.mark)
+        self._steps.append((place, module.elements, module.tensors, 0))
+        for each in module.submodules:
+            self._add(each)
+        if place is None and len(self._steps) == at + 1:
+            del self._steps[at]  # nothing of it was asked for
+        else:
+            self._steps[at] = (place, module.elements, module.tensors, len(self._steps))
+
+    def count_equal(self, places: AbstractSet[int]) -> tuple[int, int]:
+        """Return how many elements and tensors lie in some of the modules, those inside others counted once."""
+        elements = tensors = at = 0
+        while at < len(self._steps):
+            place, has_elements, has_tensors, end = self._steps[at]
+            if place in places:
+                elements += has_elements
+                tensors += has_tensors
+                at = end
+            else:
+                at += 1
+        return elements, tensors
+
+
+def read_sources(stores: Stores, candidates: Sequence[Candidate]) -> dict[str, Source]:
+    """Return architectures by digest; what is gone meanwhile is missing."""
     known = {each.digest: found for each in candidates if (found := _kept.find(each.digest)) is not None}
     missing = [each.digest for each in candidates if each.digest not in known]
     for digest, document in (stores.catalog.find_documents(missing) if missing else {}).items():
-        known[digest] = StoredArchitecture(decode_document(document))
+        known[digest] = Source(architecture_of_document(decode_document(document)))
         _kept.keep(digest, known[digest])
-    places = sorted(target.places, key=lambda each: -each.parameter_count)[:_LOOKED_AT]
-    promising = [
-        (-min(each.bound, _predict(known[each.digest], places, target) or each.bound), each.digest, each)
-        for each in candidates
-        if each.digest in known
-    ]
-    return [(each, known[digest]) for _, digest, each in sorted(promising, key=lambda one: one[:2])]
+    return known
 
 
-def _predict(stored: StoredArchitecture, places: Sequence[Place], target: Target) -> float:
-    """Return the score that equal names and shapes alone make, at the best of some places; 0 where those are few."""
-    best = 0.0
-    names, size = stored.shapes.keys(), len(stored.names)
-    for where in places:
-        tensors = where.architecture.tensors
-        known = names & tensors.keys()
-        if 2 * len(known) < min(len(tensors), size):
-            continue
-        same = [spec for name in known if (spec := tensors[name]).shape == stored.shapes[name]]
-        if 2 * len(same) >= min(len(tensors), size):
-            filled = sum(spec.numel for spec in same if spec.role != "buffer") / target.elements
-            left = size - len(known)
-            best = max(best, filled * (1 - left / (left + len(same)) / 2))
-    return best
-
-
-_kept: Kept[str, StoredArchitecture] = Kept(_CACHED_TENSORS, lambda each: len(each.names))
+_kept: Kept[str, Source] = Kept(_CACHED_TENSORS, lambda each: len(each.architecture.tensors))
 """A digest means one architecture for ever, whatever the registry."""

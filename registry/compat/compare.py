@@ -62,7 +62,6 @@ class Comparison:
 
     Attributes:
         matched: target name → source name of what would be copied.
-        mismatched: pairs of one name and two shapes.
     """
 
     def __init__(
@@ -79,9 +78,17 @@ class Comparison:
         self._renames = renames
         self._pairing = pair_up(source, target, renames)
         self.matched = self._pairing.matched
-        self.mismatched, self._head, self._head_guessed = _explain_mismatches(
-            source, target, self._pairing, classifier, first_conv
-        )
+        self._classifier = classifier
+        self._first_conv = first_conv
+
+    @cached_property
+    def _explained(self) -> tuple[list[Mismatch], list[str], bool]:
+        return _explain_mismatches(self._source, self._target, self._pairing, self._classifier, self._first_conv)
+
+    @property
+    def mismatched(self) -> list[Mismatch]:
+        """Pairs of one name and two shapes."""
+        return self._explained[0]
 
     @property
     def are_others(self) -> bool:
@@ -141,8 +148,8 @@ class Comparison:
             dropped=pairing.dropped,
             matched=pairing.matched,
             renames=self._renames,
-            head=self._head,
-            head_guessed=self._head_guessed,
+            head=self._explained[1],
+            head_guessed=self._explained[2],
             coverage=1.0,
             score=1.0,
             by_order=_offers_order(source, target, pairing),
@@ -153,9 +160,8 @@ class Comparison:
         if not names:
             return ()
         roots = [rule.strip for rule in self._renames.rules] or [""]
-        return iter_unexpected(
-            names, self._source.tensors, self._outline, head=self._head, guessed=self._head_guessed, roots=roots
-        )
+        _, head, guessed = self._explained
+        return iter_unexpected(names, self._source.tensors, self._outline, head=head, guessed=guessed, roots=roots)
 
     @cached_property
     def _outline(self) -> Outline:

@@ -64,9 +64,9 @@ def pair_up(source: Architecture, target: Architecture, renames: RenameMap) -> P
 
 def _pair(source: Architecture, target: Architecture, renames: RenameMap) -> Pairing:
     pairing = Pairing()
-    matched, find, names = pairing.matched, target.tensors.get, renames.names
-    for name, spec in source.tensors.items():
-        want = find(names[name])
+    matched = pairing.matched
+    wanted = map(target.tensors.get, renames.names.values())  # in source order, and then of entries
+    for (name, spec), want in zip(source.tensors.items(), wanted, strict=False):
         if want is None:
             pairing.unexpected.append(name)
         elif want.shape == spec.shape and want.dtype == spec.dtype and want.tie is None:

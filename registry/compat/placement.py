@@ -1,10 +1,10 @@
 """Where in a target a source fits best: the whole of it, or one of its submodules; and how good that is."""
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
+from itertools import accumulate, takewhile
+from operator import mul
 from typing import Any, cast
 
 from registry.architecture import Architecture
@@ -79,7 +79,9 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
     inside: _Inside | None = None
     for each in target.places:
         least = floor if best is None else best.score
-        if inside is None:
+        if not each.into:
+            could_be = True
+        elif inside is None:
             could_be = source.could_reach(least, each, target.elements)
         else:
             could_be = inside.most > least and inside.could_reach(least, each)
@@ -105,12 +107,10 @@ def _has_equal(source: Source, target: Target, where: Place, least: float) -> bo
 
 def _could_count(compared: Comparison, where: Place, total: int, least: float) -> bool:
     """Return whether the report could say what counts, and is as good as is asked for: most cannot."""
-    if compared.are_others:
-        return False
     part = _part(where, total)
     score = round(part * compared.ceiling, DIGITS)
     enough = round(part * compared.coverage, DIGITS) >= MIN_SHARE or compared.used >= MIN_USED
-    if not enough or score < least:
+    if not enough or score < least or compared.are_others:
         return False
     obstructed = round(part * compared.ceiling * OBSTRUCTED, DIGITS)
     could_be = not where.into and obstructed >= max(least, MIN_SHARE)
@@ -126,35 +126,6 @@ def _has_other_shapes(source: Architecture, target: Architecture) -> bool:
     return sum(have[name].shape != want[name].shape for name in common) > OTHER_SIZE * len(common)
 
 
-@dataclass(slots=True)
-class _Partners:
-    """What the tensors below a module of the target got as partners when the whole was compared.
-
-    Attributes:
-        elements: of the tensors that fit.
-        fit: how many do.
-        differ: how many have a partner of another shape, and no adapter.
-    """
-
-    elements: int = 0
-    fit: int = 0
-    differ: int = 0
-
-    def add(self, others: "_Partners") -> None:
-        """Count those of a submodule as well."""
-        self.elements += others.elements
-        self.fit += others.fit
-        self.differ += others.differ
-
-    @property
-    def foreign(self) -> bool:
-        """Whether so many differ that the module would be judged to be another network's."""
-        return self.differ > OTHER_TRUNK * (self.fit + self.differ)
-
-
-_NOBODY = _Partners()
-
-
 class _Inside:
     """What the comparison of the whole says of the target's submodules: each takes at most what has a partner in it."""
 
@@ -166,32 +137,41 @@ class _Inside:
     @cached_property
     def most(self) -> float:
         """What the score of any submodule is at most; 0 when none can count."""
-        reached = sum(map(self._target.sizes.__getitem__, self._compared.matched))
+        reached, fit = self._elements[-1], self._fit[-1]
         size = self._source.weight_count
-        return self._source.bound_of(reached / self._target.elements, size, len(self._compared.matched))
+        return self._source.bound_of(reached / self._target.elements, size, fit)
 
     def could_reach(self, least: float, where: Place) -> bool:
-        """Return whether the score of one submodule can be so much, and count."""
-        found = [self._partners[twin] for twin in where.twins if twin in self._partners]
-        inside = max(found, key=lambda partners: partners.elements, default=_NOBODY)
-        bound = self._source.bound_of(inside.elements / self._target.elements, where.size, inside.fit)
-        return 0 < bound >= least and not inside.foreign
+        """Return whether the score of one submodule can be so much, and count: where it has most, of equal ones."""
+        elements, total = self._elements, self._target.elements
+        ranges = self._target.ranges[where.into]
+        start, end = max(ranges, key=lambda each: elements[each[1]] - elements[each[0]], default=(0, 0))
+        fit = self._fit[end] - self._fit[start]
+        bound = self._source.bound_of((elements[end] - elements[start]) / total, where.size, fit)
+        if not 0 < bound >= least:
+            return False
+        differ = self._differ[end] - self._differ[start]
+        return differ <= OTHER_TRUNK * (fit + differ)
 
     @cached_property
-    def _partners(self) -> dict[str, _Partners]:
-        sizes, owner_of = self._target.sizes, self._target.owners
-        owners: defaultdict[tuple[str, ...], _Partners] = defaultdict(_Partners)
-        for name in self._compared.matched:
-            owner = owners[owner_of[name]]
-            owner.fit += 1
-            owner.elements += sizes[name]
-        for each in self._compared.mismatched:
-            owners[owner_of[each.name]].differ += each.adapter is None
-        found: defaultdict[str, _Partners] = defaultdict(_Partners)
-        for modules, partners in owners.items():
-            for module in modules:
-                found[module].add(partners)
-        return found
+    def _fits(self) -> list[bool]:
+        return list(map(self._compared.matched.__contains__, self._target.sorted_names))
+
+    @cached_property
+    def _fit(self) -> list[int]:
+        """How many of the first names have a partner that fits, for each number of names from 0 on."""
+        return [*accumulate(self._fits, initial=0)]
+
+    @cached_property
+    def _elements(self) -> list[int]:
+        """The same in elements."""
+        return [*accumulate(map(mul, self._fits, self._target.sizes), initial=0)]
+
+    @cached_property
+    def _differ(self) -> list[int]:
+        """How many have a partner of another shape, and no adapter."""
+        foreign = {each.name for each in self._compared.mismatched if each.adapter is None}
+        return [*accumulate(map(foreign.__contains__, self._target.sorted_names), initial=0)]
 
 
 def _is_inner(found: Placement, best: Placement) -> bool:

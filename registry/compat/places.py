@@ -2,9 +2,10 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from math import prod
+from operator import ne
 
 from registry.architecture import Architecture, Subtree
 from registry.compat.leftovers import COUNTER
@@ -19,6 +20,10 @@ MIN_USED = 0.5
 """A placement counts when it would initialise a tenth of the whole target, or uses half of the source's tensors."""
 SMALL = 40
 """In networks of so few tensors a renaming may be one of single modules; then their own names tell nothing."""
+OTHER_HEAD = 0.05
+"""Up to this share of other shapes under equal names, two networks are one with two heads."""
+_AFTER_DOT = "/"
+"""The next character: it ends the range of a module's names among sorted ones."""
 DIGITS = 6
 """Scores are rounded to so many digits."""
 _SAME_LEAF = {"weight_g": "original0", "weight_v": "original1"}
@@ -97,16 +102,23 @@ class Target:
         self.places = _find_places(architecture)
 
     @cached_property
-    def sizes(self) -> Mapping[str, int]:
-        """The number of elements of each tensor."""
-        return {name: prod(spec.shape) for name, spec in self.architecture.tensors.items()}
+    def sorted_names(self) -> Sequence[str]:
+        """Of its tensors: those of a module are a range of them."""
+        return sorted(self.architecture.tensors)
 
     @cached_property
-    def owners(self) -> Mapping[str, tuple[str, ...]]:
-        """The modules that each tensor lies in, the innermost first."""
-        modules: dict[str, tuple[str, ...]] = {}
-        names = self.architecture.tensors
-        return {name: _modules_above(name.rpartition(".")[0], modules) for name in names}
+    def sizes(self) -> Sequence[int]:
+        """The number of elements of each tensor, in the order of `sorted_names`."""
+        return [prod(self.architecture.tensors[name].shape) for name in self.sorted_names]
+
+    @cached_property
+    def ranges(self) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """Where in `sorted_names` the tensors of the modules are that each place stands for, by its name."""
+        return {each.into: [self._range(module) for module in each.twins] for each in self.places}
+
+    def _range(self, module: str) -> tuple[int, int]:
+        names = self.sorted_names
+        return bisect_left(names, f"{module}."), bisect_left(names, f"{module}{_AFTER_DOT}")
 
 
 class Source:
@@ -134,6 +146,22 @@ class Source:
     def _sorted_names(self) -> list[str]:
         return sorted(self.architecture.tensors)
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of its tensors."""
+        return tuple(self.architecture.tensors)
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of its tensors, in elements."""
+        return tuple(spec.shape for spec in self.architecture.tensors.values())
+
+    def resembles(self, other: "Source") -> bool:
+        """Return whether the two have the same names, and nearly all shapes: the same network with another head."""
+        if self.names != other.names:
+            return False
+        return sum(map(ne, self.shapes, other.shapes)) <= OTHER_HEAD * len(self.names)
+
     def has_equal(self, where: Place) -> bool:
         """Return whether a module of it has the names and shapes of a place, and no more."""
         wanted = where.architecture.tensors
@@ -148,7 +176,7 @@ class Source:
     def _is_equal(self, module: str, wanted: Mapping[str, TensorSpec]) -> bool:
         """Return whether a module, named with its dot, has the names and shapes of some tensors, and no more."""
         names = self._sorted_names
-        end = bisect_left(names, f"{module[:-1]}/") if module else len(names)  # the character after the dot
+        end = bisect_left(names, f"{module[:-1]}{_AFTER_DOT}") if module else len(names)
         if end - bisect_left(names, module) != len(wanted):
             return False
         tensors = self.architecture.tensors
@@ -227,15 +255,6 @@ def _find_places(target: Architecture) -> list[Place]:
         largest = sorted(found, key=lambda each: -each.parameter_count)[:MAX_PLACES]
         names = {each.into for each in largest}
         found = [each for each in found if each.into in names]
-    return found
-
-
-def _modules_above(module: str, known: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Return a module and those that it lies in, the innermost first; what is `known` is shared."""
-    found = known.get(module)
-    if found is None:
-        parts = module.split(".") if module else []
-        found = known[module] = tuple(".".join(parts[:end]) for end in range(len(parts), 0, -1))
     return found
 
 

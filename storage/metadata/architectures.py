@@ -9,6 +9,7 @@ from sqlalchemy import (
     Double,
     Integer,
     Select,
+    Text,
     TextualSelect,
     case,
     delete,
@@ -37,14 +38,14 @@ class Sharing(NamedTuple):
     Attributes:
         architecture_id, digest, weight_count: of its row.
         worth: of the features that it has, each as often as it was asked for at most.
-        tensors: of the largest submodule that it has as well; 0 when it has none.
+        submodules: the places, in the order of the question, of those that it has as well.
     """
 
     architecture_id: int
     digest: str
     weight_count: int
     worth: float
-    tensors: int
+    submodules: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,8 @@ class Architectures(Transactional):
 
         Features are asked for by mark, with how often and what one is worth; submodules with how many tensors one has.
         """
-        rows = [(mark, count, float(worth), 0) for mark, (count, worth) in wanted.items()]
-        rows += [(mark, 0, 0.0, size) for mark, size in modules.items() if mark not in wanted]
+        rows = [(mark, count, float(worth), 0, "NULL") for mark, (count, worth) in wanted.items()]
+        rows += [(mark, 0, 0.0, size, f"'{at}'") for at, (mark, size) in enumerate(modules.items())]
         if not rows:
             return []
         asked = _rows_asked(rows).cte("asked")
@@ -93,7 +94,12 @@ class Architectures(Transactional):
         worth = func.sum(case((mark.count < asked.c.count, mark.count), else_=asked.c.count) * asked.c.worth)
         size = func.max(asked.c.size)
         shared = (
-            select(mark.architecture_id, worth.label("worth"), size.label("size"))
+            select(
+                mark.architecture_id,
+                worth.label("worth"),
+                size.label("size"),
+                func.aggregate_strings(asked.c.place, ",").label("places"),
+            )
             .select_from(asked)
             .join(mark, mark.mark == asked.c.mark)
             .group_by(mark.architecture_id)
@@ -102,13 +108,16 @@ class Architectures(Transactional):
         )
         enough = (shared.c.worth >= worth_least) | (shared.c.size >= used_least * architecture.weight_count)
         query = (
-            select(architecture.id, architecture.digest, architecture.weight_count, shared.c.worth, shared.c.size)
+            select(architecture.id, architecture.digest, architecture.weight_count, shared.c.worth, shared.c.places)
             .join(shared, shared.c.architecture_id == architecture.id)
             .where(enough)
         )
         # Each question is another text, of which none is worth keeping.
         found = session.execute(query, execution_options={"compiled_cache": None})
-        return [Sharing(*each) for each in found]
+        return [
+            Sharing(architecture_id, digest, count, worth, frozenset(map(int, places.split(",") if places else ())))
+            for architecture_id, digest, count, worth, places in found
+        ]
 
     @reads
     def find_used(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> set[int]:
@@ -176,12 +185,12 @@ class Architectures(Transactional):
         return {row.digest: row.document for row in session.execute(query)}
 
 
-def _rows_asked(rows: Sequence[tuple[int, int, float, int]]) -> TextualSelect:
+def _rows_asked(rows: Sequence[tuple[int, int, float, int, str]]) -> TextualSelect:
     """Return a table of marks, written as numbers: SQLAlchemy takes longer over `values` than the search itself."""
-    numbers = ", ".join(f"({mark:d}, {count:d}, {worth!r}, {size:d})" for mark, count, worth, size in rows)
+    numbers = ", ".join(f"({mark:d}, {count:d}, {worth!r}, {size:d}, {at})" for mark, count, worth, size, at in rows)
     names = "column1 AS mark, column2 AS count, CAST(column3 AS DOUBLE PRECISION) AS worth, column4 AS size"
-    query = text(f"SELECT {names} FROM (VALUES {numbers}) AS asked")  # noqa: S608 - nothing but numbers
-    return query.columns(mark=BigInteger, count=Integer, worth=Double, size=Integer)
+    query = text(f"SELECT {names}, column5 AS place FROM (VALUES {numbers}) AS asked")  # noqa: S608 - nothing but numbers
+    return query.columns(mark=BigInteger, count=Integer, worth=Double, size=Integer, place=Text)
 
 
 def _in_use(query: Select[*ColumnsT], wanted: UseQuery) -> Select[*ColumnsT]:
