@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from storage.admission import sight_of
 from storage.architectures import check_bounds
 from storage.metadata.architectures import ModelUse
 from storage.metadata.records import UseQuery
-from storage.shortlist import Candidate, find_candidates, read_sources
+from storage.shortlist import Candidate, find_candidates, iter_sources
 from storage.stores import Stores
 
 MAX_COMPARED = 60
@@ -25,9 +25,7 @@ PATIENCE = 8
 are fewer matches than were asked for."""
 VERSIONS_SHOWN = 5
 """Models that one match names, each with its newest version in use."""
-_BATCH = 60
-"""Architectures of which one statement says whether any version in use has them."""
-_READ = 8
+_BATCH = 30
 """Architectures that are read at a time."""
 
 
@@ -49,25 +47,15 @@ def find_compatible(
     check_bounds(architecture)
     target = Target(architecture)
     search = _Search(target, limit)
-    for batch in _in_use(stores, find_candidates(stores, target), wanted, search):
-        sources = read_sources(stores, batch)
-        search.compare([(each, sources[each.digest]) for each in batch if each.digest in sources])
+    candidates = find_candidates(stores, target)
+    for start in range(0, len(candidates), _BATCH):
+        if search.is_over:
+            break
+        batch = [each for each in candidates[start : start + _BATCH] if each.bound >= search.floor]
+        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else ()
+        search.compare(iter_sources(stores, [each for each in batch if each.architecture_id in used]))
     uses = _uses(stores, [each.candidate for each in search.found[:limit]], wanted)
     return _describe(stores, search.found[:limit], uses)
-
-
-def _in_use(
-    stores: Stores, candidates: Sequence[Candidate], wanted: UseQuery, search: "_Search"
-) -> Iterator[list[Candidate]]:
-    """Yield candidates that versions in use have, some at a time, as long as a search goes on."""
-    for start in range(0, len(candidates), _BATCH):
-        batch = [each for each in candidates[start : start + _BATCH] if each.bound >= search.floor]
-        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else set[int]()
-        batch = [each for each in batch if each.architecture_id in used]
-        for first in range(0, len(batch), _READ):
-            if search.is_over:
-                return
-            yield [each for each in batch[first : first + _READ] if each.bound >= search.floor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +95,7 @@ class _Search:
         patience = PATIENCE if self.floor else 2 * PATIENCE
         return self._compared >= MAX_COMPARED or self._in_vain >= patience
 
-    def compare(self, sources: Sequence[tuple[Candidate, Source]]) -> None:
+    def compare(self, sources: Iterable[tuple[Candidate, Source]]) -> None:
         """Compare the target with architectures, the most promising first."""
         for candidate, source in sources:
             if self.is_over:

@@ -1,6 +1,6 @@
 """Which architectures of the index a search compares, and in which order: by the marks that they share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from math import prod
@@ -111,14 +111,18 @@ class _Outline:
         return elements, tensors
 
 
-def read_sources(stores: Stores, candidates: Sequence[Candidate]) -> dict[str, Source]:
-    """Return architectures by digest; what is gone meanwhile is missing."""
+def iter_sources(stores: Stores, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, Source]]:
+    """Yield candidates with their architectures, which are made one by one; what is gone meanwhile is left out."""
     known = {each.digest: found for each in candidates if (found := _kept.find(each.digest)) is not None}
     missing = [each.digest for each in candidates if each.digest not in known]
-    for digest, document in (stores.catalog.find_documents(missing) if missing else {}).items():
-        known[digest] = Source(architecture_of_document(decode_document(document)))
-        _kept.keep(digest, known[digest])
-    return known
+    documents = stores.catalog.find_documents(missing) if missing else {}
+    for each in candidates:
+        source, document = known.get(each.digest), documents.get(each.digest)
+        if source is None and document is not None:
+            source = Source(architecture_of_document(decode_document(document)))
+            _kept.keep(each.digest, source)
+        if source is not None:
+            yield each, source
 
 
 _kept: Kept[str, Source] = Kept(_CACHED_TENSORS, lambda each: len(each.architecture.tensors))

@@ -195,12 +195,13 @@ def _rows_asked(rows: Sequence[tuple[int, int, float, int, str]]) -> TextualSele
 
 def _in_use(query: Select[*ColumnsT], wanted: UseQuery) -> Select[*ColumnsT]:
     """Return a query over uses that is left with the versions in use that are wanted."""
+    # No join: PostgreSQL would rather read the annotations of all versions than look up those of a thousand.
+    recommended = select(AnnotationsRow.deprecated.is_(None)).where(AnnotationsRow.version_id == VersionRow.id)
     query = (
         query.join_from(ArchitectureUseRow, ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
         .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-        .join(AnnotationsRow, AnnotationsRow.version_id == VersionRow.id)
         .where(ModelRow.deleted_at.is_(None), VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
-        .where(AnnotationsRow.deprecated.is_(None), *visible(wanted.sight))
+        .where(recommended.scalar_subquery(), *visible(wanted.sight))
     )
     if wanted.team is not None:
         query = query.where(ModelRow.team == wanted.team)
