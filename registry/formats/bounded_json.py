@@ -68,7 +68,10 @@ def _decode(data: bytes, limits: Limits) -> Any:
     def constant(word: str) -> NoReturn:
         raise _NotOneMeaningError(f"holds {word}, which JSON lacks")
 
-    return json.loads(data.decode(), object_pairs_hook=pairs, parse_int=integer, parse_constant=constant)
+    # Python's own integers are read by C: ours look at one that has too many digits, if there can be any.
+    is_long = re.search(rb"[0-9]{%d}" % (limits.integer_digits + 1), data)
+    parse_int = integer if is_long else None
+    return json.loads(data.decode(), object_pairs_hook=pairs, parse_int=parse_int, parse_constant=constant)
 
 
 def _is_deeper(data: bytes, depth: int) -> bool:
