@@ -141,7 +141,12 @@ def push_all(place: Place) -> Table:
 
 def pull_heads(place: Place) -> Table:
     """Pull a fine-tune into a state_dict that is mapped, with its base in the cache and with nothing there."""
-    network = Network("vgg16")
+    figures = [figure for name in HEADS for figure in _pull_head(place, Network(name))]
+    return Table("head-pull", "Pull of a fine-tune into a mapped state_dict", place.name, figures)
+
+
+def _pull_head(place: Place, network: Network) -> list[Figure]:
+    warm, cold = f"{WARM}, {network.name}", f"{COLD}, {network.name}"
     with scratch(place, "pull") as folder, serving(folder / "service") as site:
         state_dict = network.make_state_dict()
         with site.client(folder / "cache") as hub:
@@ -155,9 +160,8 @@ def pull_heads(place: Place) -> Table:
                     hub.pull(f"{REFERENCE}:1")
                 return timed(lambda: hub.pull(f"{REFERENCE}:2"), site.pid)
 
-        found = alternate({WARM: lambda: pull(is_warm=True), COLD: lambda: pull(is_warm=False)}, place.rounds)
-        figures = figures_of(found, size_of(state_dict), {WARM: [Aim(1 / 10, 1 / 20, COLD)]})
-    return Table("head-pull", "Pull of a fine-tune into a mapped state_dict", place.name, figures)
+        found = alternate({warm: lambda: pull(is_warm=True), cold: lambda: pull(is_warm=False)}, place.rounds)
+        return figures_of(found, size_of(state_dict), {warm: [Aim(1 / 10, 1 / 20, cold)]})
 
 
 def count_pull_bytes(place: Place) -> Table:
