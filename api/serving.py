@@ -1,5 +1,6 @@
 """Running the service under uvicorn: from the first check to the last running request."""
 
+import gc
 import logging
 import os
 import socket
@@ -22,6 +23,8 @@ from storage.tokens import make_first_administrator
 
 KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
+_COLLECT_AFTER = 20_000
+"""New objects: a comparison of two networks makes some thousand, hardly any of them in a cycle."""
 
 log = logging.getLogger("weighbridge.serve")
 
@@ -75,6 +78,7 @@ def serve(settings: Settings) -> None:
         return
     listener = _listen(settings.host, settings.port)
     app = create_app(settings, service)
+    _calm_collector()
     config = uvicorn.Config(app, backlog=_BACKLOG, **server_options(settings))
     url = _url(settings.host, listener.getsockname()[1])
     log.info("Weighbridge listens on %s and is described at %s/docs", url, url, extra={"url": url})
@@ -98,7 +102,15 @@ def create_worker_app() -> FastAPI:
     """Return the app of one of several worker processes, by the environment that they share."""
     settings = read_settings()
     configure_logging(settings.log_level, secrets_of(settings))
-    return create_app(settings)
+    app = create_app(settings)
+    _calm_collector()
+    return app
+
+
+def _calm_collector() -> None:
+    """Let Python's collector of cycles look at what requests make, and not again and again at what was there before."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 def _serve_by_many(settings: Settings) -> None:

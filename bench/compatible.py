@@ -7,7 +7,6 @@ Run: make bench-compatible, or PYTHONPATH=tests:examples python bench/compatible
 """
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -21,17 +20,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter
 from speed import say_speed
 from sqlalchemy import Connection, event, insert, text
-from starlette.testclient import TestClient
 from support import torchvision_operators
+from support.service import running
+from transfers.processes import processor_seconds
+from urllib3 import HTTPConnectionPool, connection_from_url
 
-from api.app import create_app
-from api.service import Service
-from api.settings import Settings
 from registry.architecture import Architecture
-from storage.architectures import describe, encode_architecture
+from storage.access import Caller
+from storage.architectures import describe, encode_architecture, read_architecture
+from storage.compatible import find_compatible
 from storage.installation import migrate, open_stores
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
 from storage.metadata.session import utc_now
@@ -162,34 +161,40 @@ def measure(
 ) -> None:
     """Fill a database, and time the questions to a service that knows nothing yet, and then once more."""
     migrate(url)
-    settings = Settings(data=folder)
-    stores = open_stores(url, folder / "blobs")
+    stores = open_stores(url, folder / "data" / "blobs")
     marks, seconds = timed(lambda: fill(stores, architectures, versions))
     print(
         f"  {versions:,} versions of {len(architectures):,} architectures, {marks:,} marks, written in {seconds:.0f} s"
     )
-    # The networks that the database was filled from are no part of a service: its collector need not walk them.
-    gc.collect()
-    gc.freeze()
-    app = create_app(settings, Service(settings, stores, CapacityLimiter(4), CapacityLimiter(4)))
-    sent: list[tuple[str, Any]] = []
-    event.listen(stores.catalog.database.engine, "before_cursor_execute", lambda *seen: sent.append((seen[2], seen[3])))
-    with TestClient(app, base_url="http://localhost") as client:
-
-        def ask(target: Any) -> None:
-            client.post("/api/v1/compatible", json=target).raise_for_status()
-
-        ask(targets[0])  # what is imported and compiled once is no cost of a question
+    variables = {"WEIGHBRIDGE_DATABASE_URL": url, "WEIGHBRIDGE_REQUESTS_PER_MINUTE": "0"}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WEIGHBRIDGE_")}
+    with running(folder, variables=own | variables) as service, connection_from_url(service.url) as pool:
+        ask(pool, targets[0])  # what is imported and compiled once is no cost of a question
         for title in ("asked first", "asked again"):
-            cpu, found = time.process_time(), [timed(lambda target=target: ask(target))[1] * 1e3 for target in targets]
-            cpu = (time.process_time() - cpu) / len(targets) * 1e3
+            before = processor_seconds(service.pid)
+            found = [timed(lambda target=target: ask(pool, target))[1] * 1e3 for target in targets]
+            cpu = (processor_seconds(service.pid) - before) / len(targets) * 1e3
             p95 = statistics.quantiles(found, n=20)[18]
             print(
                 f"  {title}: median {statistics.median(found):.0f} ms, p95 {p95:.0f} ms, most {max(found):.0f} ms; "
                 f"{cpu:.0f} ms of processor time on average"
             )
-        sent.clear()
-        ask(targets[0])
+    say_statements(stores, targets[0])
+    stores.close()
+
+
+def ask(pool: HTTPConnectionPool, target: Any) -> None:
+    """Ask what fits a target, over a connection that stays open."""
+    answer = pool.request("POST", "/api/v1/compatible", json=target)
+    if answer.status != 200:
+        raise RuntimeError(answer.data.decode())
+
+
+def say_statements(stores: Stores, target: dict[str, Any]) -> None:
+    """Print how many statements a question is, and which tables they read from one end to the other."""
+    sent: list[tuple[str, Any]] = []
+    event.listen(stores.catalog.database.engine, "before_cursor_execute", lambda *seen: sent.append((seen[2], seen[3])))
+    find_compatible(stores, Caller("bench", is_administrator=True), read_architecture(target["architecture"]))
     print(f"  {len(sent)} statements a question; whole tables read: {', '.join(find_scans(stores, sent)) or 'none'}")
 
 
