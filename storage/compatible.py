@@ -20,7 +20,7 @@ from storage.stores import Stores
 
 MAX_COMPARED = 60
 """Architectures that one question compares at most."""
-PATIENCE = 8
+PATIENCE = 12
 """After so many that were compared in vain, in the order of what they promise, no other is; twice as many while there
 are fewer matches than were asked for."""
 VERSIONS_SHOWN = 5
