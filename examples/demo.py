@@ -200,7 +200,8 @@ def mistakes(hub: Client, service: Service, folder: Path) -> None:
     whole = (folder / "model.pt").read_bytes()
     (folder / "half.pt").write_bytes(whole[: len(whole) // 2])
     shell("weighbridge", "push", "vision/tiny", "half.pt", cwd=folder, url=service.url, expected_status=6)
-    refused(lambda: hub.push("vision/tiny", folder / "half.pt"), MalformedArtifactError)
+    error = refused(lambda: hub.push("vision/tiny", folder / "half.pt"), MalformedArtifactError)
+    prove("the error says that the file was cut off", "truncated" in str(error))
     prove("half a file makes no version", hub.show("vision/tiny").number == 2)
 
 

@@ -1,5 +1,6 @@
 """The pickle opcodes that push a plain value: numbers, texts and bytes."""
 
+import codecs
 import re
 import struct
 
@@ -10,6 +11,8 @@ _INTEGER = re.compile(rb"[+-]?(0|[1-9][0-9]{0,4299})")
 _FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|inf|nan)")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_decode_raw_unicode = codecs.getdecoder("raw-unicode-escape")
+"""Looked up here: Python reads the modules of rarer codecs at their first use, when a confined reader opens no file."""
 _u16 = struct.Struct("<H").unpack_from
 _i32 = struct.Struct("<i").unpack_from
 _u32 = struct.Struct("<I").unpack_from
@@ -146,7 +149,10 @@ def short_binstring(m: Machine, pos: int) -> int:
 def text_unicode(m: Machine, pos: int) -> int:
     """UNICODE: a line in raw-unicode-escape."""
     line, pos = m.take_line(pos)
-    m.stack.append(decode_text(line, "raw-unicode-escape"))
+    try:
+        m.stack.append(_decode_raw_unicode(line)[0])
+    except UnicodeDecodeError:
+        raise BrokenPickleError("a text is not valid in its encoding") from None
     return pos
 
 

@@ -13,7 +13,7 @@ when the service loses patience. Over a job's socket both sides send frames: a l
     service → fork    J  {"size", "cpu_seconds", …}      the job
     fork → service    R  offset and length, 16 bytes each     asks for byte ranges
     service → fork    D  the bytes of all ranges, joined
-    fork → service    I  an inspection                    or  X  {"code", "detail", …}, the error
+    fork → service    I  an inspection     or  X  {"code", "detail", …}, the error     or  C  a fault of the reader
 
 The process ends when its standard input does, that is at the latest when the service dies, and its forks with it.
 Nothing here is beyond the standard library.
@@ -40,13 +40,14 @@ RANGE = Struct("<QQ")
 ORDER = Struct("<cQ")
 READY = b"W"
 RUN, KILL = b"r", b"k"
-JOB, RANGES, DATA, RESULT, FAILURE = b"J", b"R", b"D", b"I", b"X"
+JOB, RANGES, DATA, RESULT, FAILURE, CRASH = b"J", b"R", b"D", b"I", b"X", b"C"
 
 _SOCKET_FD = 3
 _MAX_FD = 1024
 """The warm process has opened a handful of file descriptors; theirs are the lowest free numbers."""
 _REAP_SECONDS = 0.2
 _RECEIVE_BYTES = 1 << 20
+_MOST_PLACES = 20
 
 
 def send_frame(connection: socket.socket, letter: bytes, content: bytes) -> None:
@@ -235,8 +236,20 @@ def _answer(connection: socket.socket, job: dict[str, Any]) -> tuple[bytes, byte
         return _failure(error)
     except MemoryError:
         return _failure(MalformedArtifactError("Reading the file needs more memory than its reader may have."))
+    except Exception as error:  # noqa: BLE001 - a fault of ours, whatever it is, belongs in the service's log
+        return CRASH, _describe(error).encode(errors="backslashreplace")
 
 
 def _failure(error: WeighbridgeError) -> tuple[bytes, bytes]:
     problem = {"code": error.code, "detail": error.detail, **error.extra}
     return FAILURE, json.dumps(problem, default=str).encode()
+
+
+def _describe(error: Exception) -> str:
+    """Return an exception and where it came from, innermost last; no source file is opened for it."""
+    places: list[str] = []
+    trace = error.__traceback__
+    while trace:
+        places.append(f"{trace.tb_frame.f_globals['__name__']}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return f"{error!r} in {' > '.join(places[-_MOST_PLACES:])}"

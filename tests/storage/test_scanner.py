@@ -168,6 +168,22 @@ def test_a_reader_that_crashes_makes_the_file_malformed(scanner, start_warm, des
     assert descendants() == [warm]
 
 
+def test_a_fault_of_the_reader_is_told_and_logged(monkeypatch, caplog, checkpoint):
+    program = (
+        "import sys; sys.path.append(sys.argv[1])\n"
+        "from registry.formats import worker\n"
+        "def read(source): raise LookupError('no such codec')\n"
+        "worker.read = read\n"
+        "worker.main()\n"
+    )
+    monkeypatch.setattr("storage.warm_process._BOOT", program)
+    with Scanner() as scanner, FileSource(checkpoint) as source, pytest.raises(MalformedArtifactError, match="report"):
+        scanner.scan(source)
+    (record,) = caplog.records
+    assert "LookupError('no such codec')" in record.getMessage()
+    assert "registry.formats.worker:" in record.getMessage()
+
+
 @pytest.fixture
 def start_warm(descendants):
     """Return a function that lets a scanner start its warm process, and returns all processes that are its."""
