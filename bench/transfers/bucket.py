@@ -15,8 +15,8 @@ from servers import BucketServer, StartError, start_seaweedfs
 
 from transfers import weights
 from transfers.counting_proxy import CountingProxy, counting
-from transfers.place import MIB, Place, Site, scratch, serving, warm_memory
-from transfers.rounds import Aim, Figure, Table, say, timed
+from transfers.place import MIB, Place, Site, scratch, serving
+from transfers.rounds import Aim, Figure, Table, say, timed, warm_memory
 from transfers.sending import watching_sent
 from transfers.whole import OURS, REFERENCE
 
@@ -43,12 +43,14 @@ def push(place: Place) -> Table:
     """Push a file, and upload the same by boto3."""
     found: dict[str, list[float]] = {OURS: [], VISIBLE: [], BOTO3: [], READ: [], ALLOWED: []}
     config: TransferConfig | None = None
-    for number in _rounds(place):
+    for number in range(place.rounds):
         with _ground(place) as ground:
             config = config or _tuned(lambda config, ground=ground: _upload(ground, config))
+            warm_memory(place.size_bytes)
             uploading = timed(lambda ground=ground, config=config: _upload(ground, config)).seconds
             reading = timed(lambda ground=ground: _read(ground)).seconds
             ground.bucket.client().delete_object(Bucket=ground.bucket.bucket, Key="boto3")
+            warm_memory(place.size_bytes)
             with ground.site.client(ground.folder / "cache") as hub, watching_sent() as sent:
                 visible = timed(lambda hub=hub, ground=ground: hub.push(REFERENCE, ground.file)).seconds
             measured = {OURS: sent.seconds, VISIBLE: visible, BOTO3: uploading, READ: reading}
@@ -67,13 +69,15 @@ def pull(place: Place) -> Table:
     """Pull a file, and download the same by boto3."""
     found: dict[str, list[float]] = {OURS: [], BOTO3: []}
     config: TransferConfig | None = None
-    for number in _rounds(place):
+    for number in range(place.rounds):
         with _ground(place) as ground:
             _upload(ground, TransferConfig())
             with ground.site.client(ground.folder / "first") as hub:
                 hub.push(REFERENCE, ground.file)
             config = config or _tuned(lambda config, ground=ground: _download(ground, config))
+            warm_memory(place.size_bytes)
             downloading = timed(lambda ground=ground, config=config: _download(ground, config)).seconds
+            warm_memory(place.size_bytes)
             with ground.site.client(ground.folder / "cache") as hub:
                 ours = timed(lambda hub=hub, ground=ground: hub.download(REFERENCE, ground.folder / "files")).seconds
             _note(found, {OURS: ours, BOTO3: downloading}, number)
@@ -170,11 +174,6 @@ def _new_file(place: Place, folder: Path) -> Path:
     file = folder / "model.safetensors"
     safetensors.torch.save_file(weights.make_state_dict(place.size_bytes), file)
     return file
-
-
-def _rounds(place: Place) -> range:
-    warm_memory(place, 6 * place.size_bytes)
-    return range(place.rounds)
 
 
 def _tuned(transfer: Any) -> TransferConfig:

@@ -88,7 +88,8 @@ def push_heads(place: Place) -> Table:
                 theirs: lambda ground=ground, changed=changed: ground.push_theirs(changed()),
             }
             aims = {ours: [Aim(aim.must, aim.goal, theirs)]}
-            figures += figures_of(alternate(peers, place.rounds), size_of(ground.state_dict), aims)
+            size = size_of(ground.state_dict)
+            figures += figures_of(alternate(peers, place.rounds, size), size, aims)
     return Table("head-push", "Push of a file whose head alone is new", place.name, figures)
 
 
@@ -134,8 +135,9 @@ def push_all(place: Place) -> Table:
             with site.client(folder / "cache") as hub:
                 return timed(lambda: hub.push(REFERENCE, file), site.pid)
 
-        found = alternate({again: lambda: push(stored), cold: lambda: push(empty)}, place.rounds)
-        figures = figures_of(found, size_of(state_dict), {again: [Aim(1 / 0.95, None, cold)]})
+        size = size_of(state_dict)
+        found = alternate({again: lambda: push(stored), cold: lambda: push(empty)}, place.rounds, size)
+        figures = figures_of(found, size, {again: [Aim(1 / 0.95, None, cold)]})
     return Table("all-push", "Push of a file whose every tensor is new", place.name, figures)
 
 
@@ -160,8 +162,10 @@ def _pull_head(place: Place, network: Network) -> list[Figure]:
                     hub.pull(f"{REFERENCE}:1")
                 return timed(lambda: hub.pull(f"{REFERENCE}:2"), site.pid)
 
-        found = alternate({warm: lambda: pull(is_warm=True), cold: lambda: pull(is_warm=False)}, place.rounds)
-        return figures_of(found, size_of(state_dict), {warm: [Aim(1 / 10, 1 / 20, cold)]})
+        size = size_of(state_dict)
+        peers = {warm: lambda: pull(is_warm=True), cold: lambda: pull(is_warm=False)}
+        found = alternate(peers, place.rounds, size)
+        return figures_of(found, size, {warm: [Aim(1 / 10, 1 / 20, cold)]})
 
 
 def count_pull_bytes(place: Place) -> Table:
@@ -198,7 +202,8 @@ def download(place: Place) -> Table:
             f"{OURS}, base": lambda: timed(lambda: _download(site, 1, folder), site.pid),
         }
         aims = {f"{OURS}, fine-tune": [Aim(1 / 0.5, 1 / 0.9, f"{OURS}, base")]}
-        figures = figures_of(alternate(peers, place.rounds), size_of(state_dict), aims)
+        size = size_of(state_dict)
+        figures = figures_of(alternate(peers, place.rounds, size), size, aims)
     return Table("head-download", "Whole download of a fine-tune in a bucket, by curl", place.name, figures)
 
 

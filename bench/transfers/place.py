@@ -12,7 +12,6 @@ from pathlib import Path
 
 from support.service import running
 
-from transfers.rounds import say
 from weighbridge import Client
 
 MIB = 1 << 20
@@ -95,23 +94,6 @@ def scratch(place: Place, name: str) -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-def warm_memory(place: Place, size_bytes: int) -> None:
-    """Write and delete a file: the first touch of memory is slow on virtual machines, and peers would pay for others.
-
-    It takes at most what leaves a fifth of the folder's room free.
-    """
-    size_bytes = min(size_bytes, shutil.disk_usage(place.folder).free * 4 // 5)
-    say(f"Warming {size_bytes / (1 << 30):.1f} GiB of {place.folder}")
-    file = place.folder / "warm"
-    piece = os.urandom(MIB)
-    try:
-        with file.open("wb") as writing:
-            for _ in range(size_bytes // MIB):
-                writing.write(piece)
-    finally:
-        file.unlink(missing_ok=True)
 
 
 def copy(source: Path, target: Path, *, sync: bool) -> None:

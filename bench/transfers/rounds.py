@@ -1,5 +1,6 @@
 """Rounds of peers that alternate, so that a slow minute of the machine hits all, and what they came to."""
 
+import mmap
 import os
 import statistics
 import sys
@@ -22,6 +23,9 @@ class Spent(NamedTuple):
     def __str__(self) -> str:
         return f"{self.seconds:.3f} s, {self.processor_seconds:.3f} s of processors"
 
+
+_COPIES = 4
+"""Of what is moved that one peer makes: what it saved, what a server holds, a cache, and what comes out."""
 
 Peers = Mapping[str, Callable[[], Spent]]
 
@@ -77,16 +81,35 @@ class Table:
     figures: list[Figure] = field(default_factory=list[Figure])
 
 
-def alternate(peers: Mapping[str, Callable[[], ResultT]], rounds: int) -> dict[str, list[ResultT]]:
-    """Return what each peer measured in each round, without the first round, which warms up."""
+def alternate(peers: Mapping[str, Callable[[], ResultT]], rounds: int, size_bytes: int = 0) -> dict[str, list[ResultT]]:
+    """Return what each peer measured in each round, without the first round, which warms up.
+
+    Args:
+        peers: by name, what measures each.
+        rounds: how often each is asked.
+        size_bytes: of what they move; each begins with memory that is warm for copies of it.
+    """
     found: dict[str, list[ResultT]] = {name: [] for name in peers}
     for number in range(rounds):
         for name, measure in peers.items():
+            warm_memory(size_bytes)
             value = measure()
             say(f"  round {number}: {name}: {value}")
             if number:
                 found[name].append(value)
     return found
+
+
+def warm_memory(size_bytes: int) -> None:
+    """Touch memory for copies of what has that size, and give it back: what is taken next is taken from that first.
+
+    A virtual machine may return free memory to its host within seconds. The next touch of it then takes eight times
+    as long, and who asks for memory last would pay for those before.
+    """
+    if size_bytes:
+        with mmap.mmap(-1, _COPIES * size_bytes) as memory:
+            for start in range(0, len(memory), mmap.PAGESIZE):
+                memory[start] = 1
 
 
 def figures_of(

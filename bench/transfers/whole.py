@@ -9,7 +9,7 @@ import torch
 
 from transfers import weights
 from transfers.mlflow_peer import NAME, Mlflow, forget_artifacts
-from transfers.place import Place, Site, copy, scratch, serving, synchronise, warm_memory
+from transfers.place import Place, Site, copy, scratch, serving, synchronise
 from transfers.rounds import Aim, Peers, Spent, Table, alternate, figures_of, timed
 from transfers.workers import Worker
 
@@ -98,8 +98,6 @@ def load(place: Place) -> Table:
 def _peers(place: Place) -> Iterator[tuple[Path, Site, Worker, Path]]:
     """Run the service and MLflow on a folder of the place; yield the folder, both, and MLflow's folder."""
     installed = Mlflow.installed(place.keep)
-    # Copies of one state_dict that lie there at the same time: both services', the client's, and those being made.
-    warm_memory(place, 6 * place.size_bytes)
     with ExitStack() as until_the_end:
         folder = until_the_end.enter_context(scratch(place, "whole"))
         site = until_the_end.enter_context(serving(folder / "service"))
@@ -115,5 +113,5 @@ def _timed_anew(action: Callable[[], object], target: Path) -> Spent:
 
 
 def _table(row: str, title: str, place: Place, peers: Peers, aim: Aim) -> Table:
-    found = alternate(peers, place.rounds)
+    found = alternate(peers, place.rounds, place.size_bytes)
     return Table(row, title, place.name, figures_of(found, place.size_bytes, {OURS: [aim]}))
