@@ -27,6 +27,10 @@ START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 10
 REGION = "us-east-1"
 BUCKET = "weighbridge"
+_SEAWEED_PORTS = (
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
+    "s3.port.grpc", "s3.port.iceberg", "s3.port.lance",
+)  # fmt: skip
 _MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
 _MEMORY_BYTES = 2 << 30
 
@@ -203,9 +207,18 @@ def _started(name: str, start: Callable[[], tuple[Any, Callable[[], None]]]) -> 
         stop()
 
 
+def _free_ports(count: int) -> list[int]:
+    """Return ports of which no two are the same."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
+
+
 def start_seaweedfs(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     folder.mkdir()
-    server = BucketServer(f"http://127.0.0.1:{free_port()}", "seaweed-access", secrets.token_hex(16))
+    port, *others = _free_ports(1 + len(_SEAWEED_PORTS))
+    server = BucketServer(f"http://127.0.0.1:{port}", "seaweed-access", secrets.token_hex(16))
     credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = {"identities": [{"name": "tests", "credentials": credentials, "actions": actions}]}
@@ -213,14 +226,10 @@ def start_seaweedfs(folder: Path) -> tuple[BucketServer, Callable[[], None]]:
     config.write_text(json.dumps(identities))
     data = folder / "data"
     data.mkdir()
-    ports = [
-        "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
-        "s3.port.grpc", "s3.port.iceberg", "s3.port.lance",
-    ]  # fmt: skip
     command = [
         _program("weed"), "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false",
         "-volume.max=100", "-master.volumeSizeLimitMB=1024", "-s3", f"-s3.config={config}", "-s3.localSocket=",
-        f"-s3.port={server.endpoint_url.rpartition(':')[2]}", *(f"-{name}={free_port()}" for name in ports),
+        f"-s3.port={port}", *(f"-{name}={other}" for name, other in zip(_SEAWEED_PORTS, others, strict=True)),
     ]  # fmt: skip
     return server, _start(command, folder, {}, lambda: _create_bucket(server))
 
