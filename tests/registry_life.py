@@ -83,7 +83,10 @@ class Life(RuleBasedStateMachine):
     @rule(model=MODELS, mix=MIXES)
     def begin_push(self, model: str, mix: list[int]) -> None:
         """Send the bytes of a push."""
-        files = {f"{place}.pt": CONTENTS[each] for place, each in enumerate(mix)}
+        self.send(model, {f"{place}.pt": CONTENTS[each] for place, each in enumerate(mix)})
+
+    def send(self, model: str, files: dict[str, bytes]) -> None:
+        """Send files that are to be a version."""
         draft = begin(self.stores, CALLER, self.team, model)
         for path, content in files.items():
             incoming = draft.open_file(path)

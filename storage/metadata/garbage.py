@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.metadata.checked import GarbageCount
@@ -181,6 +181,22 @@ def doom_objects(session: Session, which: ColumnElement[bool], not_before: datet
     gone = session.execute(statement.execution_options(synchronize_session=False)).all()
     doom_locations(session, [row.location for row in gone], not_before)
     return Collected(len(gone), sum(row.size_bytes for row in gone))
+
+
+def let_go(session: Session, objects: Sequence[int], not_before: datetime) -> Collected:
+    """Doom those of some objects that nothing refers to any more; take down of the others that some of them is let go.
+
+    Args:
+        session: of the transaction that took extents away.
+        objects: which they were of, locked.
+        not_before: when the bytes may go.
+    """
+    doomed = doom_objects(session, ObjectRow.id.in_(objects), not_before)
+    held_by_versions = exists().where(ExtentRow.object_id == ObjectRow.id)
+    for held, when in ((~held_by_versions, ObjectRow.released_at), (held_by_versions, ObjectRow.shrunk_at)):
+        told = update(ObjectRow).where(ObjectRow.id.in_(objects), held).values({when: utc_now()})
+        session.execute(told.execution_options(synchronize_session=False))
+    return doomed
 
 
 def doom_locations(session: Session, locations: Sequence[str], not_before: datetime) -> None:

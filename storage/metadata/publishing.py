@@ -21,6 +21,7 @@ from storage.metadata.binding import Bound, bind_objects, insert_manifests
 from storage.metadata.due import note_due
 from storage.metadata.garbage import doom_locations
 from storage.metadata.lookup import get_model, get_version_number
+from storage.metadata.mending import mend_copies
 from storage.metadata.models import ensure_model, revive_model
 from storage.metadata.pushes import KEY_LIFETIME, find_key, take_writes
 from storage.metadata.quotas import take_room
@@ -80,6 +81,7 @@ class Publishing(Transactional):
         base_id = _find_base(session, new)
         model = _take_number(session, new, now)
         places = bind_objects(session, new, now)
+        mend_copies(session, new, places, now)
         insert_manifests(session, manifests)
         version = _insert_version(session, new, model, base_id, now)
         _insert_artifacts(session, new.artifacts, version.id, places)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Select, delete, exists, func, select, update
+from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from registry.errors import NotDeletedError, VersionInUseError
@@ -11,7 +11,7 @@ from storage.metadata.aliases import point_alias
 from storage.metadata.architectures import forget_uses
 from storage.metadata.audit import record
 from storage.metadata.due import note_due
-from storage.metadata.garbage import DOOM_DELAY, doom_objects, lock_objects
+from storage.metadata.garbage import DOOM_DELAY, let_go, lock_objects
 from storage.metadata.lookup import find_latest, get_version_number, lock_model, visible
 from storage.metadata.quotas import give_room
 from storage.metadata.records import Actor, Purged, Sight
@@ -193,12 +193,7 @@ def _purge_content(session: Session, version: VersionRow, not_before: datetime, 
     session.execute(delete(ArtifactRow).where(ArtifactRow.version_id == version.id))
     used = exists().where(ArtifactRow.manifest_digest == ManifestRow.digest)
     session.execute(delete(ManifestRow).where(ManifestRow.digest.in_(digests), ~used))
-    doomed = doom_objects(session, ObjectRow.id.in_(objects), not_before)
-    held_by_versions = exists().where(ExtentRow.object_id == ObjectRow.id)
-    let_go = update(ObjectRow).where(ObjectRow.id.in_(objects), ~held_by_versions).values(released_at=utc_now())
-    session.execute(let_go.execution_options(synchronize_session=False))
-    shrunk = update(ObjectRow).where(ObjectRow.id.in_(objects), held_by_versions).values(shrunk_at=utc_now())
-    session.execute(shrunk.execution_options(synchronize_session=False))
+    doomed = let_go(session, objects, not_before)
     held = session.scalar(select(func.sum(ObjectRow.size_bytes)).where(ObjectRow.id.in_(objects)))
     holders = (
         select(ModelRow.team, ModelRow.name, VersionRow.number)

@@ -10,14 +10,17 @@ from migrated import migrated_sqlite
 from sqlalchemy import func, select
 
 from registry.digest import Sha256Prefix, blake3_digest, sha256_digest
+from registry.schema import VersionCreate
 from registry.uploads import UploadCreate
 from storage import midstates
 from storage.access import Caller
 from storage.admission import sight_of
+from storage.draft import begin
 from storage.fsck import fsck
 from storage.garbage import collect
 from storage.metadata.tables import ExtentRow, ManifestRow, ObjectRow, StorageRow, UploadPinRow
-from storage.read import get_artifact, iter_range
+from storage.publish import publish
+from storage.read import get_artifact, get_version, iter_range
 from storage.rebuild import rebuild
 from storage.recording import write_due_records
 from storage.uploads.completing import begin_completing, complete
@@ -43,6 +46,15 @@ def push(stores, data, model="net", path="model.pt", tiles=None):
             writer.write([pack])
             writer.keep()
     return complete(begin_completing(stores, CALLER, "vision", model, upload.id, "holder")), len(pack)
+
+
+def push_whole(stores, data):
+    """Push a file in one request."""
+    draft = begin(stores, CALLER, "vision", "net")
+    incoming = draft.open_file("model.pt")
+    incoming.write(data)
+    draft.close_file(incoming)
+    return publish(draft, VersionCreate())
 
 
 def read(stores, number, offset=0, length=None, model="net", path="model.pt"):
@@ -154,3 +166,42 @@ def test_the_sha256_of_a_fine_tune_goes_on_from_its_base_unless_the_stored_bytes
 
     assert version.artifacts[0].sha256 == sha256_digest(tuned)
     assert (sum(digested) >= len(tuned)) == changes
+
+
+def damage(stores, behind, number, which):
+    """Change an object that a version has a part of, and let the registry find out; return where it is."""
+    location = get_artifact(stores, CALLER, "vision", "net", str(number), "model.pt").extents[which].location
+    content = behind.read(f"objects/{location}")
+    behind.put(f"objects/{location}", content[:-1] + bytes([content[-1] ^ 1]))
+    assert [each.where for each in fsck(stores, CALLER, reads_bytes=True, repairs=True)] == [location]
+    return location
+
+
+def damaged(stores, *numbers):
+    """Return those of the versions that are told as damaged."""
+    return [each for each in numbers if get_version(stores, CALLER, "vision", "net", str(each)).damaged]
+
+
+@in_pairs
+@pytest.mark.parametrize("send", [push, push_whole], ids=["by-plan", "whole"])
+def test_a_fine_tune_that_comes_again_mends_every_version_that_has_the_same_file(behind, database, send):
+    with behind.stores(database) as stores:
+        for data in (TUNED[0], TUNED[1], TUNED[1], TUNED[2]):
+            push(stores, data)
+        base = damage(stores, behind, 1, 0)
+        assert damaged(stores, 1, 2, 3, 4) == [1, 2, 3, 4]
+
+        send(stores, TUNED[1])
+
+        assert damaged(stores, 1, 2, 3, 4, 5) == [1, 4]
+        assert [read(stores, number) for number in (2, 3, 5)] == [TUNED[1]] * 3
+        send(stores, TUNED[2])
+        assert damaged(stores, 1, 4) == [1]
+        assert base in stores.blobs.iter_locations()
+        send(stores, TUNED[0])
+        assert damaged(stores, 1) == []
+        write_due_records(stores)
+        assert list(fsck(stores, CALLER, reads_bytes=True)) == []
+        collect(stores, CALLER, now=datetime.now(UTC) + timedelta(days=2))
+        assert base not in stores.blobs.iter_locations()
+        assert [read(stores, number) for number in range(1, 8)] == [TUNED[each] for each in (0, 1, 1, 2, 1, 2, 0)]
