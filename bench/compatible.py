@@ -214,7 +214,9 @@ def fill(stores: Stores, architectures: Sequence[Architecture], versions: int) -
         chosen = chance.choices(range(1, len(described) + 1), popularity, k=versions // VERSIONS_A_MODEL)
         for start in range(0, len(chosen), BATCH):
             _write_models(connection, start + 1, chosen[start : start + BATCH])
-        connection.execute(text("ANALYZE"))
+    with stores.catalog.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # What autovacuum does within a minute or two: without it, indexes alone answer nothing.
+        connection.execute(text("VACUUM ANALYZE" if connection.dialect.name == "postgresql" else "ANALYZE"))
     return marks
 
 

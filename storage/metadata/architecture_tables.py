@@ -1,6 +1,6 @@
 """The tables of the index over architectures: rows exist per architecture, never per tensor of a version."""
 
-from sqlalchemy import BigInteger, ForeignKey, Index
+from sqlalchemy import BigInteger, ForeignKey, Index, PrimaryKeyConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from storage.metadata.columns import Base, Id
@@ -21,13 +21,20 @@ class ArchitectureRow(Base):
 
 
 class ArchitectureMarkRow(Base):
-    """How often an architecture has something that others may have too: a shape under a name, or a whole submodule."""
+    """How often an architecture has something that others may have too: a shape under a name, or a whole submodule.
+
+    A search reads nothing but the key, which holds the count on both databases.
+    """
 
     __tablename__ = "architecture_marks"
-    __table_args__ = (Index(None, "architecture_id"), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        PrimaryKeyConstraint("mark", "architecture_id", postgresql_include=["count"]),
+        Index(None, "architecture_id"),
+        {"sqlite_with_rowid": False},
+    )
 
-    mark: Mapped[int] = mapped_column(BigInteger(), primary_key=True)
-    architecture_id: Mapped[int] = mapped_column(ForeignKey("architectures.id", ondelete="CASCADE"), primary_key=True)
+    mark: Mapped[int] = mapped_column(BigInteger())
+    architecture_id: Mapped[int] = mapped_column(ForeignKey("architectures.id", ondelete="CASCADE"))
     count: Mapped[int]
 
 

@@ -6,7 +6,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import inspect, select, text
 
 from registry.errors import ConfigurationError
 from storage.metadata import migrate
@@ -102,6 +102,22 @@ def test_an_upgrade_lets_the_records_of_all_models_and_versions_be_written(empty
     due = database.read(lambda session: list(session.scalars(select(RecordDueRow).order_by(RecordDueRow.due_at))))
     database.close()
     assert sorted((row.model_id, row.number) for row in due) == [(1, 0), (1, 1), (2, 0), (2, 2), (3, 0)]
+
+
+@pytest.mark.parametrize("empty_url", ["postgres"], indirect=True)
+def test_an_upgrade_puts_the_counts_of_marks_into_their_key(empty_url):
+    database = Database(empty_url)
+    database.write(lambda session: migrate_to("0010", session.connection()))
+    owner = "INSERT INTO architectures (id, digest, weight_count, document) VALUES (1, 'sha256:1', 3, '')"
+    for statement in (owner, "INSERT INTO architecture_marks (mark, architecture_id, count) VALUES (7, 1, 3)"):
+        database.write(lambda session, statement=statement: session.execute(text(statement)))
+    upgrade(empty_url)
+    key = database.read(lambda session: inspect(session.connection()).get_pk_constraint("architecture_marks"))
+    assert key["constrained_columns"] == ["mark", "architecture_id"]
+    assert key["dialect_options"] == {"postgresql_include": ["count"]}
+    counts = text("SELECT count FROM architecture_marks WHERE mark = 7")
+    assert database.read(lambda session: session.scalars(counts).all()) == [3]
+    database.close()
 
 
 def migrate_to(revision, connection):
