@@ -1,19 +1,18 @@
 """Which versions would load into an architecture: found through the index, ranked by comparing a few."""
 
 from bisect import insort
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from registry.architecture import Architecture
 from registry.compat.placement import Placement, place
 from registry.compat.places import Source, Target
-from registry.matches import CompatibleMatch, CompatibleVersion
+from registry.matches import CompatibleMatch
 from storage.access import Caller
 from storage.admission import sight_of
 from storage.architectures import check_bounds
-from storage.metadata.architectures import ModelUse
+from storage.metadata.architectures import ArchitectureUses
 from storage.metadata.records import UseQuery
 from storage.shortlist import Candidate, find_candidates, iter_sources
 from storage.stores import Stores
@@ -25,7 +24,7 @@ PATIENCE = 12
 are fewer matches than were asked for."""
 VERSIONS_SHOWN = 5
 """Models that one match names, each with its newest version in use."""
-_BATCH = 30
+_BATCH = 60
 """Architectures that are read at a time."""
 
 
@@ -52,10 +51,17 @@ def find_compatible(
         if search.is_over:
             break
         batch = [each for each in candidates[start : start + _BATCH] if each.bound >= search.floor]
-        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else ()
-        search.compare(iter_sources(stores, [each for each in batch if each.architecture_id in used]))
-    uses = _uses(stores, [each.candidate for each in search.found[:limit]], wanted)
-    return _describe(stores, search.found[:limit], uses)
+        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else {}
+        search.compare(
+            iter_sources([(each, used[each.architecture_id]) for each in batch if each.architecture_id in used])
+        )
+    found = search.found[:limit]
+    uses = (
+        stores.catalog.find_uses([each.candidate.architecture_id for each in found], wanted, shown=VERSIONS_SHOWN)
+        if found
+        else {}
+    )
+    return [_match(each, used) for each in found if (used := uses.get(each.candidate.architecture_id)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,32 +120,7 @@ class _Search:
                 self._vain.append(source)
 
 
-def _uses(stores: Stores, candidates: Sequence[Candidate], wanted: UseQuery) -> dict[int, list[ModelUse]]:
-    """Return the models whose versions in use have the architectures, by those."""
-    found: defaultdict[int, list[ModelUse]] = defaultdict(list)
-    for use in stores.catalog.find_model_uses([each.architecture_id for each in candidates], wanted):
-        found[use.architecture_id].append(use)
-    return found
-
-
-def _describe(stores: Stores, found: Sequence[_Found], uses: Mapping[int, Sequence[ModelUse]]) -> list[CompatibleMatch]:
-    shown = {
-        architecture_id: sorted(models, key=lambda use: -use.newest_id)[:VERSIONS_SHOWN]
-        for architecture_id, models in uses.items()
-    }
-    newest = [use.newest_id for models in shown.values() for use in models]
-    versions: defaultdict[int, list[CompatibleVersion]] = defaultdict(list)
-    for use in stores.catalog.find_version_uses(list(shown), newest) if newest else []:
-        if use.version_id in {each.newest_id for each in shown[use.architecture_id]}:
-            versions[use.architecture_id].append(use.version)
-    readable = [each for each in found if each.candidate.architecture_id in shown]
-    return [
-        _match(each, versions[each.candidate.architecture_id], uses[each.candidate.architecture_id])
-        for each in readable
-    ]
-
-
-def _match(found: _Found, versions: list[CompatibleVersion], uses: Sequence[ModelUse]) -> CompatibleMatch:
+def _match(found: _Found, uses: ArchitectureUses) -> CompatibleMatch:
     placement, report = found.placement, found.placement.report
     return CompatibleMatch(
         architecture=found.candidate.digest,
@@ -155,7 +136,7 @@ def _match(found: _Found, versions: list[CompatibleVersion], uses: Sequence[Mode
         score=placement.score,
         matched=len(report.matched),
         tensors=len(found.source.architecture.tensors),
-        versions=versions,
-        version_count=sum(use.version_count for use in uses),
-        model_count=len(uses),
+        versions=uses.versions,
+        version_count=uses.version_count,
+        model_count=uses.model_count,
     )

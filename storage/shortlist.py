@@ -1,6 +1,6 @@
 """Which architectures of the index a search compares, and in which order: by the marks that they share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from math import prod
@@ -111,18 +111,14 @@ class _Outline:
         return elements, tensors
 
 
-def iter_sources(stores: Stores, candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, Source]]:
-    """Yield candidates with their architectures, which are made one by one; what is gone meanwhile is left out."""
-    known = {each.digest: found for each in candidates if (found := _kept.find(each.digest)) is not None}
-    missing = [each.digest for each in candidates if each.digest not in known]
-    documents = stores.catalog.find_documents(missing) if missing else {}
-    for each in candidates:
-        source, document = known.get(each.digest), documents.get(each.digest)
-        if source is None and document is not None:
+def iter_sources(candidates: Iterable[tuple[Candidate, bytes]]) -> Iterator[tuple[Candidate, Source]]:
+    """Yield candidates with their architectures, which are made one by one of their documents."""
+    for each, document in candidates:
+        source = _kept.find(each.digest)
+        if source is None:
             source = Source(architecture_of_document(decode_document(document)))
             _kept.keep(each.digest, source)
-        if source is not None:
-            yield each, source
+        yield each, source
 
 
 _kept: Kept[str, Source] = Kept(_CACHED_TENSORS, lambda each: len(each.architecture.tensors))

@@ -1,7 +1,8 @@
 """Architectures in the catalog: what the index finds, and which versions have what it finds."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from heapq import nlargest
+from itertools import chain
 from typing import NamedTuple, TypeVarTuple
 
 from sqlalchemy import (
@@ -48,24 +49,17 @@ class Sharing(NamedTuple):
     submodules: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelUse:
-    """The versions of one model that have one architecture, and are in use: live, not deprecated, not quarantined."""
+class ArchitectureUses(NamedTuple):
+    """The versions that have an architecture and are in use: live, not deprecated, not quarantined.
 
-    architecture_id: int
-    team: str
-    model: str
+    Attributes:
+        version_count, model_count: how many they are, and their models.
+        versions: of the models that were used last, the newest each; several where it has the architecture twice.
+    """
+
     version_count: int
-    newest_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class VersionUse:
-    """A version that has an architecture."""
-
-    architecture_id: int
-    version_id: int
-    version: CompatibleVersion
+    model_count: int
+    versions: list[CompatibleVersion]
 
 
 class Architectures(Transactional):
@@ -120,69 +114,45 @@ class Architectures(Transactional):
         ]
 
     @reads
-    def find_used(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> set[int]:
-        """Return which of the architectures any version in use has: for each, the first such version ends the look."""
+    def find_used(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> dict[int, bytes]:
+        """Return the compressed documents of the architectures that any version in use has.
+
+        For each the first such version ends the look.
+        """
         use = _in_use(select(ArchitectureUseRow.version_id), wanted)
         any_use = use.where(ArchitectureUseRow.architecture_id == ArchitectureRow.id).correlate(ArchitectureRow)
-        query = select(ArchitectureRow.id).where(ArchitectureRow.id.in_(architecture_ids), any_use.exists())
-        return set(session.scalars(query))
+        query = select(ArchitectureRow.id, ArchitectureRow.document)
+        found = session.execute(query.where(ArchitectureRow.id.in_(architecture_ids), any_use.exists()))
+        return {row.id: row.document for row in found}
 
     @reads
-    def find_model_uses(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> list[ModelUse]:
-        """Return the models with versions in use that have one of the architectures: reads all those versions."""
-        columns = (ArchitectureUseRow.architecture_id, ModelRow.team, ModelRow.name)
-        counts = (func.count(VersionRow.id.distinct()), func.max(VersionRow.id))
-        query = (
-            _in_use(select(*columns, *counts), wanted)
-            .where(ArchitectureUseRow.architecture_id.in_(architecture_ids))
-            .group_by(*columns, ModelRow.id)
-        )
-        return [ModelUse(*each) for each in session.execute(query)]
+    def find_uses(
+        self, session: Session, architecture_ids: Collection[int], wanted: UseQuery, *, shown: int
+    ) -> dict[int, ArchitectureUses]:
+        """Return the uses of those of the architectures that have any, with so many models: reads all those versions.
 
-    @reads
-    def find_version_uses(
-        self, session: Session, architecture_ids: Collection[int], version_ids: Collection[int]
-    ) -> list[VersionUse]:
-        """Return, newest first, which of the versions have which of the architectures."""
-        query = (
-            select(
-                ArchitectureUseRow.architecture_id,
-                VersionRow.id,
-                ModelRow.team,
-                ModelRow.name,
-                VersionRow.number,
-                VersionRow.kind,
-                VersionRow.created_at,
-                ArchitectureUseRow.path,
-                ArchitectureUseRow.part,
-            )
-            .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
-            .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-            .where(ArchitectureUseRow.version_id.in_(version_ids))
-            .where(ArchitectureUseRow.architecture_id.in_(architecture_ids))
-            .order_by(VersionRow.id.desc(), ArchitectureUseRow.position)
-        )
-        return [
-            VersionUse(
-                architecture_id,
-                version_id,
-                CompatibleVersion(
-                    team=team, model=model, number=number, kind=kind, created_at=created_at, path=path, part=part
-                ),
-            )
-            for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query)
-        ]
+        A model is told by the newest of its versions that have the architecture.
+        """
+        columns = (ArchitectureUseRow.architecture_id, ModelRow.id)
+        query = _in_use(select(*columns, func.count(VersionRow.id.distinct()), func.max(VersionRow.id)), wanted)
+        query = query.where(ArchitectureUseRow.architecture_id.in_(architecture_ids)).group_by(*columns)
+        models: dict[int, list[tuple[int, int]]] = {}
+        for architecture_id, _, count, newest in session.execute(query):
+            models.setdefault(architecture_id, []).append((newest, count))
+        last = {at: {newest for newest, _ in nlargest(shown, counted)} for at, counted in models.items()}
+        versions: dict[int, list[CompatibleVersion]] = {at: [] for at in models}
+        for architecture_id, version_id, version in _describe_versions(session, last):
+            if version_id in last[architecture_id]:
+                versions[architecture_id].append(version)
+        return {
+            at: ArchitectureUses(sum(count for _, count in counted), len(counted), versions[at])
+            for at, counted in models.items()
+        }
 
     @reads
     def find_known_architectures(self, session: Session, digests: Collection[str]) -> set[str]:
         """Return which of the digests the index has."""
         return set(session.scalars(select(ArchitectureRow.digest).where(ArchitectureRow.digest.in_(digests))))
-
-    @reads
-    def find_documents(self, session: Session, digests: Collection[str]) -> dict[str, bytes]:
-        """Return the compressed documents of architectures; those that are gone meanwhile are missing."""
-        query = select(ArchitectureRow.digest, ArchitectureRow.document).where(ArchitectureRow.digest.in_(digests))
-        return {row.digest: row.document for row in session.execute(query)}
 
 
 def _rows_asked(rows: Sequence[tuple[int, int, float, int, str]]) -> TextualSelect:
@@ -191,6 +161,40 @@ def _rows_asked(rows: Sequence[tuple[int, int, float, int, str]]) -> TextualSele
     names = "column1 AS mark, column2 AS count, CAST(column3 AS DOUBLE PRECISION) AS worth, column4 AS size"
     query = text(f"SELECT {names}, column5 AS place FROM (VALUES {numbers}) AS asked")  # noqa: S608 - nothing but numbers
     return query.columns(mark=BigInteger, count=Integer, worth=Double, size=Integer, place=Text)
+
+
+def _describe_versions(
+    session: Session, chosen: Mapping[int, Collection[int]]
+) -> Iterator[tuple[int, int, CompatibleVersion]]:
+    """Yield, newest first, versions chosen by architecture, each with both ids; some may be chosen for another one."""
+    if not chosen:
+        return
+    query = (
+        select(
+            ArchitectureUseRow.architecture_id,
+            VersionRow.id,
+            ModelRow.team,
+            ModelRow.name,
+            VersionRow.number,
+            VersionRow.kind,
+            VersionRow.created_at,
+            ArchitectureUseRow.path,
+            ArchitectureUseRow.part,
+        )
+        .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
+        .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
+        .where(ArchitectureUseRow.version_id.in_(set(chain.from_iterable(chosen.values()))))
+        .where(ArchitectureUseRow.architecture_id.in_(chosen))
+        .order_by(VersionRow.id.desc(), ArchitectureUseRow.position)
+    )
+    for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query):
+        yield (
+            architecture_id,
+            version_id,
+            CompatibleVersion(
+                team=team, model=model, number=number, kind=kind, created_at=created_at, path=path, part=part
+            ),
+        )
 
 
 def _in_use(query: Select[*ColumnsT], wanted: UseQuery) -> Select[*ColumnsT]:
