@@ -7,10 +7,11 @@ from typing import Any
 from registry.errors import BlobDamagedError, PermissionDeniedError
 from registry.schema import ArtifactManifest, VersionInfo, VersionManifest
 from registry.teams import Role
-from storage.access import Action, Caller
+from storage.access import Action, Caller, Resource, may
 from storage.admission import admit, is_member, reaches, sees_quarantine
 from storage.blobs.base import BlobStore
 from storage.metadata.records import Extent, StoredArtifact
+from storage.metadata.resolving import Told
 from storage.run_reading import iter_runs
 from storage.stores import Stores
 from storage.tokens import recheck
@@ -134,6 +135,20 @@ def get_version(
     admit(stores, caller, Action.READ, team, model)
     shown, deleted = sees_quarantine(caller, team), include_deleted and is_member(caller, team)
     return stores.catalog.get_version(team, model, selector, include_deleted=deleted, include_quarantined=shown)
+
+
+def find_told(
+    stores: Stores, caller: Caller, team: str, model: str, selector: str, *, at_once: bool = False
+) -> Told | None:
+    """Return what was told of a live version, while that still holds; None for all that `get_version` finds out.
+
+    What is in no quarantine is told in the same words to all who may read the model. With `at_once` for whoever must
+    not wait: None also where that would take waiting.
+    """
+    if not may(caller, Action.READ, Resource(team, model, "everyone")):
+        return None
+    is_admitted = may(caller, Action.READ, Resource(team, model))
+    return stores.catalog.find_told(team, model, selector, is_admitted=is_admitted, at_once=at_once)
 
 
 def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length: int) -> Iterator[bytes]:

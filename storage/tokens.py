@@ -54,6 +54,17 @@ def identify(stores: Stores, token: str, address: str | None = None, request_id:
     return caller_of(known, address, request_id)
 
 
+def identify_at_once(
+    stores: Stores, token: str, address: str | None = None, request_id: str | None = None
+) -> Caller | None:
+    """Return who holds a token, for whoever must not wait; None where `identify` has to say that, or something else."""
+    match = _TOKEN.fullmatch(token)
+    known = stores.catalog.find_token(match[1], at_once=True) if match else None
+    if known is None or not hmac.compare_digest(digest_of(token), known.digest) or not known.is_live:
+        return None
+    return None if _is_use_due(known) else caller_of(known, address, request_id)
+
+
 def note_failed_login(
     stores: Stores, token: str, address: str | None, request_id: str | None, left_out: int = 0
 ) -> None:
@@ -248,12 +259,16 @@ def caller_of(known: KnownToken, address: str | None, request_id: str | None) ->
 
 def note_use(stores: Stores, known: KnownToken) -> None:
     """Keep now and then that a token is in use; a request never fails for it."""
-    if known.last_used_at is not None and _now() - known.last_used_at < USE_NOTED_EVERY:
+    if not _is_use_due(known):
         return
     try:
         stores.catalog.note_token_used(known.prefix)
     except WeighbridgeError as error:
         log.warning("The use of %s could not be noted: %s", known.prefix, error)
+
+
+def _is_use_due(known: KnownToken) -> bool:
+    return known.last_used_at is None or _now() - known.last_used_at >= USE_NOTED_EVERY
 
 
 def digest_of(token: str) -> str:

@@ -83,6 +83,11 @@ class Catalog(
         """Close the connections."""
         self.database.close()
 
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether it is worth asking with `at_once`, in a thread that must not wait."""
+        return self.database.answers_at_once
+
     @reads
     def check(self, session: Session) -> None:
         """Return when the database answers."""

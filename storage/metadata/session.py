@@ -5,7 +5,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -32,6 +32,7 @@ from registry.errors import (
     StorageFullError,
     WeighbridgeError,
 )
+from storage.metadata.asking import FileReader, Question, Rows
 from storage.metadata.columns import Base
 
 ResultT = TypeVar("ResultT")
@@ -67,7 +68,10 @@ class Database:
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
         self.engine = _create_engine(url, pool_size)
+        self._asker = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._at_once: FileReader | None = None
         if self.engine.dialect.name == "sqlite":
+            self._at_once = FileReader(self.engine)
             # Writers of this process queue here and not with a connection in hand, so readers never wait for one.
             self._turn: AbstractContextManager[Any] = threading.Lock()
             self._reader = self.engine
@@ -83,7 +87,7 @@ class Database:
         Raises:
             CatalogUnavailableError: the database did not answer.
         """
-        return self._repeat(work, self._reader, nullcontext())
+        return self._repeat(lambda: _run(work, self._reader, nullcontext()))
 
     def write(self, work: Callable[[Session], ResultT]) -> ResultT:
         """Return what `work` returns inside one write transaction, repeated when it lost a race to another one.
@@ -92,14 +96,33 @@ class Database:
             CatalogUnavailableError: the database did not answer.
             StorageFullError: its disk is full; nothing was changed.
         """
-        return self._repeat(work, self._writer, self._turn)
+        return self._repeat(lambda: _run(work, self._writer, self._turn))
 
-    def _repeat(self, work: Callable[[Session], ResultT], engine: Engine, turn: AbstractContextManager[Any]) -> ResultT:
+    def ask(self, question: Question, values: Mapping[str, Any]) -> Rows:
+        """Return the rows that answer a question, asked without a transaction around it.
+
+        Raises:
+            CatalogUnavailableError: the database did not answer.
+        """
+        if self._at_once is None:
+            return self._repeat(lambda: _ask(self._asker, question, values))
+        found = self._at_once.ask(question, values)
+        return found if found is not None else self.read(lambda session: ask_in(session, question, values))
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether a question takes less than handing it to another thread does: it goes to a file, over no network."""
+        return self._at_once is not None
+
+    def ask_at_once(self, question: Question, values: Mapping[str, Any]) -> Rows | None:
+        """Return the rows that answer a question, for whoever must not wait; None where that takes waiting."""
+        return None if self._at_once is None else self._at_once.ask(question, values)
+
+    def _repeat(self, run: Callable[[], ResultT]) -> ResultT:
         attempt = 0
         while True:
             try:
-                with turn, Session(engine, expire_on_commit=False) as session, session.begin():
-                    return work(session)
+                return run()
             except SQLAlchemyError as error:
                 attempt += 1
                 if attempt >= _attempts(error):
@@ -108,6 +131,8 @@ class Database:
 
     def close(self) -> None:
         """Close the idle connections."""
+        if self._at_once is not None:
+            self._at_once.close()
         self.engine.dispose()
 
 
@@ -142,6 +167,11 @@ def writes(
     return run
 
 
+def ask_in(session: Session, question: Question, values: Mapping[str, Any]) -> Rows:
+    """Return the rows that answer a question in a transaction; past its session, which would look for what it knows."""
+    return session.connection().execute(question.statement, values).all()
+
+
 def insert_for(session: Session, row: type[Base]) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT that knows `ON CONFLICT`; both databases speak the same dialect of it."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
@@ -163,6 +193,16 @@ def translate(error: SQLAlchemyError) -> WeighbridgeError:
         "The catalog's database did not answer as expected; nothing was changed. Check that it runs, is reachable and "
         "migrated (`python -m api migrate`), then repeat."
     )
+
+
+def _run(work: Callable[[Session], ResultT], engine: Engine, turn: AbstractContextManager[Any]) -> ResultT:
+    with turn, Session(engine, expire_on_commit=False) as session, session.begin():
+        return work(session)
+
+
+def _ask(engine: Engine, question: Question, values: Mapping[str, Any]) -> Rows:
+    with engine.connect() as connection:
+        return connection.execute(question.statement, values).all()
 
 
 def _attempts(error: SQLAlchemyError) -> int:

@@ -11,8 +11,8 @@ from registry.errors import InvalidRequestError
 from registry.schema import Page, VersionInfo
 from storage.metadata.lookup import get_model, get_version
 from storage.metadata.pages import Order, check_limit, decode_cursor, encode_cursor, read_page, seek
-from storage.metadata.resolving import Resolved
-from storage.metadata.session import Database, Transactional, reads
+from storage.metadata.resolving import Resolved, Told, moment_of, question_of
+from storage.metadata.session import Database, Transactional, ask_in, reads
 from storage.metadata.shapes import version_info, version_infos
 from storage.metadata.tables import (
     INDEXED_CHARACTERS,
@@ -52,15 +52,36 @@ class Versions(Transactional):
         Raises:
             ModelNotFoundError, VersionNotFoundError, AliasNotFoundError: nothing is meant; the detail says what exists.
         """
-        moment, told = self._resolved.find(session, team, model, selector)
+        asked = question_of(team, model, selector, is_admitted=True)
+        moment = asked and moment_of(ask_in(session, *asked))
+        told = moment and self._resolved.find(moment)
         if told is not None:
-            return told
+            return told.info
         row = get_model(session, team, model)
         included = {"include_deleted": include_deleted, "include_quarantined": include_quarantined}
-        told = version_info(session, row, get_version(session, row, selector, **included))
+        info = version_info(session, row, get_version(session, row, selector, **included))
         if moment is not None:
-            self._resolved.keep(moment, told)
-        return told
+            self._resolved.keep(moment, info)
+        return info
+
+    def find_told(
+        self, team: str, model: str, selector: str, *, is_admitted: bool, at_once: bool = False
+    ) -> Told | None:
+        """Return what was told of a live version, while that still holds; None for all that `get_version` finds out.
+
+        Args:
+            team: of the model.
+            model: its name.
+            selector: a number, an alias or `latest`.
+            is_admitted: whether the model is shown whoever may read it; else it must be one that everyone may.
+            at_once: for whoever must not wait: None also where that would take waiting.
+        """
+        asked = question_of(team, model, selector, is_admitted=is_admitted)
+        if asked is None:
+            return None
+        rows = self.database.ask_at_once(*asked) if at_once else self.database.ask(*asked)
+        moment = moment_of(rows or ())
+        return moment and self._resolved.find(moment)
 
     @reads
     def list_versions(

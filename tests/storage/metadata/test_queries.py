@@ -39,7 +39,7 @@ def test_getting_a_version_takes_the_same_number_of_queries_whatever_it_holds(ca
     push(files={f"{n}.pt": b"%d" % n for n in range(20)}, metrics={"a": 1.0, "b": 2.0})
     push(aliases=["prod"])
     assert len(statements(catalog.get_version, *MODEL, selector)) == 9
-    assert len(statements(catalog.get_version, *MODEL, selector)) == 2
+    assert len(statements(catalog.get_version, *MODEL, selector)) == 1
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
