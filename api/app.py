@@ -19,6 +19,7 @@ from api.errors import add_error_handlers
 from api.measures import Measures
 from api.middleware import OpenHostMiddleware, RequestMiddleware
 from api.planned import Completions
+from api.resolving import ResolvingMiddleware
 from api.responses import COMMON_FAILURES, document, problems
 from api.routes import (
     aliases,
@@ -82,6 +83,7 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     _add_docs(app)
     document(app)
     add_error_handlers(app)
+    app.add_middleware(ResolvingMiddleware, prefix=PREFIX)
     if settings.is_open:
         further = {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
         app.add_middleware(OpenHostMiddleware, hosts=_LOOPBACK_NAMES | further | {settings.host.lower()})

@@ -16,7 +16,7 @@ from api.service import Service
 from registry.errors import AuthenticationRequiredError
 from storage.access import Caller
 from storage.identities import accept_job, identify_job
-from storage.tokens import identify, note_failed_login
+from storage.tokens import identify, identify_at_once, note_failed_login
 
 if TYPE_CHECKING:
     from api.oidc.issuer import Issuer
@@ -62,6 +62,9 @@ async def _identify(request: Request, service: Service) -> Caller:
     if expected is not None and hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
         check_url(request.scope, given)  # for nobody else, or answers would tell who guesses right
         return Caller("token", is_administrator=True, address=address, request_id=request_id)
+    at_once = identify_at_once(service.stores, given, address, request_id)
+    if at_once is not None:
+        return at_once
     try:
         if service.jobs is not None and given.count(".") == 2:  # noqa: PLR2004 - header, claims, signature
             return await _identify_job(service, service.jobs, given, address, request_id)

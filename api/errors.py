@@ -83,12 +83,13 @@ def problem(
 
 def add_error_handlers(app: FastAPI) -> None:
     """Make every failure of the app leave as a problem document."""
-    app.add_exception_handler(errors.WeighbridgeError, _on_named)
+    app.add_exception_handler(errors.WeighbridgeError, answer_named)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
 
 
-def _on_named(request: Request, error: Exception) -> JSONResponse:
+def answer_named(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer to a request that ended in a failure with a name; the log is told of those of the service."""
     assert isinstance(error, errors.WeighbridgeError)  # noqa: S101 - what it is registered for
     if status_of(type(error)) >= _SERVER_ERROR:
         log.warning("%s: %s", error.code, error.detail, exc_info=error)
