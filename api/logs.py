@@ -1,12 +1,16 @@
 """Logs as JSON, one line each, to standard error, with no secret in any."""
 
+import json
 import logging
 from collections.abc import Collection
+from datetime import UTC, datetime
 
 from pythonjsonlogger.json import JsonFormatter
 
 from api.hiding import hide_secrets
-from api.middleware import current_request_id
+from api.middleware import ACCESS_FIELDS, access_log, current_request_id
+
+_encode = json.JSONEncoder().encode
 
 
 class RequestIdFilter(logging.Filter):
@@ -27,7 +31,27 @@ class HidingFormatter(JsonFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return hide_secrets(super().format(record), self.secrets)
+        line = _access_line(record) if record.name == access_log.name else super().format(record)
+        return hide_secrets(line, self.secrets)
+
+
+def _access_line(record: logging.LogRecord) -> str:
+    """Return the line of a request: what `JsonFormatter` makes of it, without looking for what may stand in others."""
+    document = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+    document |= {name: record.__dict__[name] for name in ACCESS_FIELDS if name in record.__dict__}
+    return _encode(document | {"timestamp": datetime.fromtimestamp(record.created, UTC).isoformat()})
+
+
+def make_formatter(secrets: Collection[str]) -> HidingFormatter:
+    """Return what writes lines in which these secrets are not."""
+    formatter = HidingFormatter(
+        "{levelname}{name}{message}",
+        style="{",
+        timestamp=True,
+        rename_fields={"levelname": "level", "name": "logger"},
+    )
+    formatter.secrets = secrets
+    return formatter
 
 
 def configure_logging(level: str, secrets: Collection[str] = ()) -> None:
@@ -39,14 +63,7 @@ def configure_logging(level: str, secrets: Collection[str] = ()) -> None:
     """
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
-    formatter = HidingFormatter(
-        "{levelname}{name}{message}",
-        style="{",
-        timestamp=True,
-        rename_fields={"levelname": "level", "name": "logger"},
-    )
-    formatter.secrets = secrets
-    handler.setFormatter(formatter)
+    handler.setFormatter(make_formatter(secrets))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

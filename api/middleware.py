@@ -34,6 +34,11 @@ _SERVER_ERROR = 500
 current_request_id: contextvars.ContextVar[str | None] = contextvars.ContextVar("current_request_id", default=None)
 """The id of the request that is being answered here, for log lines."""
 
+ACCESS_FIELDS = (
+    "method", "path", "status", "received_bytes", "sent_bytes", "seconds", "client", "request_id",
+)  # fmt: skip
+"""Of a request, in its line of the log."""
+
 access_log = logging.getLogger("weighbridge.access")
 log = logging.getLogger("weighbridge.errors")
 

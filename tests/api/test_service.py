@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from pythonjsonlogger.json import JsonFormatter
 
-from api.logs import configure_logging
+from api.logs import configure_logging, make_formatter
+from api.middleware import access_log
 from api.openapi import describe
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +96,17 @@ def test_every_request_is_one_json_line_with_its_id(client, monkeypatch):
     assert line["sent_bytes"] == len(answer.content)
     assert line["seconds"] > 0
     assert "never-log-this" not in written.getvalue()
+
+
+def test_the_line_of_a_request_is_what_the_library_makes_of_its_fields():
+    written = {"method": "GET", "path": "/a/\u2603", "status": None, "received_bytes": 0, "sent_bytes": 7}
+    written |= {"seconds": 0.25, "client": None, "request_id": "0123456789"}
+    record = logging.makeLogRecord({"name": access_log.name, "levelname": "INFO", "msg": "%s %s", "args": ("GET", "/")})
+    record.__dict__.update(written)
+    formatter = make_formatter({"a secret"})
+
+    assert formatter.format(record) == JsonFormatter.format(formatter, record)
+    assert "a secret" not in formatter.format(logging.makeLogRecord({**record.__dict__, "path": "/a secret"}))
 
 
 def test_the_committed_description_of_the_api_is_current():
