@@ -7,6 +7,7 @@ from typing import Any
 from registry.client.storage_index import Held
 from registry.formats.head import find_head
 from registry.formats.inspection import Inspection, PathKey, StorageRecord, TensorRecord
+from registry.formats.reader import uncollected
 from registry.formats.source import ByteRange
 from registry.formats.wire import inspection_from_json
 
@@ -26,6 +27,7 @@ class DescribedFile:
     digests: Mapping[str, str | None]
 
     @classmethod
+    @uncollected()
     def find(cls, manifest: Mapping[str, Any]) -> "DescribedFile | None":
         """Return what a manifest says; None where the file can only be taken as a whole."""
         inspection = inspection_from_json(dict(manifest))

@@ -1,16 +1,19 @@
 """Reading a weight file by its first bytes alone, where a manifest says what it holds: the structure, no storage.
 
 `torch.save` writes the pickle before the storages, and safetensors its header. What they say is compared with the
-manifest, so a head with other bytes than those that were published is not believed.
+manifest, so a head with other bytes than those that were published is not believed. Where they are the bytes that
+follow from the manifest, there is nothing to interpret.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from registry.errors import MalformedArtifactError
 from registry.formats.inspection import Document, Inspection
 from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.machine import run_prefix
 from registry.formats.pickled import Pickled, describe
+from registry.formats.plain_pickle import match_pickle
 from registry.formats.reader import uncollected
 from registry.formats.safetensors import read_safetensors
 from registry.formats.source import ByteRange, check_ranges
@@ -49,7 +52,11 @@ def read_head(head: bytes, known: Inspection, limits: Limits = DEFAULT_LIMITS) -
     if known.format == "safetensors":
         document = read_safetensors(_Head(head, known.size), limits)
     else:
-        document = _read_zip(head, known, limits)
+        start = _find_pickle(head)
+        versions = match_pickle(head, start, known, limits)
+        if versions is not None:
+            return Document(replace(known, metadata={"": versions}), is_plain=True)
+        document = _read_zip(head, start, known, limits)
     found = document.inspection
     for member in ("kind", "trust", "tensors", "entries", "parts", "metadata", "file_metadata"):
         if getattr(found, member) != getattr(known, member):
@@ -73,9 +80,9 @@ class _Head:
         return [self._head[offset : offset + length] for offset, length in ranges]
 
 
-def _read_zip(head: bytes, known: Inspection, limits: Limits) -> Document:
+def _read_zip(head: bytes, start: int, known: Inspection, limits: Limits) -> Document:
     table = StorageTable()
-    result = run_prefix(head, limits, start=_find_pickle(head), persistent_load=table.add, last=True)
+    result = run_prefix(head, limits, start=start, persistent_load=table.add, last=True)
     if result is None:
         raise AssertionError
     storages = {each.key: each for each in known.storages}

@@ -137,8 +137,10 @@ class Inspection:
 class Document:
     """A file as read: the inspection, and the root of the inert object graph for whoever restores values.
 
-    `root` is None for formats that hold no pickle (safetensors) or whose pickle is not restored (TorchScript).
+    `root` is None for formats that hold no pickle (safetensors) or whose pickle is not restored (TorchScript), and of
+    a plain file: its tensors by name, in that order, and `_metadata` are all that its pickle says.
     """
 
     inspection: Inspection
     root: Node = None
+    is_plain: bool = False

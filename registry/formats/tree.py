@@ -29,7 +29,8 @@ from registry.formats.values import (
     type_name,
 )
 
-_BUFFER_NAMES = frozenset({"running_mean", "running_var", "num_batches_tracked"})
+BUFFER_NAMES = frozenset({"running_mean", "running_var", "num_batches_tracked"})
+"""What modules of torch call buffers, whose role no file says."""
 _DATA_OBJECTS = frozenset({"argparse.Namespace", "types.SimpleNamespace"})
 
 
@@ -233,7 +234,7 @@ class _Walk:
         role = place.role
         if role == "unknown" and facts.is_parameter:
             role = "parameter"
-        elif role == "unknown" and place.path and str(place.path[-1]).rpartition(".")[2] in _BUFFER_NAMES:
+        elif role == "unknown" and place.path and str(place.path[-1]).rpartition(".")[2] in BUFFER_NAMES:
             role = "buffer"
         name = self._checked_name(place)
         self.tree.tensors.append(facts.record(name, place.path, place.part, role))

@@ -17,7 +17,7 @@ from registry.errors import (
 )
 from registry.formats.inspection import Document, TensorRecord
 from registry.formats.nodes import Call, Node
-from registry.formats.reader import read
+from registry.formats.reader import read, uncollected
 from registry.formats.source import FileSource
 from registry.formats.values import as_items, as_pairs
 from registry.pieces import WeightFile
@@ -30,6 +30,7 @@ from registry.torch.tensors import TensorMaker, View
 Patterns = str | Sequence[str] | None
 
 
+@uncollected()
 def load_state_dict(
     files: Sequence[WeightFile],
     *,
@@ -121,7 +122,9 @@ class _Shard:
 
     contents: dict[str, Node | TensorRecord]
     holder: Node
+    is_module: bool
     file_metadata: Mapping[str, str]
+    versions: Mapping[str, Any] | None
     maker: TensorMaker
     restorer: Restorer
 
@@ -134,18 +137,21 @@ class _Shard:
         chosen = choose_part(inspection, part)
         if chosen is not None:
             holder = find_part(holder, inspection, chosen)
-        if inspection.format == "safetensors":
+        if inspection.format == "safetensors" or document.is_plain:
             contents: dict[str, Any] = {record.name: record for record in inspection.tensors}
         else:
             contents = _contents(holder)
-        return cls(contents, holder, inspection.file_metadata, maker, Restorer(maker))
+        is_module = find_module(holder) is not None
+        versions = inspection.metadata[""] if document.is_plain else None
+        return cls(contents, holder, is_module, inspection.file_metadata, versions, maker, Restorer(maker))
 
     def restore(self, name: str) -> Any:
         found = self.contents[name]
         if isinstance(found, TensorRecord):
             self.maker.casting = True
             key, offset = found.storage_key or found.name, found.storage_offset
-            return self.maker.strided(View(key, find_dtype(found.dtype), offset, found.shape, found.stride))
+            tensor = self.maker.strided(View(key, find_dtype(found.dtype), offset, found.shape, found.stride))
+            return tensor.requires_grad_() if found.requires_grad else tensor
         try:
             value = self.restorer.restore(found)
         except UnsupportedValueError as error:
@@ -154,11 +160,12 @@ class _Shard:
                 **error.extra,
             ) from error
         # `state_dict()` gives out no parameters, and here it is what a pickled module is asked for.
-        pickled_module = find_module(self.holder) is not None
-        return value.detach() if pickled_module and isinstance(value, torch.Tensor) else value
+        return value.detach() if self.is_module and isinstance(value, torch.Tensor) else value
 
     def attributes(self) -> dict[str, Any]:
         """Return what was set on the state_dict itself: `_metadata`."""
+        if self.versions is not None:
+            return {"_metadata": OrderedDict({name: dict(each) for name, each in self.versions.items()})}
         if METADATA_KEY in self.file_metadata:
             return {"_metadata": _parse_metadata(self.file_metadata[METADATA_KEY])}
         module = find_module(self.holder)

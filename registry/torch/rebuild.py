@@ -33,8 +33,8 @@ def _find(function: Node) -> Rebuild | None:
     return REBUILDS.get((function.module, function.name)) if isinstance(function, Global) else None
 
 
-def _view(storage: StorageRef, dtype: torch.dtype, place: Sequence[Any]) -> View:
-    offset, shape, stride = place
+def view_of(storage: StorageRef, dtype: torch.dtype, offset: int, shape: Sequence[int], stride: Sequence[int]) -> View:
+    """Return where the elements of a strided tensor lie."""
     # Old legacy files name a storage as a part of another one.
     start = storage.view[1] if storage.view is not None else 0
     return View(storage.key, dtype, start + offset, tuple(shape), tuple(stride))
@@ -42,7 +42,7 @@ def _view(storage: StorageRef, dtype: torch.dtype, place: Sequence[Any]) -> View
 
 def _tensor(maker: TensorMaker, arguments: Sequence[Any]) -> torch.Tensor:
     storage, *place = arguments
-    return maker.strided(_view(storage, find_dtype(storage.dtype), place))
+    return maker.strided(view_of(storage, find_dtype(storage.dtype), *place))
 
 
 def _tensor_v2(maker: TensorMaker, arguments: Sequence[Any]) -> torch.Tensor:
@@ -54,14 +54,14 @@ def _tensor_v2(maker: TensorMaker, arguments: Sequence[Any]) -> torch.Tensor:
 
 def _tensor_v3(maker: TensorMaker, arguments: Sequence[Any]) -> torch.Tensor:
     storage, *place, requires_grad, _hooks, dtype = arguments[:7]
-    tensor = maker.strided(_view(storage, dtype, place))
+    tensor = maker.strided(view_of(storage, dtype, *place))
     set_lazy_bits(tensor, *arguments[7:])
     return _with_grad(tensor, requires_grad=requires_grad)
 
 
 def _quantised(maker: TensorMaker, arguments: Sequence[Any]) -> torch.Tensor:
     storage, *place, parameters, requires_grad, _hooks = arguments
-    tensor = maker.quantised(_view(storage, find_dtype(storage.dtype), place), parameters)
+    tensor = maker.quantised(view_of(storage, find_dtype(storage.dtype), *place), parameters)
     return _with_grad(tensor, requires_grad=requires_grad)
 
 

@@ -21,13 +21,15 @@ from registry.formats.nodes import (
 )
 from registry.formats.values import called_pair
 from registry.torch.plain import CONTAINERS, VALUES, check_key, find_constant, refused
-from registry.torch.rebuild import REBUILDS, is_convertible, is_rebuild
+from registry.torch.rebuild import REBUILDS, is_convertible, is_rebuild, view_of
 from registry.torch.storages import find_dtype
 from registry.torch.tensors import TensorMaker
 
 _PLAIN_TENSOR = ("torch._utils", "_rebuild_tensor_v2")
 _PLAIN_ARGUMENTS = 6
 _PLAIN = (type(None), bool, int, float, str, bytes)
+_PLAIN_TYPES = frozenset(_PLAIN)
+_INTEGERS = frozenset({int})
 
 
 class _Stage(Enum):
@@ -59,9 +61,8 @@ class Restorer:
             MalformedArtifactError: a tensor does not fit its bytes.
         """
         if id(node) not in self._made and _is_plain_tensor(node):
-            self._maker.casting = True
-            self._made[id(node)] = self._make_plain(node)
-            return self._made[id(node)]
+            self._made[id(node)] = made = self._make_plain(node)
+            return made
         self._open.clear()
         self._maker.casting = is_rebuild(node) and is_convertible(node)
         pending: list[_Step] = [(_Stage.ENTER, node)]
@@ -78,17 +79,24 @@ class Restorer:
 
     def _make_plain(self, node: Call) -> torch.Tensor:
         """Return a tensor of a state_dict, of which there are thousands, without the walk that other values need."""
-        storage, offset, shape, stride, requires_grad, hooks = node.arguments
-        with _naming(node.function):
-            return REBUILDS[_PLAIN_TENSOR](
-                self._maker, (storage, offset, shape.items, stride.items, requires_grad, hooks)
-            )
+        storage, offset, shape, stride, requires_grad, _ = node.arguments
+        self._maker.casting = True
+        try:
+            tensor = self._maker.strided(view_of(storage, find_dtype(storage.dtype), offset, shape.items, stride.items))
+            return tensor.requires_grad_() if requires_grad else tensor
+        except WeighbridgeError:
+            raise
+        except Exception as error:
+            raise _name(error, node.function) from error
 
     def _enter(self, node: Node) -> Iterator[_Step]:
         if isinstance(node, (*_PLAIN, StorageRef)) or id(node) in self._made:
             return
         if id(node) in self._open:
             raise UnsupportedValueError("The file holds a tuple that contains itself, which cannot be restored.")
+        if type(node) is DictNode and all(type(k) is str and type(v) in _PLAIN_TYPES for k, v in node.pairs):
+            self._made[id(node)] = dict(node.pairs)  # what torch writes of every module beside a state_dict
+            return
         self._open.add(id(node))
         yield _Stage.MAKE, node
         yield from ((_Stage.ENTER, each) for each in _needed(node))
@@ -171,7 +179,11 @@ def _naming(function: Node) -> Generator[None]:
         raise
     except Exception as error:
         # The constructors of a dozen libraries raise what they like over arguments from a file.
-        raise UnsupportedValueError(f"A {function} of the file cannot be restored: {error}") from error
+        raise _name(error, function) from error
+
+
+def _name(error: Exception, function: Node) -> UnsupportedValueError:
+    return UnsupportedValueError(f"A {function} of the file cannot be restored: {error}")
 
 
 def _is_container(node: Node) -> bool:
@@ -182,17 +194,19 @@ def _is_container(node: Node) -> bool:
 
 def _is_plain_tensor(node: Node) -> TypeGuard[Call]:
     """Return whether a node is what `torch.save` writes of a strided tensor without hooks, metadata or attributes."""
-    if type(node) is not Call or called_pair(node) != _PLAIN_TENSOR or node.has_state or node.keywords:
-        return False
-    if len(node.arguments) != _PLAIN_ARGUMENTS:
+    if type(node) is not Call or called_pair(node) != _PLAIN_TENSOR or len(node.arguments) != _PLAIN_ARGUMENTS:
         return False
     storage, offset, shape, stride, requires_grad, hooks = node.arguments
-    if type(storage) is not StorageRef or type(offset) is not int or type(requires_grad) is not bool:
+    if node.has_state or node.keywords or type(storage) is not StorageRef:
         return False
-    sizes = [*shape.items, *stride.items] if type(shape) is TupleNode and type(stride) is TupleNode else [None]
-    empty = type(hooks) is Call and called_pair(hooks) == ("collections", "OrderedDict")
-    empty = empty and not (hooks.arguments or hooks.keywords or hooks.has_state or hooks.items or hooks.pairs)
-    return empty and all(type(each) is int for each in sizes)
+    if type(offset) is not int or type(requires_grad) is not bool:
+        return False
+    if type(shape) is not TupleNode or type(stride) is not TupleNode or type(hooks) is not Call:
+        return False
+    if called_pair(hooks) != ("collections", "OrderedDict"):
+        return False
+    given = hooks.arguments or hooks.keywords or hooks.has_state or hooks.items or hooks.pairs
+    return not given and _INTEGERS.issuperset(map(type, shape.items)) and _INTEGERS.issuperset(map(type, stride.items))
 
 
 def _pair(given: Global) -> tuple[str, str]:

@@ -87,12 +87,13 @@ class FileStorages:
         Raises:
             MalformedArtifactError: the file has no such storage, or became shorter since it was read.
         """
-        if key not in self._made:
+        made = self._made.get(key)
+        if made is None:
             record = self._records.get(key)
             if record is None:
                 raise MalformedArtifactError(f"The file refers to a storage {key!r} that it does not hold.")
-            self._made[key] = self._make(record)
-        return self._made[key]
+            made = self._made[key] = self._make(record)
+        return made
 
     def get_cast(self, key: str, source: torch.dtype, target: torch.dtype) -> torch.UntypedStorage:
         """Return a copy of the storage with each of its `source` elements converted to `target`; made once.
@@ -127,18 +128,18 @@ class FileStorages:
         if place is None:
             return self._inflate(record)
         is_used = place in self._used
-        is_copied = bool(place.offset % self._alignment(record.key)) or (is_used and record.nbytes <= _COPIED_BYTES)
+        is_copied = (is_used and record.nbytes <= _COPIED_BYTES) or not self._is_aligned(record.key, place.offset)
         part: Any = self._map(place, anew=is_used and not is_copied)[place.offset : place.offset + record.nbytes]
         if is_copied:
             return part.clone()
         self._used.add(place)
         return part
 
-    def _alignment(self, key: str) -> int:
+    def _is_aligned(self, key: str, offset: int) -> bool:
+        if offset % _STRICTEST_ALIGNMENT_BYTES == 0:
+            return True
         # torch's archives are aligned as a whole; a safetensors file only as well as its writer did it.
-        if not self._aligned:
-            return _STRICTEST_ALIGNMENT_BYTES
-        return min(find_dtype(self._viewing[key]).itemsize, _STRICTEST_ALIGNMENT_BYTES)
+        return self._aligned and offset % find_dtype(self._viewing[key]).itemsize == 0
 
     def _map(self, place: Place, *, anew: bool) -> Any:
         """Return a map of the whole file; another one than before where two storages have one place."""
