@@ -26,6 +26,8 @@ _USUAL_TENSOR: dict[str, Any] = {
     "neg": False,
     "quantisation": None,
 }
+_TENSOR_MEMBERS = 12
+"""Those that every tensor has."""
 _USUAL_STORAGE: dict[str, Any] = {"record": None, "big_endian": False, "location": "cpu"}
 
 
@@ -171,8 +173,11 @@ def _tensor_from_json(document: dict[str, Any]) -> TensorRecord:
         nbytes=document["nbytes"],
         role=document["role"],
         requires_grad=document["requires_grad"],
-        **{name: value_from_json(document.get(name, usual)) for name, usual in _USUAL_TENSOR.items()},
     )
+    if len(document) == _TENSOR_MEMBERS:
+        return record
+    unusual = {name: value_from_json(document[name]) for name in _USUAL_TENSOR if name in document}
+    record = record._replace(**unusual)
     if not document.get("components"):
         return record
     components = {name: _tensor_from_json(each) for name, each in document["components"].items()}
@@ -197,7 +202,9 @@ def _storage_from_json(document: dict[str, Any]) -> StorageRecord:
         key=document["key"],
         nbytes=document["nbytes"],
         file_offset=document["file_offset"],
-        **{name: document.get(name, usual) for name, usual in _USUAL_STORAGE.items()},
+        record=document.get("record"),
+        big_endian=document.get("big_endian", False),
+        location=document.get("location", "cpu"),
     )
 
 
