@@ -26,8 +26,6 @@ _USUAL_TENSOR: dict[str, Any] = {
     "neg": False,
     "quantisation": None,
 }
-_TENSOR_MEMBERS = 12
-"""Those that every tensor has."""
 _USUAL_STORAGE: dict[str, Any] = {"record": None, "big_endian": False, "location": "cpu"}
 
 
@@ -174,10 +172,9 @@ def _tensor_from_json(document: dict[str, Any]) -> TensorRecord:
         role=document["role"],
         requires_grad=document["requires_grad"],
     )
-    if len(document) == _TENSOR_MEMBERS:
-        return record
-    unusual = {name: value_from_json(document[name]) for name in _USUAL_TENSOR if name in document}
-    record = record._replace(**unusual)
+    unusual = _USUAL_TENSOR.keys() & document.keys()
+    if unusual:
+        record = record._replace(**{name: value_from_json(document[name]) for name in unusual})
     if not document.get("components"):
         return record
     components = {name: _tensor_from_json(each) for name, each in document["components"].items()}
