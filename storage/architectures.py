@@ -4,7 +4,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from math import prod
 from typing import Any, cast
 
@@ -65,16 +65,23 @@ def decode_document(compressed: bytes) -> dict[str, Any]:
     return document
 
 
+def names_and_shapes(document: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Return the names of a document's tensors, and their shapes."""
+    shapes = [tuple(each) for each in document["shapes"]]
+    return tuple(document["names"]), tuple(map(shapes.__getitem__, document["shape"]))
+
+
 def architecture_of_document(document: Mapping[str, Any]) -> Architecture:
     """Return the architecture that a document describes."""
-    listed: list[list[int]] = document["shapes"]
-    shapes = [tuple(each) for each in listed]
-    names: list[str] = document["names"]
+    names, shapes = names_and_shapes(document)
     kinds: list[tuple[str, TensorRole, str, bool]] = document["kinds"]
-    rests = [(dtype, role, None, layout, quantised, None) for dtype, role, layout, quantised in kinds]
-    shape_of, rest_of = map(shapes.__getitem__, document["shape"]), map(rests.__getitem__, document["kind"])
-    make = tuple[Any, ...].__new__  # what TensorSpec(...) ends in: a search makes ten thousand
-    specs = [make(TensorSpec, (name, shape, *rest)) for name, shape, rest in zip(names, shape_of, rest_of, strict=True)]
+    # Column by column: a search makes ten thousand, and no step of this is one of Python for each.
+    dtypes, roles, layouts, quantised = (
+        map([each[at] for each in kinds].__getitem__, document["kind"]) for at in range(4)
+    )
+    nothing = repeat(None, len(names))
+    columns = zip(names, shapes, dtypes, roles, nothing, layouts, quantised, repeat(None, len(names)), strict=True)
+    specs: list[TensorSpec] = list(map(tuple[Any, ...].__new__, repeat(TensorSpec), columns))
     firsts: list[tuple[int, int]] = document["ties"]
     for at, first in firsts:
         specs[at] = specs[at]._replace(tie=names[first])

@@ -7,14 +7,14 @@ from typing import Any
 
 from registry.architecture import Architecture
 from registry.compat.placement import Placement, place
-from registry.compat.places import Source, Target
+from registry.compat.places import Names, Shapes, Source, Target
 from registry.matches import CompatibleMatch
 from storage.access import Caller
 from storage.admission import sight_of
 from storage.architectures import check_bounds
 from storage.metadata.architectures import ArchitectureUses
 from storage.metadata.records import UseQuery
-from storage.shortlist import Candidate, find_candidates, iter_sources
+from storage.shortlist import Candidate, find_candidates, find_source
 from storage.stores import Stores
 
 MAX_COMPARED = 60
@@ -52,9 +52,7 @@ def find_compatible(
             break
         batch = [each for each in candidates[start : start + _BATCH] if each.bound >= search.floor]
         used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else {}
-        search.compare(
-            iter_sources([(each, used[each.architecture_id]) for each in batch if each.architecture_id in used])
-        )
+        search.compare((each, used[each.architecture_id]) for each in batch if each.architecture_id in used)
     found = search.found[:limit]
     uses = (
         stores.catalog.find_uses([each.candidate.architecture_id for each in found], wanted, shown=VERSIONS_SHOWN)
@@ -101,12 +99,13 @@ class _Search:
         patience = PATIENCE if self.floor else 2 * PATIENCE
         return self._compared >= MAX_COMPARED or self._in_vain >= patience
 
-    def compare(self, sources: Iterable[tuple[Candidate, Source]]) -> None:
-        """Compare the target with architectures, the most promising first."""
-        for candidate, source in sources:
+    def compare(self, candidates: Iterable[tuple[Candidate, bytes]]) -> None:
+        """Compare the target with architectures, of which the documents are given, the most promising first."""
+        for candidate, document in candidates:
             if self.is_over:
                 return
-            if candidate.bound < self.floor or any(map(source.resembles, self._vain)):
+            source = None if candidate.bound < self.floor else find_source(candidate, document, self._is_in_vain)
+            if source is None:
                 continue
             placement = place(source, self._target, self.floor, look_for_equal=candidate.shares_module)
             self._compared += 1
@@ -118,6 +117,10 @@ class _Search:
                     self._in_vain = 0
             if self._in_vain:
                 self._vain.append(source)
+
+    def _is_in_vain(self, names: Names, shapes: Shapes) -> bool:
+        """Return whether a network of such tensors was compared in vain, but for its head."""
+        return any(each.resembles(names, shapes) for each in self._vain)
 
 
 def _match(found: _Found, uses: ArchitectureUses) -> CompatibleMatch:

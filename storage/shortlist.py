@@ -1,13 +1,13 @@
 """Which architectures of the index a search compares, and in which order: by the marks that they share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from math import prod
 from typing import NamedTuple
 
-from registry.compat.places import MIN_SHARE, MIN_USED, SMALL, Source, Target
-from storage.architectures import architecture_of_document, decode_document
+from registry.compat.places import MIN_SHARE, MIN_USED, SMALL, Names, Shapes, Source, Target
+from storage.architectures import architecture_of_document, decode_document, names_and_shapes
 from storage.kept import Kept
 from storage.marks import MarkedModule, feature_mark, leaf_mark, mark_modules, submodule_marks
 from storage.metadata.architectures import Sharing
@@ -111,14 +111,20 @@ class _Outline:
         return elements, tensors
 
 
-def iter_sources(candidates: Iterable[tuple[Candidate, bytes]]) -> Iterator[tuple[Candidate, Source]]:
-    """Yield candidates with their architectures, which are made one by one of their documents."""
-    for each, document in candidates:
-        source = _kept.find(each.digest)
-        if source is None:
-            source = Source(architecture_of_document(decode_document(document)))
-            _kept.keep(each.digest, source)
-        yield each, source
+def find_source(candidate: Candidate, document: bytes, leave_out: Callable[[Names, Shapes], bool]) -> Source | None:
+    """Return the architecture of a candidate, None when its names and shapes are to be left out.
+
+    Most of the work of reading one comes after that.
+    """
+    source = _kept.find(candidate.digest)
+    if source is not None:
+        return None if leave_out(source.names, source.shapes) else source
+    decoded = decode_document(document)
+    if leave_out(*names_and_shapes(decoded)):
+        return None
+    source = Source(architecture_of_document(decoded))
+    _kept.keep(candidate.digest, source)
+    return source
 
 
 _kept: Kept[str, Source] = Kept(_CACHED_TENSORS, lambda each: len(each.architecture.tensors))

@@ -34,6 +34,8 @@ _COMMON_LEAVES = frozenset({"weight", "bias", "running_mean", "running_var"})
 Feature = tuple[str, tuple[int, ...]]
 """A tensor's last name, with its module's where it is a common one, and its shape: what two tensors have in common if
 one can fill the other."""
+Names = tuple[str, ...]
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class Place:
@@ -147,20 +149,18 @@ class Source:
         return sorted(self.architecture.tensors)
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Names:
         """Of its tensors."""
         return tuple(self.architecture.tensors)
 
     @cached_property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
+    def shapes(self) -> Shapes:
         """Of its tensors, in elements."""
         return tuple(spec.shape for spec in self.architecture.tensors.values())
 
-    def resembles(self, other: "Source") -> bool:
-        """Return whether the two have the same names, and nearly all shapes: the same network with another head."""
-        if self.names != other.names:
-            return False
-        return sum(map(ne, self.shapes, other.shapes)) <= OTHER_HEAD * len(self.names)
+    def resembles(self, names: Names, shapes: Shapes) -> bool:
+        """Return whether one of such tensors has the same names, and nearly all shapes: it differs in its head."""
+        return self.names == names and sum(map(ne, self.shapes, shapes)) <= OTHER_HEAD * len(names)
 
     def has_equal(self, where: Place) -> bool:
         """Return whether a module of it has the names and shapes of a place, and no more."""

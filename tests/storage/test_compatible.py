@@ -27,6 +27,7 @@ from storage.metadata.architecture_backfill import fill_index
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
 from storage.models import update_model
 from storage.publish import publish
+from storage.shortlist import Candidate, find_source
 
 CALLER = Caller("tester", is_administrator=True)
 NET = {"conv.weight": (8, 3, 3, 3), "conv.bias": (8,), "norm.weight": (8,), "norm.bias": (8,), "fc.weight": (10, 8)}
@@ -228,6 +229,21 @@ def test_a_document_holds_all_that_a_comparison_looks_at():
     assert list(again.tensors.values()) == tensors
     assert (again.entries, again.metadata) == (kept.entries, {"": {"version": 1}})
     assert encode_architecture(again)[0] == digest
+
+
+def test_a_candidate_that_is_left_out_by_its_names_and_shapes_is_not_made():
+    kept = architecture(NET)
+    digest, document = encode_architecture(kept)
+    candidate = Candidate(1, digest, 1.0, 1.0, shares_module=True)
+    seen = []
+    assert find_source(candidate, document, lambda *told: seen.append(told) or True) is None
+    assert seen == [(tuple(NET), tuple(NET.values()))]
+    made = find_source(candidate, document, lambda *_: False)
+    assert made.architecture.tensors == kept.tensors
+    # Though it is kept now.
+    assert find_source(candidate, document, lambda *told: seen.append(told) or True) is None
+    assert seen[0] == seen[1]
+    assert find_source(candidate, document, lambda *_: False) is made
 
 
 TENSOR = {"name": "w", "shape": [2], "dtype": "float32"}
