@@ -181,7 +181,8 @@ def _serve(connection: socket.socket, source: ByteSource, deadline: float) -> tu
                 pieces = source.read_many(batch)
             except Exception as error:
                 raise _SourceError(error) from error
-            connection.sendall(b"".join(pieces))
+            if data := b"".join(pieces):  # who waits for nothing more may have answered, and be gone
+                connection.sendall(data)
 
 
 def _batches(ranges: Sequence[ByteRange]) -> Generator[list[ByteRange]]:

@@ -168,6 +168,18 @@ def test_a_reader_that_crashes_makes_the_file_malformed(scanner, start_warm, des
     assert descendants() == [warm]
 
 
+def test_an_empty_file_is_told_however_late_its_bytes_are_handed_out(scanner):
+    class Late:
+        size = 0
+
+        def read_many(self, ranges):
+            time.sleep(0.3)  # the reader, which misses nothing, has answered and is gone by then
+            return [b"" for _ in ranges]
+
+    with pytest.raises(MalformedArtifactError, match="empty"):
+        scanner.scan(Late())
+
+
 def test_a_fault_of_the_reader_is_told_and_logged(monkeypatch, caplog, checkpoint):
     program = (
         "import sys; sys.path.append(sys.argv[1])\n"
