@@ -11,13 +11,14 @@ _INTEGER = re.compile(rb"[+-]?(0|[1-9][0-9]{0,4299})")
 _FLOAT = re.compile(rb"[+-]?([0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?|\.[0-9]+([eE][+-]?[0-9]+)?|inf|nan)")
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
-_decode_raw_unicode = codecs.getdecoder("raw-unicode-escape")
-"""Looked up here: Python reads the modules of rarer codecs at their first use, when a confined reader opens no file."""
 _u16 = struct.Struct("<H").unpack_from
 _i32 = struct.Struct("<i").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 _u64 = struct.Struct("<Q").unpack_from
 _f64 = struct.Struct(">d").unpack_from
+
+# Python reads the modules of rarer codecs when they are first looked up, and a confined reader opens no file.
+codecs.lookup("raw-unicode-escape")
 
 
 def binint1(m: Machine, pos: int) -> int:
@@ -149,10 +150,7 @@ def short_binstring(m: Machine, pos: int) -> int:
 def text_unicode(m: Machine, pos: int) -> int:
     """UNICODE: a line in raw-unicode-escape."""
     line, pos = m.take_line(pos)
-    try:
-        m.stack.append(_decode_raw_unicode(line)[0])
-    except UnicodeDecodeError:
-        raise BrokenPickleError("a text is not valid in its encoding") from None
+    m.stack.append(decode_text(line, "raw-unicode-escape"))
     return pos
 
 

@@ -54,7 +54,7 @@ class TensorMaker:
         empty = self._empty.get(dtype)
         if empty is None:
             empty = self._empty[dtype] = torch.empty(0, dtype=dtype, device=self.storages.device)
-        # Of thousands of tensors, half the time is in making empty ones; so it takes a third of that.
+        # `torch.empty` takes three times as long, which is half the time of making thousands of tensors.
         return empty.new_empty(0).set_(storage, view.offset, tuple(view.shape), tuple(view.stride))
 
     def quantised(self, view: View, parameters: Sequence[Any]) -> torch.Tensor:

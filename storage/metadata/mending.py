@@ -30,27 +30,27 @@ def mend_copies(session: Session, new: NewVersion, places: Sequence[Sequence[Bou
     if new.trust == "unsafe" or session.scalar(_IS_ANY_DAMAGED) is None:
         return
     for artifact, bounds in zip(new.artifacts, places, strict=True):
-        for row, model in _find_damaged(session, new.team, artifact.info.sha256):
-            _move(session, row.id, bounds, now)
-            note_due(session, model, session.get_one(VersionRow, row.version_id).number)
+        for artifact_id, number, model in _find_damaged(session, new.team, artifact.info.sha256):
+            _move(session, artifact_id, bounds, now)
+            note_due(session, model, number)
 
 
-def _find_damaged(session: Session, team: str, sha256: str) -> Sequence[tuple[ArtifactRow, ModelRow]]:
-    """Return artifacts with a digest of which a part is damaged, and their models, all locked."""
+def _find_damaged(session: Session, team: str, sha256: str) -> Sequence[tuple[int, int, ModelRow]]:
+    """Return artifacts with a digest of which a part is damaged, their versions' numbers and models, all locked."""
     in_damaged = (
         select(ExtentRow.artifact_id)
         .join(ObjectRow, ObjectRow.id == ExtentRow.object_id)
         .where(ExtentRow.artifact_id == ArtifactRow.id, ObjectRow.damaged_at.is_not(None))
     )
     query = (
-        select(ArtifactRow, ModelRow)
+        select(ArtifactRow.id, VersionRow.number, ModelRow)
         .join(VersionRow, VersionRow.id == ArtifactRow.version_id)
         .join(ModelRow, ModelRow.id == VersionRow.model_id)
         .where(ModelRow.team == team, ArtifactRow.sha256 == sha256, in_damaged.exists())
         .order_by(ModelRow.id, ArtifactRow.id)
         .with_for_update(skip_locked=True)
     )
-    return [(row, model) for row, model in session.execute(query)]
+    return [(artifact_id, number, model) for artifact_id, number, model in session.execute(query)]
 
 
 def _move(session: Session, artifact_id: int, bounds: Sequence[Bound], now: datetime) -> None:
