@@ -93,6 +93,9 @@ StoresDep: TypeAlias = Annotated[Stores, Depends(get_stores)]
 CallerDep: TypeAlias = Annotated[Caller, Depends(get_caller)]
 TagsDep: TypeAlias = Annotated[dict[str, str], Depends(get_tags)]
 ExpectedDep: TypeAlias = Annotated[Expected, Depends(get_expected_revision)]
-Selector: TypeAlias = Annotated[str, Path(max_length=200, description="a number, an alias, `latest` or `sha256:…`")]
+MAX_SELECTOR_LENGTH = 200
+Selector: TypeAlias = Annotated[
+    str, Path(max_length=MAX_SELECTOR_LENGTH, description="a number, an alias, `latest` or `sha256:…`")
+]
 Cursor: TypeAlias = Annotated[str | None, Query(max_length=2000, description="continues after the page that gave it")]
 Limit: TypeAlias = Annotated[int, Query(ge=1, le=1000, description="items of a page")]

@@ -7,14 +7,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.deps import get_caller, get_service
+from api.deps import MAX_SELECTOR_LENGTH, get_caller, get_service
 from api.errors import answer_named
 from api.routes.versions import router
 from registry.errors import WeighbridgeError
 from storage.metadata.resolving import Told
 from storage.read import find_told
 
-MAX_SELECTOR_LENGTH = 200
 _VERSIONS = "versions"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _ROUTE = next(each for each in router.routes if isinstance(each, APIRoute) and each.operation_id == "get_version")

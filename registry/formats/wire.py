@@ -199,9 +199,7 @@ def _storage_from_json(document: dict[str, Any]) -> StorageRecord:
         key=document["key"],
         nbytes=document["nbytes"],
         file_offset=document["file_offset"],
-        record=document.get("record"),
-        big_endian=document.get("big_endian", False),
-        location=document.get("location", "cpu"),
+        **{name: document[name] for name in _USUAL_STORAGE.keys() & document.keys()},
     )
 
 
