@@ -6,17 +6,14 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from api.direct import DirectApp, DirectBody
 from api.errors import problem
 from registry.errors import TooLargeError
-
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol
-else:
-    Protocol = AutoHTTPProtocol
 
 MAX_HEAD_BYTES = 64 << 10
 """Of a request's line and headers together; of what stands between two pieces of a chunked body, or behind it, too."""
@@ -25,7 +22,7 @@ _HEAD_TOO_LARGE = 431
 log = logging.getLogger("weighbridge.connection")
 
 
-class PatientProtocol(Protocol):
+class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which by itself waits for ever for a request's head, and for a reader that takes no bytes.
 
     Both may take as long as an idle connection is kept (`timeout_keep_alive`): a head from the connection's start, or
@@ -40,6 +37,8 @@ class PatientProtocol(Protocol):
         self._unread_bytes = 0
         self._head_bytes = 0
         self._is_refused = False
+        self.direct_body: DirectBody | None = None
+        self.app = DirectApp(self, self.app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn's own
         """Wait for the first head."""
@@ -65,10 +64,12 @@ class PatientProtocol(Protocol):
             ValueError: it does; uvicorn answers 400 and closes.
         """
         framing = {name: value for name, value in self.headers if name in {b"content-length", b"transfer-encoding"}}
-        offers = self.parser.should_upgrade()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - httptools has it
+        offers = self.parser.should_upgrade()
         if offers and framing and framing != {b"content-length": b"0"}:
             raise ValueError("a body and an offer of another protocol")
-        super().on_headers_complete()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - httptools has it
+        length = int(framing.get(b"content-length", b"0")) if len(framing) == 1 else 0
+        self.direct_body = DirectBody(self, length) if length else None
+        super().on_headers_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: other protocols are left out on purpose."""
@@ -76,7 +77,27 @@ class PatientProtocol(Protocol):
     def on_body(self, body: bytes) -> None:
         """Take bytes of a body."""
         self._head_bytes = 0
-        super().on_body(body)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - httptools has it
+        if self.direct_body is not None:
+            self.direct_body.count_parsed(len(body))
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request; what is left of a body that was refused is thrown away."""
+        if self.direct_body is not None:
+            self.direct_body.refuse()
+        super().on_response_complete()
+
+    def end_body(self) -> None:
+        """Read heads again, after a body that did not go through the parser."""
+        self.parser = httptools.HttpRequestParser(self)
+        self._head_bytes = 0
+        self.cycle.more_body = False
+
+    def expect_rest(self) -> None:
+        """Wait for the rest of a body that was refused, or the next head, from now on."""
+        self._unset_keepalive_if_required()
+        self._forget_head()
+        self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""

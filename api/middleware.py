@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.direct import SEND_FILE
 from api.errors import problem
 from api.hiding import check_url
 from api.measures import Measures
@@ -95,7 +96,7 @@ class RequestMiddleware:
                 own = {name.lower() for name, _ in message["headers"]}
                 added = [each for each in _SAFEGUARDS if each[0] not in own]
                 message["headers"] = [*message["headers"], *added, (b"x-request-id", request_id.encode())]
-            seen.sent_bytes += len(message.get("body", b""))
+            seen.sent_bytes += message["count"] if message["type"] == SEND_FILE else len(message.get("body", b""))
             await send(message)
 
         try:

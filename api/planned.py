@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from api.limits import key_of
 from api.measures import Measures
-from api.receive import PIECE_BYTES, check_whole, iter_body
+from api.receive import check_whole, iter_filled
 from api.service import Service
 from registry.errors import IncompleteUploadError, SizeMismatchError, WeighbridgeError
 from registry.schema import VersionInfo
@@ -23,6 +23,8 @@ from storage.uploads.completing import Completion, begin_completing, complete
 from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due
 from storage.uploads.reuse import ranges_to_send
 
+PIECE_BYTES = 1 << 20
+"""Of a part, written at once: what comes in is still near the processor."""
 BEAT_SECONDS = 10.0
 WAIT_SECONDS = 10.0
 """How long completing waits for the version before it answers that the upload is being verified."""
@@ -58,22 +60,15 @@ async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
 
 
 async def _receive(request: Request, service: Service, writer: PartWriter) -> None:
-    """Write a body: while a thread writes one piece the next is gathered, so that at most two are in memory."""
+    """Write a body: while a thread writes one piece the next one comes, so that two are in memory."""
     writing: asyncio.Task[None] | None = None
-    gathered: list[bytes] = []
-    size = 0
     try:
-        async for data in iter_body(request, service.settings.idle_seconds):
-            gathered.append(data)
-            size += len(data)
-            if size >= PIECE_BYTES:
-                if writing is not None:
-                    await asyncio.shield(writing)
-                writing = asyncio.create_task(service.in_upload(writer.write, gathered))
-                gathered, size = [], 0
+        async for piece in iter_filled(request, service.settings.idle_seconds, PIECE_BYTES):
+            if writing is not None:
+                await asyncio.shield(writing)
+            writing = asyncio.create_task(service.in_upload(writer.write, [piece]))
         if writing is not None:
             await asyncio.shield(writing)
-        await service.in_upload(writer.write, gathered)
     finally:
         if writing is not None and not writing.done():  # nobody may close the file while a thread writes to it
             with suppress(WeighbridgeError):

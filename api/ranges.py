@@ -12,7 +12,9 @@ from anyio.to_thread import run_sync
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from api.files_response import FilesResponse, close_pieces, takes_files
 from registry.errors import RangeNotSatisfiableError
+from storage.blobs.base import FilePiece
 
 _MEDIA_TYPE = "application/octet-stream"
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})", re.IGNORECASE)
@@ -71,6 +73,8 @@ async def answer_selected(
     headers: Mapping[str, str],
     open_pieces: Callable[[], Iterator[bytes]],
     limiter: CapacityLimiter,
+    *,
+    open_files: Callable[[], Iterator[bytes | FilePiece]] | None = None,
 ) -> Response:
     """Return the answer that a selection of some bytes has: none of them, their length, a range or the whole.
 
@@ -80,6 +84,7 @@ async def answer_selected(
         headers: of every answer.
         open_pieces: reads what was selected.
         limiter: of the threads that read.
+        open_files: gives pieces of files instead, where the connection takes these.
 
     Raises:
         BlobNotFoundError, BlobStoreUnavailableError: the bytes cannot be read.
@@ -92,6 +97,10 @@ async def answer_selected(
         told["Content-Range"] = f"bytes {selection.offset}-{last}/{selection.size_bytes}"
     if request.method == "HEAD":
         return Response(status_code=selection.status, headers=told, media_type=_MEDIA_TYPE)
+    if open_files is not None and takes_files(request):
+        files = open_files()
+        first = await run_sync(next, files, None, limiter=limiter)
+        return FilesResponse(files, first, selection.status, told, _MEDIA_TYPE, limiter)
     body = await start(read_ahead(open_pieces(), limiter))
     return StreamingResponse(body, selection.status, told, media_type=_MEDIA_TYPE)
 
@@ -108,7 +117,7 @@ async def read_ahead(pieces: Iterator[bytes], limiter: CapacityLimiter) -> Async
         with CancelScope(shield=True):
             await asyncio.wait([following])
             following.exception()
-            await run_sync(_close, pieces, limiter=limiter)
+            await run_sync(close_pieces, pieces, limiter=limiter)
 
 
 async def start(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -130,9 +139,3 @@ async def start(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
 
 async def _next(pieces: Iterator[bytes], limiter: CapacityLimiter) -> bytes | None:
     return await run_sync(next, pieces, None, limiter=limiter)
-
-
-def _close(pieces: Iterator[bytes]) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()

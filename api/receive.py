@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from api.direct import RECEIVE_INTO
 from api.limits import key_of
 from api.service import Service
 from registry.errors import AccessError, IncompleteUploadError, InvalidRequestError, NotFoundError, WeighbridgeError
@@ -182,6 +183,43 @@ async def iter_body(request: Request, idle_seconds: float) -> AsyncGenerator[byt
         except TimeoutError as error:
             raise _broken_off() from error
         yield data
+
+
+async def iter_filled(request: Request, idle_seconds: float, size_bytes: int) -> AsyncGenerator[memoryview]:
+    """Yield a request's body in two buffers that take turns: one may be used until the next but one is asked for.
+
+    Where the connection can, it receives straight into them.
+
+    Args:
+        request: whose body.
+        idle_seconds: as for `iter_body`.
+        size_bytes: of a buffer; each but the last is yielded full.
+
+    Raises:
+        IncompleteUploadError, ClientDisconnect: as for `iter_body`.
+    """
+    offer = request.scope.get("extensions", {}).get(RECEIVE_INTO, _ignore)
+    buffer, other = memoryview(bytearray(size_bytes)), memoryview(bytearray(size_bytes))
+    filled = 0
+    body = cast("AsyncGenerator[bytes | memoryview]", iter_body(request, idle_seconds))
+    offer(buffer)
+    async for data in body:
+        rest = data
+        while rest:
+            count = min(len(rest), size_bytes - filled)
+            if not isinstance(data, memoryview):  # else it is there already
+                buffer[filled : filled + count] = rest[:count]
+            rest, filled = rest[count:], filled + count
+            if filled == size_bytes:
+                yield buffer
+                buffer, other, filled = other, buffer, 0
+        offer(buffer[filled:])
+    if filled:
+        yield buffer[:filled]
+
+
+def _ignore(buffer: memoryview) -> None:
+    """Leave a buffer alone: the connection gives bytes."""
 
 
 def check_whole(request: Request) -> None:

@@ -9,10 +9,10 @@ from registry.schema import ArtifactManifest, VersionInfo, VersionManifest
 from registry.teams import Role
 from storage.access import Action, Caller, Resource, may
 from storage.admission import admit, is_member, reaches, sees_quarantine
-from storage.blobs.base import BlobStore
+from storage.blobs.base import BlobStore, FilePiece
 from storage.metadata.records import Extent, StoredArtifact
 from storage.metadata.resolving import Told
-from storage.run_reading import iter_runs
+from storage.run_reading import PieceT, Stream, iter_runs
 from storage.stores import Stores
 from storage.tokens import recheck
 
@@ -77,8 +77,8 @@ def require_open(stores: Stores, caller: Caller, team: str, artifact: StoredArti
 
 
 def iter_while_admitted(  # noqa: PLR0917 - an artifact is named by four words
-    stores: Stores, caller: Caller, team: str, model: str, artifact: StoredArtifact, pieces: Iterator[bytes]
-) -> Iterator[bytes]:
+    stores: Stores, caller: Caller, team: str, model: str, artifact: StoredArtifact, pieces: Iterator[PieceT]
+) -> Iterator[PieceT]:
     """Yield the pieces of an artifact as long as the caller may take them, which is looked at every few seconds.
 
     Raises:
@@ -158,12 +158,26 @@ def iter_range(blobs: BlobStore, extents: Sequence[Extent], offset: int, length:
         BlobNotFoundError: its bytes are gone. BlobDamagedError: some of them. BlobStoreUnavailableError: the store does
             not answer.
     """
-    runs = runs_of(extents, offset, length)
+    return _iter_range(blobs, runs_of(extents, offset, length), blobs.stream)
+
+
+def iter_range_of_files(
+    blobs: BlobStore, extents: Sequence[Extent], offset: int, length: int
+) -> Iterator[bytes | FilePiece]:
+    """Yield a byte range as `iter_range` does, with pieces of files instead of bytes where much lies in one.
+
+    Raises:
+        BlobNotFoundError, BlobDamagedError, BlobStoreUnavailableError: as for `iter_range`.
+    """
+    return _iter_range(blobs, runs_of(extents, offset, length), blobs.stream_files)
+
+
+def _iter_range(blobs: BlobStore, runs: Sequence[Extent], stream: Stream[PieceT]) -> Iterator[bytes | PieceT]:
     try:
         if len(runs) == 1:
-            yield from blobs.stream(runs[0].location, runs[0].offset, runs[0].length)
+            yield from stream(runs[0].location, runs[0].offset, runs[0].length)
         else:
-            yield from iter_runs(blobs, runs)
+            yield from iter_runs(blobs, runs, stream)
     except ValueError as error:  # the object ends before it should
         raise damaged("What was asked for") from error
 

@@ -1,11 +1,17 @@
 """Streaming what lies in several places: short runs are read in windows, a few ahead, and long ones streamed."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from storage.blobs.base import READ_PIECE_BYTES, BlobStore
 from storage.metadata.records import Extent
+
+PieceT = TypeVar("PieceT")
+
+Stream = Callable[[str, int, int], Iterator[PieceT]]
+"""What yields a range of what is at a location: `BlobStore.stream`, or `BlobStore.stream_files`."""
 
 WINDOW_BYTES = 8 << 20
 """Of runs that are asked for together; a store may read as much again between the places. A longer run is streamed."""
@@ -13,8 +19,8 @@ WINDOWS_AHEAD = 3
 """Windows in memory beside the one that is handed out."""
 
 
-def iter_runs(blobs: BlobStore, runs: Sequence[Extent]) -> Iterator[bytes]:
-    """Yield the bytes of runs, in order, in pieces of at most 1 MiB.
+def iter_runs(blobs: BlobStore, runs: Sequence[Extent], stream: Stream[PieceT]) -> Iterator[bytes | PieceT]:
+    """Yield the bytes of runs, in order, short ones in pieces of at most 1 MiB, and long ones as `stream` does.
 
     Raises:
         BlobNotFoundError, BlobStoreUnavailableError: some cannot be read.
@@ -26,9 +32,9 @@ def iter_runs(blobs: BlobStore, runs: Sequence[Extent]) -> Iterator[bytes]:
             for window in _iter_windows(runs):
                 following.append(window if isinstance(window, Extent) else pool.submit(_read, blobs, window))
                 if len(following) > WINDOWS_AHEAD:
-                    yield from _iter_bytes(blobs, following.popleft())
+                    yield from _iter_pieces_of(following.popleft(), stream)
             while following:
-                yield from _iter_bytes(blobs, following.popleft())
+                yield from _iter_pieces_of(following.popleft(), stream)
         finally:
             for each in following:
                 if isinstance(each, Future):
@@ -52,9 +58,9 @@ def _iter_windows(runs: Sequence[Extent]) -> Iterator[list[Extent] | Extent]:
         yield window
 
 
-def _iter_bytes(blobs: BlobStore, window: Future[list[bytes]] | Extent) -> Iterator[bytes]:
+def _iter_pieces_of(window: Future[list[bytes]] | Extent, stream: Stream[PieceT]) -> Iterator[bytes | PieceT]:
     if isinstance(window, Extent):
-        return blobs.stream(window.location, window.offset, window.length)
+        return stream(window.location, window.offset, window.length)
     return _iter_pieces(window.result())
 
 

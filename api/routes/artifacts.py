@@ -20,9 +20,9 @@ from api.service import Service
 from registry.formats.source import ByteRange
 from storage.access import Action
 from storage.assembled import read_ranges
-from storage.blobs.base import SignedRequest
+from storage.blobs.base import FilePiece, SignedRequest
 from storage.metadata.records import StoredArtifact
-from storage.read import get_artifact, iter_range, iter_while_admitted, open_artifact
+from storage.read import get_artifact, iter_range, iter_range_of_files, iter_while_admitted, open_artifact
 from storage.reads import sign_download
 
 router = APIRouter(tags=["artifacts"])
@@ -76,7 +76,12 @@ async def download_artifact(
         pieces = iter_range(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
         return iter_while_admitted(service.stores, caller, team, model, artifact, pieces)
 
-    return await answer_selected(request, chosen, headers, open_pieces, service.downloads)
+    def open_files() -> Iterator[bytes | FilePiece]:
+        pieces = iter_range_of_files(service.stores.blobs, artifact.extents, chosen.offset, chosen.length)
+        return iter_while_admitted(service.stores, caller, team, model, artifact, pieces)
+
+    in_files = open_files if service.stores.blobs.streams_files else None
+    return await answer_selected(request, chosen, headers, open_pieces, service.downloads, open_files=in_files)
 
 
 async def _answer_several(

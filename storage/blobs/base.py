@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from registry.errors import DigestMismatchError
 from registry.formats.source import ByteRange
@@ -67,6 +67,14 @@ class Written:
 
     sha256: str
     size_bytes: int
+
+
+class FilePiece(NamedTuple):
+    """Bytes of an open file, for whoever copies them without reading: good until the next piece is asked for."""
+
+    descriptor: int
+    offset: int
+    length: int
 
 
 class BlobWriter(ABC):
@@ -170,9 +178,11 @@ class BlobStore(Gathering):
 
     Attributes:
         can_presign: whether requests can be signed for clients (a bucket), or signing raises `NotImplementedError`.
+        streams_files: whether `stream_files` gives pieces of files.
     """
 
     can_presign: bool = False
+    streams_files: bool = False
 
     @abstractmethod
     def create(self, location: str, *, expected_sha256: str | None = None) -> BlobWriter:
@@ -200,6 +210,10 @@ class BlobStore(Gathering):
             BlobStoreUnavailableError: the store did not answer, also in the middle.
             ValueError: the range lies outside the object; a bucket tells so at the object's end.
         """
+
+    def stream_files(self, location: str, offset: int, length: int) -> Iterator[bytes | FilePiece]:
+        """Yield a range as `stream` does, in pieces of files where the store has any."""
+        return self.stream(location, offset, length)
 
     @abstractmethod
     def read_many(self, location: str, ranges: Sequence[ByteRange]) -> list[bytes]:

@@ -79,7 +79,7 @@ class BucketPartWriter(PartWriter):
         self._length = length
         self._data = bytearray()
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Hold more bytes."""
         if len(self._data) + sum(map(len, pieces)) > self._length:
             raise SizeMismatchError("The part is longer than its upload's plan says. Send exactly its bytes.")

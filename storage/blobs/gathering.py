@@ -28,7 +28,7 @@ class PartWriter(ABC):
     """One part on its way through the service. As a context manager it leaves nothing of a part that is not kept."""
 
     @abstractmethod
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append bytes.
 
         Raises:

@@ -16,6 +16,7 @@ from storage.blobs.base import (
     RECORDS,
     BlobStore,
     BlobWriter,
+    FilePiece,
     check_location,
     check_record_name,
     is_location,
@@ -26,6 +27,9 @@ from storage.blobs.ranges import check_form
 
 DEFAULT_RESERVE_BYTES = 64 << 20
 """Room kept free, so that deleting and the database still work when the disk is full."""
+
+FILE_PIECE_BYTES = 8 << 20
+"""After each piece of a file it is looked at whether its reader may have more."""
 
 _FAN_OUT = re.compile(r"[0-9a-f]{2}")
 
@@ -43,6 +47,8 @@ class LocalBlobStore(LocalGathering, BlobStore):
     Raises:
         BlobStoreUnavailableError: the folder cannot be made.
     """
+
+    streams_files = True
 
     def __init__(self, root: Path, reserve_bytes: int = DEFAULT_RESERVE_BYTES) -> None:
         super().__init__(reserve_bytes)
@@ -74,6 +80,13 @@ class LocalBlobStore(LocalGathering, BlobStore):
                 piece = _read(descriptor, offset, min(READ_PIECE_BYTES, end - offset))
                 offset += len(piece)
                 yield piece
+
+    def stream_files(self, location: str, offset: int, length: int) -> Iterator[FilePiece]:
+        """Yield a range in pieces of its file."""
+        with self._opened(location) as (descriptor, size):
+            _check_inside([(offset, length)], size)
+            for start in range(offset, offset + length, FILE_PIECE_BYTES):
+                yield FilePiece(descriptor, start, min(FILE_PIECE_BYTES, offset + length - start))
 
     def read_many(self, location: str, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Return the bytes of several ranges."""

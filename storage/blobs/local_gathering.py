@@ -156,12 +156,12 @@ class LocalPartWriter(PartWriter):
             self.close()
             raise
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Write bytes behind those before."""
         for start in range(0, len(pieces), _PIECES_AT_ONCE):
             self._write(pieces[start : start + _PIECES_AT_ONCE])
 
-    def _write(self, pieces: Sequence[bytes]) -> None:
+    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
         size = sum(map(len, pieces))
         if self._offset + size > self._end:
             raise SizeMismatchError("The part is longer than its upload's plan says. Send exactly its bytes.")
