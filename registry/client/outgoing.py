@@ -2,13 +2,13 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from itertools import accumulate
-from typing import IO
 
 from registry.client.answers import PIECE_BYTES
+from registry.client.file_sending import FilePiece
 from registry.client.progress import Bar
 from registry.client.transfer import OutgoingFile
-from registry.errors import SizeMismatchError
 from registry.formats.source import ByteRange
 from registry.uploads import PartRequest, PlannedFile
 
@@ -30,30 +30,17 @@ class PartBody:
         self._bar = bar
         self._sent = 0
 
-    def __call__(self) -> Iterator[bytes]:
-        """Yield the bytes; what was yielded before has not moved.
-
-        Raises:
-            SizeMismatchError: the file became shorter.
-        """
+    def __call__(self) -> Iterator[FilePiece]:
+        """Yield the bytes in pieces of at most 1 MiB; what was yielded before has not moved."""
         self._bar.advance(-self._sent)
         self._sent = 0
-        with self._file.file.open("rb", buffering=0) as file:
+        with FileIO(self._file.file) as file:
             for offset, length in self._ranges:
-                for piece in self._read(file, offset, length):
+                for start in range(offset, offset + length, PIECE_BYTES):
+                    piece = FilePiece(file, start, min(PIECE_BYTES, offset + length - start))
                     yield piece
-                    self._sent += len(piece)
-                    self._bar.advance(len(piece))
-
-    def _read(self, file: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
-        file.seek(offset)
-        end = offset + length
-        while offset < end:
-            piece = file.read(min(PIECE_BYTES, end - offset))
-            if not piece:
-                raise SizeMismatchError(f"{self._file.file} became shorter while it was sent. Push it again.")
-            yield piece
-            offset += len(piece)
+                    self._sent += piece.length
+                    self._bar.advance(piece.length)
 
 
 def ranges_of_part(send: Sequence[ByteRange], offset: int, length: int) -> list[ByteRange]:

@@ -1,4 +1,4 @@
-"""HTTP to the service: pooled, with timeouts and retries. The only module of the client that knows urllib3."""
+"""HTTP to the service: pooled, with timeouts and retries."""
 
 import itertools
 import platform
@@ -9,20 +9,21 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import urllib3
 from pydantic import BaseModel, ValidationError
 
 from registry.client.answers import MAX_PROBLEM_BYTES, Incoming, failure_of, retry_after_seconds, unreachable
+from registry.client.file_sending import POOLS
 from registry.client.token_file import TokenFile
 from registry.errors import PublishInProgressError, ServerUnreachableError, WeighbridgeError
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 Query: TypeAlias = Sequence[tuple[str, str | int | None]]
-MakeBody: TypeAlias = Callable[[], Iterable[bytes]]
-"""Makes a request body again for every attempt."""
+MakeBody: TypeAlias = Callable[[], Iterable[Any]]
+"""Makes a request body again for every attempt: of bytes, or of pieces of files."""
 
 ATTEMPTS = 5
 ATTEMPTS_WHEN_REFUSED = 3
@@ -235,8 +236,11 @@ def make_pools(url: str) -> urllib3.PoolManager:
     scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
     proxy = urllib.request.getproxies().get(scheme)
     if proxy and not urllib.request.proxy_bypass(host):
-        return urllib3.ProxyManager(proxy, maxsize=8)
-    return urllib3.PoolManager(maxsize=8)
+        pools = urllib3.ProxyManager(proxy, maxsize=8)
+    else:
+        pools = urllib3.PoolManager(maxsize=8)
+    pools.pool_classes_by_scheme = POOLS
+    return pools
 
 
 def _origin(url: str) -> tuple[str, str]:
