@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 ValueT = TypeVar("ValueT")
@@ -11,6 +12,8 @@ WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wra
 MAX_TWINS = 16
 _TRIED = 6
 """Most names share so few parts; what others share is found by halving, since a name may have thousands."""
+_TAIL_PARTS = 12
+"""Tails of so many parts are looked up; longer ones, which hardly any network has, are found among sorted names."""
 
 
 def unwrap(named: Mapping[str, ValueT]) -> Mapping[str, ValueT]:
@@ -82,7 +85,6 @@ class Endings:
 
     def __init__(self, tensors: Mapping[str, _Shaped]) -> None:
         self._tensors = tensors
-        self._backwards = sorted([f".{name}"[::-1] for name in tensors])
         self._found: dict[str, tuple[str, Mapping[tuple[int, ...], Sequence[str]]]] = {}
         self._twins: dict[str, dict[tuple[int, ...], list[str]]] = {}
 
@@ -93,12 +95,42 @@ class Endings:
         """
         found = self._found.get(name)
         if found is None:
-            head = shared_with_any(f".{name}"[::-1], self._backwards)
-            twins = self._twins.get(head)
+            tail = self._shared_tail(f".{name}")
+            twins = self._twins.get(tail)
             if twins is None:
-                twins = self._twins[head] = self._list_twins(head)
-            found = self._found[name] = name[: len(name) + 1 - len(head)], twins
+                twins = self._twins[tail] = self._list_twins(tail[::-1])
+            found = self._found[name] = name[: len(name) + 1 - len(tail)], twins
         return found[0], found[1].get(shape, ())
+
+    def _shared_tail(self, dotted: str) -> str:
+        """Return the longest tail that a name, a dot before it, has in common with any."""
+        start = len(dotted)
+        for _ in range(_TAIL_PARTS):
+            at = dotted.rfind(".", 0, start)
+            if dotted[at:] not in self._tails:
+                return dotted[start:]
+            if not at:
+                return dotted
+            start = at
+        return shared_with_any(dotted[::-1], self._backwards)[::-1]
+
+    @cached_property
+    def _tails(self) -> set[str]:
+        """What the names end with, each tail with the dot before it; those of many parts left out."""
+        found: set[str] = set()
+        for name in self._tensors:
+            dotted = f".{name}"
+            start = len(dotted)
+            for _ in range(_TAIL_PARTS):
+                start = dotted.rfind(".", 0, start)
+                found.add(dotted[start:])
+                if not start:
+                    break
+        return found
+
+    @cached_property
+    def _backwards(self) -> list[str]:
+        return sorted([f".{name}"[::-1] for name in self._tensors])
 
     def _list_twins(self, head: str) -> dict[tuple[int, ...], list[str]]:
         """Return what stands before a tail, which is written backwards, by shape."""
