@@ -7,7 +7,7 @@ from registry.architecture import Architecture
 from registry.compat.adapters import find_adapter, find_first_convs
 from registry.compat.casts import classify_cast
 from registry.compat.heads import find_head, guess_head
-from registry.compat.judge import are_other_networks, coverage, has_gap, judge
+from registry.compat.judge import are_other_networks, coverage, has_gap, is_next_to_nothing, judge
 from registry.compat.leftovers import Outline, iter_unexpected, lies_in
 from registry.compat.pairing import Pairing, pair_up
 from registry.compat.rename_map import Prefix, Rename, RenameMap, request_renames, same_order
@@ -93,7 +93,8 @@ class Comparison:
     @property
     def are_others(self) -> bool:
         """Whether so little fits, or so much differs in shape, that the two are different networks."""
-        return are_other_networks(self._source, self._target, len(self.matched), self.mismatched)
+        source, target, count = self._source, self._target, len(self.matched)
+        return is_next_to_nothing(source, target, count) or are_other_networks(source, target, count, self.mismatched)
 
     @property
     def used(self) -> float:

@@ -62,8 +62,13 @@ def are_other_networks(
         hooked: whether code of the target fills something of its own; then few pairs say nothing.
     """
     foreign = sum(each.adapter is None for each in mismatched)
-    few = matched_count < OTHER_TRUNK * min(len(source.tensors), len(target.tensors)) and not hooked
+    few = is_next_to_nothing(source, target, matched_count) and not hooked
     return few or foreign > OTHER_TRUNK * (matched_count + len(mismatched))
+
+
+def is_next_to_nothing(source: Architecture, target: Architecture, matched_count: int) -> bool:
+    """Return whether so few pairs fit that two networks have nothing in common but by chance."""
+    return matched_count < OTHER_TRUNK * min(len(source.tensors), len(target.tensors))
 
 
 def _loses_statistics(report: CompatibilityReport) -> bool:

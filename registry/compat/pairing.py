@@ -66,18 +66,21 @@ def _pair(source: Architecture, target: Architecture, renames: RenameMap) -> Pai
     pairing = Pairing()
     matched = pairing.matched
     wanted = map(target.tensors.get, renames.names.values())  # in source order, and then of entries
-    for (name, spec), want in zip(source.tensors.items(), wanted, strict=False):
+    for have, want in zip(source.tensors.values(), wanted, strict=False):
         if want is None:
-            pairing.unexpected.append(name)
-        elif want.shape == spec.shape and want.dtype == spec.dtype and want.tie is None:
-            # What nearly all are; the same as `match`, without the call.
-            matched[want.name] = name
-            if spec.layout != want.layout or spec.quantised != want.quantised:
-                pairing.cast.append((spec, want))
-        elif fits(spec, want):
-            pairing.match(spec, want)
+            pairing.unexpected.append(have.name)
+            continue
+        name, shape, dtype, _, _, layout, quantised, _ = have
+        to, wanted_shape, wanted_dtype, _, tie, wanted_layout, wanted_quantised, _ = want
+        if wanted_shape == shape and wanted_dtype == dtype and tie is None:
+            # What nearly all are; the same as `match`, without the call, and without a look at each attribute.
+            matched[to] = name
+            if layout != wanted_layout or quantised != wanted_quantised:
+                pairing.cast.append((have, want))
+        elif fits(have, want):
+            pairing.match(have, want)
         else:
-            pairing.mismatched.append((spec, want))
+            pairing.mismatched.append((have, want))
     if len(matched) + len(pairing.mismatched) < len(target.tensors):
         met = {want.name for _, want in pairing.mismatched}
         pairing.missing = [name for name in target.tensors if name not in matched and name not in met]

@@ -137,9 +137,9 @@ class _Inside:
     @cached_property
     def most(self) -> float:
         """What the score of any submodule is at most; 0 when none can count."""
-        reached, fit = self._elements[-1], self._fit[-1]
-        size = self._source.weight_count
-        return self._source.bound_of(reached / self._target.elements, size, fit)
+        matched, numel = self._compared.matched, self._target.numel
+        reached = sum(map(numel.__getitem__, matched))
+        return self._source.bound_of(reached / self._target.elements, self._source.weight_count, len(matched))
 
     def could_reach(self, least: float, where: Place) -> bool:
         """Return whether the score of one submodule can be so much, and count: where it has most, of equal ones."""
@@ -165,7 +165,7 @@ class _Inside:
     @cached_property
     def _elements(self) -> list[int]:
         """The same in elements."""
-        return [*accumulate(map(mul, self._fits, self._target.sizes), initial=0)]
+        return [*accumulate(map(mul, self._fits, self._target.numel.values()), initial=0)]
 
     @cached_property
     def _differ(self) -> list[int]:

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from math import prod
 from operator import ne
 
@@ -109,9 +110,9 @@ class Target:
         return sorted(self.architecture.tensors)
 
     @cached_property
-    def sizes(self) -> Sequence[int]:
-        """The number of elements of each tensor, in the order of `sorted_names`."""
-        return [prod(self.architecture.tensors[name].shape) for name in self.sorted_names]
+    def numel(self) -> Mapping[str, int]:
+        """The number of elements of each tensor, by its name, sorted."""
+        return {name: prod(self.architecture.tensors[name].shape) for name in self.sorted_names}
 
     @cached_property
     def ranges(self) -> Mapping[str, Sequence[tuple[int, int]]]:
@@ -133,7 +134,7 @@ class Source:
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
-        self.weight_count = sum(not name.endswith(COUNTER) for name in architecture.tensors)
+        self.weight_count = len(architecture.tensors) - sum(map(str.endswith, architecture.tensors, repeat(COUNTER)))
 
     @cached_property
     def _counted(self) -> tuple[Counter[Feature], Counter[Feature]]:
@@ -142,7 +143,7 @@ class Source:
     @cached_property
     def _lines(self) -> str:
         """The names, each with a dot before it and a line of its own: what ends alike is found without a loop."""
-        return "".join(f"\n.{name}" for name in self.architecture.tensors) + "\n"
+        return "\n.".join(["", *self.architecture.tensors]) + "\n"
 
     @cached_property
     def _sorted_names(self) -> list[str]:

@@ -7,7 +7,6 @@ of the target wins if it beats every rule that contradicts it by 10 % of the tar
 """
 
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -68,7 +67,8 @@ def find_renames(source: Architecture, target: Architecture) -> RenameMap:
     if len(paired) <= same:
         return _keep(source)
     if is_bare:
-        names = {name: paired.get(name) or _apply(rules, name, want) for name in have}
+        names = dict(zip(have, have, strict=True)) | paired
+        names.update((name, _apply(rules, name, want)) for name in have.keys() - paired.keys())
     else:
         names = _wrapped_names(source, target, paired, rules)
     for entry in source.entries:
@@ -101,8 +101,9 @@ def _find_candidates(
     identity = _Candidate(Rule("", ""), kept)
     votes = _vote(source, endings)
     worthy = MARGIN / 4 * min(len(source), MAX_VOTERS)
-    elected = sorted(votes, key=lambda prefixes: (-votes[prefixes], prefixes))[:MAX_CANDIDATES]
-    rules = [Rule(*prefixes) for prefixes in elected if votes[prefixes] >= worthy and any(prefixes)]
+    worth_it = [prefixes for prefixes, count in votes.items() if count >= worthy]
+    elected = sorted(worth_it, key=lambda prefixes: (-votes[prefixes], prefixes))[:MAX_CANDIDATES]
+    rules = [Rule(*prefixes) for prefixes in elected if any(prefixes)]
     return sorted([identity, *(_Candidate(rule, _pairs(rule, source, target)) for rule in rules)], key=_order)
 
 
@@ -132,17 +133,18 @@ def _same_names(source: Mapping[str, TensorSpec], target: Mapping[str, TensorSpe
     }
 
 
-def _vote(source: Mapping[str, TensorSpec], endings: Endings) -> Counter[tuple[str, str]]:
+def _vote(source: Mapping[str, TensorSpec], endings: Endings) -> dict[tuple[str, str], int]:
     """Count, for every pair of prefixes (strip, add), the source tensors whose best partner it would give.
 
     At most `MAX_VOTERS` vote, drawn evenly: a rule that could be taken concerns a tenth of them.
     """
     names = list(source)
-    votes: Counter[tuple[str, str]] = Counter()
+    votes: dict[tuple[str, str], int] = {}
     for name in [names[at] for at in _draw(len(names))]:
         strip, twins = endings.find_twins(name, source[name].shape)
         for add in twins:
-            votes[strip, add] += 1
+            rule = strip, add
+            votes[rule] = votes.get(rule, 0) + 1
     return votes
 
 

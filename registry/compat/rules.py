@@ -4,6 +4,7 @@ Each rule names the function of torch (or torchvision) that it repeats. Rules th
 found by `registry.torch.check`, which runs that code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from registry.architecture import Architecture
@@ -48,17 +49,21 @@ def find_load_rules(
         unexpected: source names without a place of their name.
     """
     rules = LoadRules()
-    special = [name for name in missing if name.endswith((COUNTER, _ORIGINALS[0]))]
-    counters = [name for name in special if name.endswith(COUNTER)]
+    counters = _ending_with(COUNTER, missing)
     if counters:
         versions = _Versions(source, renames)
         rules.counters = [name for name in counters if versions.of(_owner(name)) < COUNTED_SINCE]
-    originals = [name for name in special if name.endswith(_ORIGINALS[0])]
+    originals = _ending_with(_ORIGINALS[0], missing)
     if originals:
         rules.filled = _weight_norms(target, renames, originals, unexpected)
-    left = [name for name in unexpected if name.endswith(COUNTER)]
+    left = _ending_with(COUNTER, unexpected)
     rules.dropped = [name for name in left if _is_counter_of_frozen(renames.names.get(name, name), target)]
     return rules
+
+
+def _ending_with(ending: str, names: Sequence[str]) -> list[str]:
+    """Return the names that end so: mostly none do, and one look at all of them together tells."""
+    return [name for name in names if name.endswith(ending)] if ending in "\n".join(names) else []
 
 
 def _owner(name: str) -> str:
