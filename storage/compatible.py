@@ -14,7 +14,7 @@ from storage.admission import sight_of
 from storage.architectures import check_bounds
 from storage.metadata.architectures import ArchitectureUses
 from storage.metadata.records import UseQuery
-from storage.shortlist import Candidate, find_candidates, find_source
+from storage.shortlist import Candidate, find_candidates, find_kept, find_source
 from storage.stores import Stores
 
 MAX_COMPARED = 60
@@ -51,8 +51,10 @@ def find_compatible(
         if search.is_over:
             break
         batch = [each for each in candidates[start : start + _BATCH] if each.bound >= search.floor]
-        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted) if batch else {}
-        search.compare((each, used[each.architecture_id]) for each in batch if each.architecture_id in used)
+        kept = find_kept(batch)
+        used = stores.catalog.find_used([each.architecture_id for each in batch], wanted, known=kept) if batch else {}
+        documents = kept | {each: document for each, document in used.items() if document is not None}
+        search.compare((each, documents[each.architecture_id]) for each in batch if each.architecture_id in used)
     found = search.found[:limit]
     uses = (
         stores.catalog.find_uses([each.candidate.architecture_id for each in found], wanted, shown=VERSIONS_SHOWN)
@@ -99,8 +101,8 @@ class _Search:
         patience = PATIENCE if self.floor else 2 * PATIENCE
         return self._compared >= MAX_COMPARED or self._in_vain >= patience
 
-    def compare(self, candidates: Iterable[tuple[Candidate, bytes]]) -> None:
-        """Compare the target with architectures, of which the documents are given, the most promising first."""
+    def compare(self, candidates: Iterable[tuple[Candidate, bytes | Source]]) -> None:
+        """Compare the target with architectures, given with their documents or made, the most promising first."""
         for candidate, document in candidates:
             if self.is_over:
                 return

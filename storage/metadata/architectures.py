@@ -1,5 +1,6 @@
 """Architectures in the catalog: what the index finds, and which versions have what it finds."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import chain
@@ -11,7 +12,6 @@ from sqlalchemy import (
     Integer,
     Select,
     Text,
-    TextualSelect,
     case,
     delete,
     exists,
@@ -26,11 +26,24 @@ from registry.matches import CompatibleVersion
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
 from storage.metadata.lookup import visible
 from storage.metadata.records import NewArchitecture, NewVersion, UseQuery
-from storage.metadata.session import Transactional, insert_for, reads
+from storage.metadata.session import Transactional, insert_for, is_among, reads
 from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
 
 _BATCH = 1000
 ColumnsT = TypeVarTuple("ColumnsT")
+_COLUMNS = ("mark", "count", "worth", "size", "place")
+_TYPES = (BigInteger, Integer, Double, Integer, Text)
+_ASKED = {
+    name: text(statement).columns(**dict(zip(_COLUMNS, _TYPES, strict=True)))
+    for name, statement in {
+        "postgresql": "SELECT * FROM json_to_recordset(CAST(:asked AS JSON)) "
+        "AS row(mark BIGINT, count INTEGER, worth DOUBLE PRECISION, size INTEGER, place TEXT)",
+        "sqlite": "SELECT json_extract(value, '$.mark') AS mark, json_extract(value, '$.count') AS count, "
+        "json_extract(value, '$.worth') AS worth, json_extract(value, '$.size') AS size, "
+        "json_extract(value, '$.place') AS place FROM json_each(:asked)",
+    }.items()
+}
+"""What a question asks for as a table, from one parameter: a text that stays the same is prepared once."""
 
 
 class Sharing(NamedTuple):
@@ -79,11 +92,12 @@ class Architectures(Transactional):
 
         Features are asked for by mark, with how often and what one is worth; submodules with how many tensors one has.
         """
-        rows = [(mark, count, float(worth), 0, "NULL") for mark, (count, worth) in wanted.items()]
-        rows += [(mark, 0, 0.0, size, f"'{at}'") for at, (mark, size) in enumerate(modules.items())]
+        rows: list[tuple[int | float | None, ...]]
+        rows = [(mark, count, float(worth), 0, None) for mark, (count, worth) in wanted.items()]
+        rows += [(mark, 0, 0.0, size, at) for at, (mark, size) in enumerate(modules.items())]
         if not rows:
             return []
-        asked = _rows_asked(rows).cte("asked")
+        asked = _ASKED[session.get_bind().dialect.name].cte("asked").prefix_with("MATERIALIZED")
         mark, architecture = ArchitectureMarkRow, ArchitectureRow
         worth = func.sum(case((mark.count < asked.c.count, mark.count), else_=asked.c.count) * asked.c.worth)
         size = func.max(asked.c.size)
@@ -106,24 +120,26 @@ class Architectures(Transactional):
             .join(shared, shared.c.architecture_id == architecture.id)
             .where(enough)
         )
-        # Each question is another text, of which none is worth keeping.
-        found = session.execute(query, execution_options={"compiled_cache": None})
+        found = session.execute(query, {"asked": json.dumps([dict(zip(_COLUMNS, row, strict=True)) for row in rows])})
         return [
             Sharing(architecture_id, digest, count, worth, frozenset(map(int, places.split(",") if places else ())))
             for architecture_id, digest, count, worth, places in found
         ]
 
     @reads
-    def find_used(self, session: Session, architecture_ids: Collection[int], wanted: UseQuery) -> dict[int, bytes]:
-        """Return the compressed documents of the architectures that any version in use has.
+    def find_used(
+        self, session: Session, architecture_ids: Collection[int], wanted: UseQuery, *, known: Collection[int] = ()
+    ) -> dict[int, bytes | None]:
+        """Return the architectures that any version in use has, with their compressed documents unless those are known.
 
         For each the first such version ends the look.
         """
         use = _in_use(select(ArchitectureUseRow.version_id), wanted)
         any_use = use.where(ArchitectureUseRow.architecture_id == ArchitectureRow.id).correlate(ArchitectureRow)
-        query = select(ArchitectureRow.id, ArchitectureRow.document)
-        found = session.execute(query.where(ArchitectureRow.id.in_(architecture_ids), any_use.exists()))
-        return {row.id: row.document for row in found}
+        document = case((~is_among(session, ArchitectureRow.id, known), ArchitectureRow.document))
+        query = select(ArchitectureRow.id, document)
+        query = query.where(is_among(session, ArchitectureRow.id, architecture_ids), any_use.exists())
+        return {row[0]: row[1] for row in session.execute(query)}
 
     @reads
     def find_uses(
@@ -135,7 +151,7 @@ class Architectures(Transactional):
         """
         columns = (ArchitectureUseRow.architecture_id, ModelRow.id)
         query = _in_use(select(*columns, func.count(VersionRow.id.distinct()), func.max(VersionRow.id)), wanted)
-        query = query.where(ArchitectureUseRow.architecture_id.in_(architecture_ids)).group_by(*columns)
+        query = query.where(is_among(session, ArchitectureUseRow.architecture_id, architecture_ids)).group_by(*columns)
         models: dict[int, list[tuple[int, int]]] = {}
         for architecture_id, _, count, newest in session.execute(query):
             models.setdefault(architecture_id, []).append((newest, count))
@@ -153,14 +169,6 @@ class Architectures(Transactional):
     def find_known_architectures(self, session: Session, digests: Collection[str]) -> set[str]:
         """Return which of the digests the index has."""
         return set(session.scalars(select(ArchitectureRow.digest).where(ArchitectureRow.digest.in_(digests))))
-
-
-def _rows_asked(rows: Sequence[tuple[int, int, float, int, str]]) -> TextualSelect:
-    """Return a table of marks, written as numbers: SQLAlchemy takes longer over `values` than the search itself."""
-    numbers = ", ".join(f"({mark:d}, {count:d}, {worth!r}, {size:d}, {at})" for mark, count, worth, size, at in rows)
-    names = "column1 AS mark, column2 AS count, CAST(column3 AS DOUBLE PRECISION) AS worth, column4 AS size"
-    query = text(f"SELECT {names}, column5 AS place FROM (VALUES {numbers}) AS asked")  # noqa: S608 - nothing but numbers
-    return query.columns(mark=BigInteger, count=Integer, worth=Double, size=Integer, place=Text)
 
 
 def _describe_versions(
@@ -183,8 +191,8 @@ def _describe_versions(
         )
         .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
         .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-        .where(ArchitectureUseRow.version_id.in_(set(chain.from_iterable(chosen.values()))))
-        .where(ArchitectureUseRow.architecture_id.in_(chosen))
+        .where(is_among(session, ArchitectureUseRow.version_id, set(chain.from_iterable(chosen.values()))))
+        .where(is_among(session, ArchitectureUseRow.architecture_id, chosen))
         .order_by(VersionRow.id.desc(), ArchitectureUseRow.position)
     )
     for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query):
