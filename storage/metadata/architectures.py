@@ -7,26 +7,30 @@ from itertools import chain
 from typing import NamedTuple, TypeVarTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    ColumnElement,
     Double,
     Integer,
     Select,
     Text,
+    any_,
     case,
     delete,
     exists,
     func,
     insert,
+    literal,
     select,
     text,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from registry.matches import CompatibleVersion
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
 from storage.metadata.lookup import visible
 from storage.metadata.records import NewArchitecture, NewVersion, UseQuery
-from storage.metadata.session import Transactional, insert_for, is_among, reads
+from storage.metadata.session import Transactional, insert_for, reads, reads_once
 from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
 
 _BATCH = 1000
@@ -78,7 +82,7 @@ class ArchitectureUses(NamedTuple):
 class Architectures(Transactional):
     """The part of the catalog that knows architectures."""
 
-    @reads
+    @reads_once
     def find_sharing(
         self,
         session: Session,
@@ -126,7 +130,7 @@ class Architectures(Transactional):
             for architecture_id, digest, count, worth, places in found
         ]
 
-    @reads
+    @reads_once
     def find_used(
         self, session: Session, architecture_ids: Collection[int], wanted: UseQuery, *, known: Collection[int] = ()
     ) -> dict[int, bytes | None]:
@@ -136,9 +140,9 @@ class Architectures(Transactional):
         """
         use = _in_use(select(ArchitectureUseRow.version_id), wanted)
         any_use = use.where(ArchitectureUseRow.architecture_id == ArchitectureRow.id).correlate(ArchitectureRow)
-        document = case((~is_among(session, ArchitectureRow.id, known), ArchitectureRow.document))
+        document = case((~_is_among(session, ArchitectureRow.id, known), ArchitectureRow.document))
         query = select(ArchitectureRow.id, document)
-        query = query.where(is_among(session, ArchitectureRow.id, architecture_ids), any_use.exists())
+        query = query.where(_is_among(session, ArchitectureRow.id, architecture_ids), any_use.exists())
         return {row[0]: row[1] for row in session.execute(query)}
 
     @reads
@@ -151,7 +155,7 @@ class Architectures(Transactional):
         """
         columns = (ArchitectureUseRow.architecture_id, ModelRow.id)
         query = _in_use(select(*columns, func.count(VersionRow.id.distinct()), func.max(VersionRow.id)), wanted)
-        query = query.where(is_among(session, ArchitectureUseRow.architecture_id, architecture_ids)).group_by(*columns)
+        query = query.where(_is_among(session, ArchitectureUseRow.architecture_id, architecture_ids)).group_by(*columns)
         models: dict[int, list[tuple[int, int]]] = {}
         for architecture_id, _, count, newest in session.execute(query):
             models.setdefault(architecture_id, []).append((newest, count))
@@ -169,6 +173,13 @@ class Architectures(Transactional):
     def find_known_architectures(self, session: Session, digests: Collection[str]) -> set[str]:
         """Return which of the digests the index has."""
         return set(session.scalars(select(ArchitectureRow.digest).where(ArchitectureRow.digest.in_(digests))))
+
+
+def _is_among(session: Session, column: InstrumentedAttribute[int], values: Collection[int]) -> ColumnElement[bool]:
+    """Return whether a column has one of the values; PostgreSQL then has one plan for any number of them."""
+    if session.get_bind().dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(BigInteger)))
+    return column.in_(values)
 
 
 def _describe_versions(
@@ -191,8 +202,8 @@ def _describe_versions(
         )
         .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
         .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-        .where(is_among(session, ArchitectureUseRow.version_id, set(chain.from_iterable(chosen.values()))))
-        .where(is_among(session, ArchitectureUseRow.architecture_id, chosen))
+        .where(_is_among(session, ArchitectureUseRow.version_id, set(chain.from_iterable(chosen.values()))))
+        .where(_is_among(session, ArchitectureUseRow.architecture_id, chosen))
         .order_by(VersionRow.id.desc(), ArchitectureUseRow.position)
     )
     for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query):

@@ -5,23 +5,12 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Engine,
-    any_,
-    create_engine,
-    event,
-    literal,
-    make_url,
-)
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
@@ -33,7 +22,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from registry.errors import (
     CatalogUnavailableError,
@@ -99,6 +88,15 @@ class Database:
             CatalogUnavailableError: the database did not answer.
         """
         return self._repeat(lambda: _run(work, self._reader, nullcontext()))
+
+    def read_once(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """Return what `work` returns, which sends one statement: that sees one moment with no transaction around it.
+
+        Raises:
+            CatalogUnavailableError: the database did not answer.
+        """
+        engine = self._reader if self._at_once is not None else self._asker
+        return self._repeat(lambda: _run(work, engine, nullcontext()))
 
     def write(self, work: Callable[[Session], ResultT]) -> ResultT:
         """Return what `work` returns inside one write transaction, repeated when it lost a race to another one.
@@ -166,6 +164,18 @@ def reads(
     return run
 
 
+def reads_once(
+    method: Callable[Concatenate[OwnerT, Session, Params], ResultT],
+) -> Callable[Concatenate[OwnerT, Params], ResultT]:
+    """Run the method, which sends one statement, and hand it a session; PostgreSQL is told of no begin and no end."""
+
+    @functools.wraps(method)
+    def run(self: OwnerT, *args: Params.args, **kwargs: Params.kwargs) -> ResultT:
+        return self.database.read_once(lambda session: method(self, session, *args, **kwargs))
+
+    return run
+
+
 def writes(
     method: Callable[Concatenate[OwnerT, Session, Params], ResultT],
 ) -> Callable[Concatenate[OwnerT, Params], ResultT]:
@@ -187,13 +197,6 @@ def insert_for(session: Session, row: type[Base]) -> postgresql.Insert | sqlite.
     """Return an INSERT that knows `ON CONFLICT`; both databases speak the same dialect of it."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     return insert(row)
-
-
-def is_among(session: Session, column: InstrumentedAttribute[int], values: Collection[int]) -> ColumnElement[bool]:
-    """Return whether a column has one of the values; PostgreSQL then has one plan for any number of them."""
-    if session.get_bind().dialect.name == "postgresql":
-        return column == any_(literal(list(values), ARRAY(BigInteger)))
-    return column.in_(values)
 
 
 def translate(error: SQLAlchemyError) -> WeighbridgeError:

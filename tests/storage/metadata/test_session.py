@@ -53,6 +53,17 @@ def test_a_read_sees_one_moment(catalog):
     assert catalog.database.read(lambda session: session.scalar(select(LeaseRow.holder))) == "me"
 
 
+def test_a_statement_that_is_read_once_has_no_transaction_around_it_on_postgresql(postgres_url):
+    catalog = Catalog.open(postgres_url)
+
+    def begun_twice(session):
+        return [session.scalar(text("SELECT now()")) for _ in range(2)]
+
+    assert len(set(catalog.database.read(begun_twice))) == 1
+    assert len(set(catalog.database.read_once(begun_twice))) == 2
+    catalog.close()
+
+
 def test_a_failed_transaction_leaves_nothing(catalog, rows):
     def fail(session):
         session.add(LeaseRow(name="gc", holder="me", until=datetime.now(UTC)))
