@@ -2,8 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from typing import Protocol, Self
 
 from blake3 import blake3
@@ -75,6 +75,7 @@ class StreamDigests:
 
     Ranges may overlap, as views of one storage do. What that costs is bounded: once the ranges add up to more than
     `max_overlap` times the stream, the longest get no digest (a forged file can hold a million views of everything).
+    `ranges` are those that are complete.
 
     Args:
         ranges: offset and length of each range, in bytes.
@@ -82,6 +83,7 @@ class StreamDigests:
         max_overlap: how many times the stream the ranges may add up to.
         sha256: whether to compute the SHA-256 too, which costs three times what BLAKE3 does; or as far as it has come.
         marks: positions at which the BLAKE3 of all that has passed is kept, in `prefixes`.
+        known: digests of further ranges, which whoever knows them has checked, or will.
     """
 
     def __init__(
@@ -92,11 +94,13 @@ class StreamDigests:
         max_overlap: int = 3,
         sha256: bool | Sha256Prefix = True,
         marks: Iterable[int] = (),
+        known: Mapping[tuple[int, int], str] = {},
     ) -> None:
         self._position = 0
         self._sha256 = Sha256Prefix() if sha256 is True else sha256 or None
         self._blake3 = blake3()
-        self._digests: dict[tuple[int, int], str] = {}
+        self._known = known
+        self.ranges: dict[tuple[int, int], str] = {}
         affordable = _affordable(set(ranges), max_overlap * size_bytes)
         self._pending = sorted(affordable, reverse=True)
         self._open: dict[tuple[int, int], blake3] = {}
@@ -104,29 +108,37 @@ class StreamDigests:
         self.prefixes: dict[int, str] = {}
 
     def update(self, data: bytes | memoryview, beside: Executor | None = None) -> None:
-        """Take the next bytes of the stream; the SHA-256 in a thread of `beside`, where that is given."""
+        """Take the next bytes of the stream; digests of all of it in threads of `beside`, where that is given."""
         view = memoryview(data)
         fresh = view if self._sha256 is None else view[max(self._sha256.size_bytes - self._position, 0) :]
-        if self._sha256 is None or not fresh:
-            self._update_blake3(view)
-        elif beside is None:
-            self._sha256.update(fresh)
-            self._update_blake3(view)
+        hashing: list[Future[None]] = []
+        if self._sha256 is not None and fresh:
+            if beside is None:
+                self._sha256.update(fresh)
+            else:
+                hashing.append(beside.submit(self._sha256.update, fresh))
+        if beside is None or not self._has_range_before(self._position + len(view)):
+            self._update_whole(view)
         else:
-            hashing = beside.submit(self._sha256.update, fresh)
-            self._update_blake3(view)
-            hashing.result()
+            hashing.append(beside.submit(self._update_whole, view))
+        self._update_ranges(view)
+        for each in hashing:
+            each.result()
+        self._position += len(view)
 
-    def _update_blake3(self, view: memoryview) -> None:
-        while self._marks and self._marks[-1] <= self._position + len(view):
-            rest = self._marks.pop() - self._position
-            self._take(view[:rest])
-            self.prefixes[self._position] = self.blake3
-            view = view[rest:]
-        self._take(view)
+    def _has_range_before(self, end: int) -> bool:
+        return bool(self._open) or (bool(self._pending) and self._pending[-1][0] < end)
 
-    def _take(self, view: memoryview) -> None:
+    def _update_whole(self, view: memoryview) -> None:
+        position = self._position
+        while self._marks and self._marks[-1] <= position + len(view):
+            mark = self._marks.pop()
+            self._blake3.update(view[: mark - position])
+            self.prefixes[mark] = self.blake3
+            view, position = view[mark - position :], mark
         self._blake3.update(view)
+
+    def _update_ranges(self, view: memoryview) -> None:
         start, end = self._position, self._position + len(view)
         while self._pending and self._pending[-1][0] < end:
             self._open[self._pending.pop()] = blake3()
@@ -134,9 +146,8 @@ class StreamDigests:
             offset, length = span
             hasher.update(view[max(offset - start, 0) : offset + length - start])
             if offset + length <= end:
-                self._digests[span] = f"blake3:{hasher.hexdigest()}"
+                self.ranges[span] = f"blake3:{hasher.hexdigest()}"
                 del self._open[span]
-        self._position = end
 
     @property
     def size_bytes(self) -> int:
@@ -161,7 +172,8 @@ class StreamDigests:
 
     def find_range(self, offset: int, length: int) -> str | None:
         """Return `blake3:…` of a range, None if it was not asked for, not affordable or not complete yet."""
-        return blake3_digest(b"") if length == 0 else self._digests.get((offset, length))
+        span = (offset, length)
+        return blake3_digest(b"") if length == 0 else self.ranges.get(span) or self._known.get(span)
 
 
 def _affordable(spans: Iterable[tuple[int, int]], budget_bytes: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
-"""One sequential pass over what was received: read ahead in one thread, SHA-256 in another, BLAKE3 in this one."""
+"""One pass over what was received: read ahead in one thread, digested whole in others and by ranges in this one."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from registry.digest import Sha256Prefix, StreamDigests
 from registry.formats.source import ByteRange
 from storage.blobs.base import is_location
 from storage.metadata.records import Extent
-from storage.midstates import mark_positions
+from storage.midstates import Midstate, mark_positions
 from storage.push import Assembled, Received
 from storage.stores import Stores
 
@@ -40,25 +40,44 @@ def digest_received(
         begun = received.sha256 is None and (received.sha256_prefix or True)
         return _digest(stores, received, StreamDigests(ranges, received.size_bytes, sha256=begun), beat)
     marks = mark_positions(beginning.length)
-    known = stores.midstates.find(beginning.location, beginning.length) if received.assembled is not None else None
-    prefix = received.sha256_prefix or Sha256Prefix(marks, known.sha256 if known is not None else None)
-    at = prefix.size_bytes
-    digested = _digest(
-        stores, received, StreamDigests(ranges, received.size_bytes, sha256=prefix, marks=[*marks, at]), beat
-    )
-    if known is not None and digested.stream.prefixes.get(at) != known.blake3:  # other bytes than it was made of
+    known = stores.midstates.find(beginning.location, beginning.length) if received.assembled is not None else {}
+    prefix = received.sha256_prefix or Sha256Prefix(marks, known[max(known)].sha256 if known else None)
+    digested = _go_on(stores, received, ranges, (prefix, marks, known), beat)
+    if digested is None:
+        stores.midstates.forget(beginning.location)
         prefix = Sha256Prefix(marks)
-        digested = _digest(
-            stores, received, StreamDigests(ranges, received.size_bytes, sha256=prefix, marks=marks), beat
-        )
+        stream = StreamDigests(ranges, received.size_bytes, sha256=prefix, marks=marks)
+        digested = _digest(stores, received, stream, beat)
     stores.midstates.remember(beginning.location, prefix, digested.stream)
     return digested
+
+
+def _go_on(
+    stores: Stores,
+    received: Received,
+    ranges: Sequence[ByteRange],
+    begun: tuple[Sha256Prefix, Sequence[int], Mapping[int, Midstate]],
+    beat: Callable[[], None],
+) -> Digested | None:
+    """Digest what begins as an object does of which states are known; None where it has other bytes than they had."""
+    prefix, marks, known = begun
+    there = {span: digest for state in known.values() for span, digest in state.ranges.items()}
+    stream = StreamDigests(
+        [span for span in ranges if span not in there],
+        received.size_bytes,
+        sha256=prefix,
+        marks={*marks, *known},
+        known=there,
+    )
+    digested = _digest(stores, received, stream, beat)
+    is_same = all(stream.prefixes.get(position) == state.blake3 for position, state in known.items())
+    return digested if is_same else None
 
 
 def _digest(stores: Stores, received: Received, digests: StreamDigests, beat: Callable[[], None]) -> Digested:
     """Return the digests of all bytes of a file."""
     pack = _PackDigest(received.assembled) if received.assembled is not None else None
-    with ThreadPoolExecutor(2, "digest") as beside:
+    with ThreadPoolExecutor(3, "digest") as beside:
         for piece in _read_ahead(stores.blobs.stream(received.location), beside):
             digests.update(piece, beside)
             if pack is not None:

@@ -9,7 +9,7 @@ from deltas import announce, claim, net, saved, sent_of
 from migrated import migrated_sqlite
 from sqlalchemy import func, select
 
-from registry.digest import Sha256Prefix, blake3_digest, sha256_digest
+from registry.digest import Sha256Prefix, StreamDigests, blake3_digest, sha256_digest
 from registry.schema import VersionCreate
 from registry.uploads import UploadCreate
 from storage import midstates
@@ -20,7 +20,7 @@ from storage.fsck import fsck
 from storage.garbage import collect
 from storage.metadata.tables import ExtentRow, ManifestRow, ObjectRow, StorageRow, UploadPinRow
 from storage.publish import publish
-from storage.read import get_artifact, get_version, iter_range
+from storage.read import get_artifact, get_manifest, get_version, iter_range
 from storage.rebuild import rebuild
 from storage.recording import write_due_records
 from storage.uploads.completing import begin_completing, complete
@@ -143,29 +143,54 @@ def test_two_uploads_of_one_fine_tune_are_stored_once(open_installation):
     assert [read(stores, number) for number in (2, 3)] == [TUNED[1]] * 2
 
 
-@pytest.mark.parametrize("changes", [False, True])
-def test_the_sha256_of_a_fine_tune_goes_on_from_its_base_unless_the_stored_bytes_changed(
-    open_installation, monkeypatch, changes
+def leave(known):
+    """Change nothing of what is known of an object."""
+
+
+def take_for_others(known):
+    """Make what is known of an object that of other bytes, as if those had been digested before."""
+    for position, state in known.items():
+        other = Sha256Prefix()
+        other.update(bytes(position))
+        ranges = dict.fromkeys(state.ranges, blake3_digest(b"other"))
+        known[position] = state._replace(blake3=blake3_digest(bytes(position)), sha256=other, ranges=ranges)
+
+
+def take_the_first_for_another(known):
+    """Make what is known up to the first mark that of other bytes; all further on is as it was."""
+    take_for_others(first := {min(known): known[min(known)]})
+    known |= first
+
+
+@pytest.mark.parametrize("change", [leave, take_for_others, take_the_first_for_another])
+def test_digests_of_a_fine_tune_go_on_from_its_base_unless_the_stored_bytes_changed(
+    open_installation, monkeypatch, change
 ):
     monkeypatch.setattr(midstates, "STEP_BYTES", 100_000)
     stores = open_installation("one")
-    data = saved(net(11))
-    push(stores, data)
-    if changes:  # as if what was digested before had been other bytes
-        for known in stores.midstates._known.values():
-            for position, state in known.items():
-                other = Sha256Prefix()
-                other.update(bytes(position))
-                known[position] = state._replace(blake3=blake3_digest(bytes(position)), sha256=other)
-    digested = []
-    take = Sha256Prefix._take
-    monkeypatch.setattr(Sha256Prefix, "_take", lambda self, view: digested.append(len(view)) or take(self, view))
+    push(stores, saved(net(11)))
+    for known in stores.midstates._known.values():
+        change(known)
+    followed, in_ranges = [], []
+    take, update_ranges = Sha256Prefix._take, StreamDigests._update_ranges
+    monkeypatch.setattr(Sha256Prefix, "_take", lambda self, view: followed.append(len(view)) or take(self, view))
+    monkeypatch.setattr(
+        StreamDigests,
+        "_update_ranges",
+        lambda self, view: update_ranges(self, view) or in_ranges.extend({*self.ranges} - {*in_ranges}),
+    )
     tuned = saved(net(11, head=1))
 
     version, _ = push(stores, tuned)
 
     assert version.artifacts[0].sha256 == sha256_digest(tuned)
-    assert (sum(digested) >= len(tuned)) == changes
+    (manifest,) = get_manifest(stores, CALLER, "vision", "net", "2", None).artifacts
+    for storage in manifest.manifest["storages"]:
+        offset, length = storage["file_offset"], storage["nbytes"]
+        assert storage["digest"] == blake3_digest(tuned[offset : offset + length])
+    goes_on = change is leave
+    assert (sum(followed) < len(tuned)) == goes_on
+    assert (sum(length for _, length in in_ranges) < len(tuned) // 2) == goes_on
 
 
 def damage(stores, behind, number, which):
