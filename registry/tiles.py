@@ -38,7 +38,12 @@ def cut(inspection: Inspection | None, size_bytes: int, *, max_tiles: int | None
         size_bytes: its size.
         max_tiles: with more, the smallest storages become residue.
     """
-    spans = [] if inspection is None else [span for span in iter_reusable(inspection) if sum(span) <= size_bytes]
+    return cut_at([] if inspection is None else iter_reusable(inspection), size_bytes, max_tiles=max_tiles)
+
+
+def cut_at(storages: Iterable[ByteRange], size_bytes: int, *, max_tiles: int | None = None) -> list[ByteRange]:
+    """Return the places of the tiles of a file by where its storages lie; else as `cut`."""
+    spans = [span for span in storages if span[1] >= MIN_REUSABLE_BYTES and sum(span) <= size_bytes]
     least = MIN_REUSABLE_BYTES
     while True:
         places = _fill(_apart(span for span in spans if span[1] >= least), size_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.client.cache import blake3_file
+from registry.client.tiling import take_in
 from registry.client.transfer import OutgoingFile
 from registry.errors import (
     AmbiguousWeightsError,
@@ -97,6 +97,7 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
     Raises:
         NotFoundError: a source is not there.
         InvalidRequestError: there is nothing to send, or a file cannot be read.
+        SizeMismatchError: a file became shorter while it was read.
         InvalidPathError: two files would have the same name, or one has a name that no artifact may have.
     """
     collected = Collected()
@@ -113,7 +114,7 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
         raise InvalidRequestError("There is no file to push: the folder holds none that is no link and no dot-file.")
     for path, file in zip(check_paths([name for name, _ in found]), [file for _, file in found], strict=True):
         try:
-            collected.files.append(OutgoingFile(path, file, file.stat().st_size, blake3_file(file)))
+            collected.files.append(take_in(path, file))
         except OSError as error:
             raise InvalidRequestError(f"{str(file)!r} cannot be read: {error.strerror or error}.") from error
     return collected

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from registry.client.cache import blake3_file
 from registry.client.connection import Connection
 from registry.client.described import plain_builder, plain_pretrained_cfg
 from registry.client.glue import import_capture, import_recipe
@@ -20,7 +19,7 @@ from registry.client.progress import Bar, progress_bar
 from registry.client.resolve import model_route
 from registry.client.results import Version
 from registry.client.resuming import remembered_key
-from registry.client.tiling import claim_tiles
+from registry.client.tiling import claim_tiles, take_in
 from registry.client.transfer import OutgoingFile, UploadForm
 from registry.client.transport import Transport
 from registry.client.uploading import Uploader
@@ -98,8 +97,7 @@ def push_object(
         metadata = make_metadata(connection, given | {"wrappers": captured.wrappers})
         with captured.path.open("rb") as file:
             os.fsync(file.fileno())
-        size = captured.path.stat().st_size
-        outgoing = OutgoingFile(captured.path.name, captured.path, size, blake3_file(captured.path))
+        outgoing = take_in(captured.path.name, captured.path)
         version = send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
         cache.adopt(captured.path, outgoing.digest)
     return version
@@ -169,8 +167,7 @@ def send(
     Raises:
         WeighbridgeError: see `Client.push`.
     """
-    announced = {each.path: each.announcement for each in collected.files}
-    metadata = metadata.model_copy(update={"artifacts": announced})
+    metadata = _announce(metadata, collected.files)
     total = sum(each.size_bytes for each in collected.files)
     transport = connection.resolver.online()
     saved: list[str] = []
@@ -179,11 +176,16 @@ def send(
             version = _send_form(transport, reference, metadata, collected.files, bar, idempotency_key)
         else:
             with remembered_key(connection.cache, connection.settings.url, reference, metadata, idempotency_key) as key:
-                tiles = claim_tiles(connection.resolver.service(), metadata, collected.files)
+                tiled = claim_tiles(connection.resolver.service(), metadata, collected.files)
+                files = [tiled.get(each.path, each) for each in collected.files]
                 uploader = Uploader(transport, connection.buckets, bar)
-                version = uploader.upload(reference, metadata, collected.files, tiles, key)
+                version = uploader.upload(reference, _announce(metadata, files), files, [*tiled], key)
                 saved = _say_saved(uploader.send_bytes, total)
     return version.model_copy(update={"notices": [*collected.notices, *saved, *version.notices]})
+
+
+def _announce(metadata: VersionCreate, files: Sequence[OutgoingFile]) -> VersionCreate:
+    return metadata.model_copy(update={"artifacts": {each.path: each.announcement for each in files}})
 
 
 def _say_saved(sent_bytes: int, total_bytes: int) -> list[str]:

@@ -1,36 +1,48 @@
-"""Tiles of local files: cut by what the strict reader finds, digested by all cores, a few MiB in memory each.
+"""Local files on their way out, each read once: their digests, and those of the tiles that the service may know.
 
 Files are read and not mapped: one that somebody makes shorter meanwhile would end the process of a push over a map.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
-from blake3 import blake3
-
+from registry.client.cache import blake3_file
 from registry.client.transfer import OutgoingFile
+from registry.digest import StreamDigests
 from registry.errors import SizeMismatchError, WeighbridgeError
-from registry.formats.inspection import Inspection
 from registry.formats.source import ByteRange, FileSource
 from registry.schema import ServiceInfo, VersionCreate
-from registry.tiles import MIN_REUSABLE_BYTES, cut
-from registry.uploads import MAX_TILES, ClaimedTile
+from registry.tiles import MIN_REUSABLE_BYTES, cut_at, iter_reusable
+from registry.uploads import MAX_TILES
 
 CAPABILITY = "delta-uploads"
-READ_BYTES = 4 << 20
-MAX_THREADS = 8
+TILED_BYTES = 8 << 20
+"""Smaller files are read once more where they are pushed with others: most are sent by a request without tiles."""
+READ_BYTES = 2 << 20
 _CLAIM_BYTES = 90
 """What a tile takes of the request, at most."""
 
 
+def take_in(path: str, file: Path) -> OutgoingFile:
+    """Return a local file as what is sent as the artifact `path`, and of a large one the digests of its tiles.
+
+    Raises:
+        SizeMismatchError: it became shorter while it was read.
+        OSError: it cannot be read.
+    """
+    size_bytes = file.stat().st_size
+    if size_bytes < TILED_BYTES:
+        return OutgoingFile(path, file, size_bytes, blake3_file(file))
+    return _digest(OutgoingFile(path, file, size_bytes, ""), MAX_TILES)
+
+
 def claim_tiles(
     service: ServiceInfo, metadata: VersionCreate, files: Sequence[OutgoingFile]
-) -> dict[str, list[ClaimedTile]]:
-    """Return the tiles of files by path, as many as a request to the service may hold; none where it takes none.
+) -> dict[str, OutgoingFile]:
+    """Return files with their tiles, as many as a request to the service may hold; none where it takes none.
 
     Raises:
         SizeMismatchError: a file changed its size.
@@ -38,87 +50,61 @@ def claim_tiles(
     if CAPABILITY not in service.capabilities:
         return {}
     free = service.limits.max_metadata_bytes - 2 * len(metadata.model_dump_json())
-    places = _cut_all(files, min(MAX_TILES, free // _CLAIM_BYTES))
-    by_path = {each.path: each for each in files}
-    return {path: _digest(by_path[path], each) for path, each in places.items()}
-
-
-def _cut_all(files: Sequence[OutgoingFile], most: int) -> dict[str, list[ByteRange]]:
-    """Return the places of tiles of as many files as fit, coarser ones where they are too many."""
-    inspections: Mapping[str, Inspection | None] = {
-        each.path: _inspect(each.file) for each in files if each.size_bytes >= MIN_REUSABLE_BYTES
-    }
-    sizes = {each.path: each.size_bytes for each in files if each.path in inspections}
-    places = {path: cut(inspections[path], size) for path, size in sizes.items()}
-    total = sum(len(each) for each in places.values())
+    most = min(MAX_TILES, free // _CLAIM_BYTES)
+    tiled = [
+        each if each.tiles else _digest(each, MAX_TILES) for each in files if each.size_bytes >= MIN_REUSABLE_BYTES
+    ]
+    total = sum(len(each.tiles) for each in tiled)
     if total > most:
-        shares = {path: max(most * len(each) // total, 1) for path, each in places.items()}
-        places = {path: cut(inspections[path], size, max_tiles=shares[path]) for path, size in sizes.items()}
-    fitting: dict[str, list[ByteRange]] = {}
-    for path in sorted(places, key=lambda each: -sizes[each]):
-        most -= len(places[path])
+        tiled = [_digest(each, max(most * len(each.tiles) // total, 1)) for each in tiled]
+    fitting: dict[str, OutgoingFile] = {}
+    for each in sorted(tiled, key=lambda each: -each.size_bytes):
+        most -= len(each.tiles)
         if most >= 0:
-            fitting[path] = places[path]
+            fitting[each.path] = each
     return fitting
 
 
-def _inspect(path: Path) -> Inspection | None:
-    """Return what a file holds; None where it is no weights or cannot be read, which the service will say."""
+def _digest(outgoing: OutgoingFile, most_tiles: int) -> OutgoingFile:
+    """Return a file with the digests of at most so many tiles, and its own, where there was none."""
+    path, size_bytes = outgoing.file, outgoing.size_bytes
+    places = _cut(path, size_bytes, most_tiles)
+    digests = StreamDigests(places if len(places) > 1 else (), size_bytes, sha256=False)
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(2, "weighbridge-digest") as beside:
+        for piece in _read_ahead(file, size_bytes, beside):
+            digests.update(piece, beside)
+    if digests.size_bytes != size_bytes:
+        raise SizeMismatchError(f"{path} became shorter while it was read. Push it again.")
+    whole = {(0, size_bytes): digests.blake3}
+    found = [(length, whole.get((offset, length)) or digests.find_range(offset, length)) for offset, length in places]
+    tiles = tuple((length, digest.removeprefix("blake3:")) for length, digest in found if digest is not None)
+    return replace(outgoing, digest=outgoing.digest or digests.blake3, blake3=digests.blake3, tiles=tiles)
+
+
+def _cut(path: Path, size_bytes: int, most_tiles: int) -> list[ByteRange]:
+    """Return the places of the tiles of a file; one of what is no weights, or none that can be read."""
     from registry.formats.reader import read
+    from registry.formats.torch_zip import find_records
 
     try:
         with FileSource(path) as source:
-            return read(source).inspection
+            records = find_records(source)
+            storages = list(iter_reusable(read(source).inspection)) if records is None else records
     except (WeighbridgeError, OSError):
-        return None
+        storages = []
+    return cut_at(storages, size_bytes, max_tiles=most_tiles)
 
 
-def _digest(file: OutgoingFile, places: Sequence[ByteRange]) -> list[ClaimedTile]:
-    if len(places) == 1 and file.digest.startswith("blake3:"):
-        return [(file.size_bytes, file.digest.removeprefix("blake3:"))]
-    groups = list(_groups(places))
-    with ThreadPoolExecutor(_threads(), "weighbridge-tiles") as pool:
-        digests = [each for some in pool.map(partial(_digest_group, file.file), groups) for each in some]
-    return [(length, digest) for (_, length), digest in zip(places, digests, strict=True)]
+def _read_ahead(file: FileIO, size_bytes: int, beside: Executor) -> Iterator[memoryview]:
+    """Yield a file in pieces that are good until the next one is asked for, while that is read."""
+    buffers = [memoryview(bytearray(min(READ_BYTES, size_bytes))) for _ in range(2)]
+    following = beside.submit(_fill, file, buffers[0])
+    while piece := buffers[0][: min(following.result(), size_bytes)]:
+        size_bytes -= len(piece)
+        buffers.reverse()
+        following = beside.submit(_fill, file, buffers[0])
+        yield piece
 
 
-def _threads() -> int:
-    return min(os.cpu_count() or 1, MAX_THREADS)
-
-
-def _groups(places: Sequence[ByteRange]) -> Iterator[list[ByteRange]]:
-    """Yield neighbouring places that are read together, a few MiB of them; longer ones alone."""
-    group: list[ByteRange] = []
-    size = 0
-    for place in places:
-        if group and size + place[1] > READ_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(place)
-        size += place[1]
-    if group:
-        yield group
-
-
-def _digest_group(path: Path, group: Sequence[ByteRange]) -> list[str]:
-    begin, end = group[0][0], sum(group[-1])
-    with path.open("rb", buffering=0) as file:
-        file.seek(begin)
-        if len(group) == 1:
-            hasher = blake3()
-            for start in range(begin, end, READ_BYTES):
-                hasher.update(_read(file, path, min(READ_BYTES, end - start)))
-            return [hasher.hexdigest()]
-        data = memoryview(_read(file, path, end - begin))
-    return [blake3(data[offset - begin : offset - begin + length]).hexdigest() for offset, length in group]
-
-
-def _read(file: IO[bytes], path: Path, length: int) -> bytes:
-    pieces: list[bytes] = []
-    while length:
-        piece = file.read(length)
-        if not piece:
-            raise SizeMismatchError(f"{path} became shorter while it was read. Push it again.")
-        pieces.append(piece)
-        length -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _fill(file: FileIO, buffer: memoryview) -> int:
+    return file.readinto(buffer) or 0

@@ -12,6 +12,7 @@ from registry.client.transport import Transport, back_off_seconds, route
 from registry.client.verified_writing import VerifiedWriter
 from registry.errors import ServerUnreachableError, SizeMismatchError
 from registry.schema import ArtifactAnnouncement, ArtifactInfo, VersionInfo
+from registry.uploads import ClaimedTile
 
 MAX_FAILURES = 5
 """Broken connections in a row, each without `PROGRESS_BYTES` of progress, before a download gives up."""
@@ -64,18 +65,26 @@ def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: Ve
 
 @dataclass(frozen=True, slots=True)
 class OutgoingFile:
-    """A local file that becomes the artifact `path`; its size and digest (`blake3:…` or `sha256:…`) are announced."""
+    """A local file that becomes the artifact `path`; its size and digest (`blake3:…` or `sha256:…`) are announced.
+
+    Attributes:
+        blake3: `blake3:…` of it, announced too, where there are tiles.
+        tiles: into which it is cut, where their digests are known.
+    """
 
     path: str
     file: Path
     size_bytes: int
     digest: str
+    blake3: str | None = None
+    tiles: Sequence[ClaimedTile] = ()
 
     @property
     def announcement(self) -> ArtifactAnnouncement:
         """What the service is told of it."""
         algorithm = self.digest.partition(":")[0]
-        return ArtifactAnnouncement.model_validate({algorithm: self.digest, "size_bytes": self.size_bytes})
+        digests = {"blake3": self.blake3, algorithm: self.digest}
+        return ArtifactAnnouncement.model_validate({**digests, "size_bytes": self.size_bytes})
 
     def is_same(self, artifact: ArtifactInfo) -> bool:
         """Return whether an artifact holds these bytes under this path."""

@@ -1,7 +1,7 @@
 """Uploads by plan: parts over a few connections at once, straight to a bucket where the service says so, resumable."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from itertools import chain
 
@@ -15,7 +15,7 @@ from registry.client.transport import READ_TIMEOUT_SECONDS, Transport, back_off_
 from registry.errors import PlanStaleError, ServerUnreachableError, UploadEndedError, UploadNotFoundError
 from registry.names import Reference
 from registry.schema import VersionCreate
-from registry.uploads import ClaimedTile, PartRequest, PartRequests, PartsWanted, PlannedFile, UploadCreate, UploadInfo
+from registry.uploads import PartRequest, PartRequests, PartsWanted, PlannedFile, UploadCreate, UploadInfo
 
 STREAMS = 4
 """Connections at once."""
@@ -50,12 +50,12 @@ class Uploader:
         reference: Reference,
         metadata: VersionCreate,
         files: Sequence[OutgoingFile],
-        tiles: Mapping[str, list[ClaimedTile]],
+        tiled: Collection[str],
         idempotency_key: str,
     ) -> Version:
         """Plan, send what is missing, complete; return the version. The same key again goes on where it stopped.
 
-        With `tiles` of files only what of them is not stored is sent.
+        Of files whose paths are `tiled` only what is not stored is sent.
 
         Raises:
             ServerUnreachableError: the service, or the bucket, was away for too long.
@@ -63,11 +63,12 @@ class Uploader:
             WeighbridgeError: the service refused it.
         """
         by_path = {each.path: each for each in files}
+        tiles = {path: list(by_path[path].tiles) for path in tiled}
         for attempt in range(1, PLANS + 1):
             key = idempotency_key if attempt == 1 else f"{idempotency_key}-{attempt}"
             create = UploadCreate(metadata=metadata, direct=self._buckets.reachable)
             if tiles and attempt < PLANS:  # what becomes stale time and again is sent in the end
-                create = create.model_copy(update={"tiles": dict(tiles)})
+                create = create.model_copy(update={"tiles": tiles})
             plan = self._plan(reference, create, key)
             self.send_bytes = sum(file.send_bytes for file in plan.files)
             try:

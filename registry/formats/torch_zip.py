@@ -4,17 +4,21 @@ import re
 
 from registry.errors import MalformedArtifactError
 from registry.formats.archive import Archive
-from registry.formats.archive_storages import find_storages
+from registry.formats.archive_storages import find_storages, is_big_endian
 from registry.formats.inspection import Document, Inspection
-from registry.formats.limits import Limits
+from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.machine import run
 from registry.formats.pickled import Pickled, describe
-from registry.formats.source import ByteSource
+from registry.formats.source import ByteRange, ByteSource
 from registry.formats.storages import StorageTable
 from registry.formats.strangers import check_strangers
 
 _SMALL_RECORD_BYTES = 4096
 _MAX_VERSION = 10
+_LOCAL_HEADER = b"PK\x03\x04"
+_OTHERS = frozenset({".data/extern_modules", "archive_format", "constants.pkl"})
+"""Records of packages, exported programs and TorchScript, which keep storages elsewhere."""
+_STORAGE = re.compile(r"data/[0-9]+")
 _NUMBER = re.compile(rb"[0-9]{1,40}\n?")
 _SMALL_RECORDS = frozenset(
     {
@@ -57,6 +61,28 @@ def read_torch_zip(archive: Archive, source: ByteSource, limits: Limits, table: 
     except MalformedArtifactError as error:
         pickled.refuse_if_dangerous(error.detail)
         raise
+
+
+def find_records(source: ByteSource, limits: Limits = DEFAULT_LIMITS) -> list[ByteRange] | None:
+    """Return where a file of `torch.save` holds storages as they are, by its records alone; None for any other file.
+
+    What its pickle makes of them is not looked at, which is most of the work.
+
+    Raises:
+        MalformedArtifactError: it is a zip archive that torch never writes.
+    """
+    (head,) = source.read_many([(0, min(len(_LOCAL_HEADER), source.size))])
+    if head != _LOCAL_HEADER:
+        return None
+    archive = Archive.open(source, limits)
+    if "data.pkl" not in archive.entries or not _OTHERS.isdisjoint(archive.entries):
+        return None
+    if is_big_endian(archive):
+        return []
+    places = (
+        (archive.data_offset(each), each.size) for name, each in archive.entries.items() if _STORAGE.fullmatch(name)
+    )
+    return [(offset, size) for offset, size in places if offset is not None]
 
 
 def _check_small_records(archive: Archive) -> None:

@@ -1,9 +1,12 @@
 """What the client claims of its files, and which of their bytes make a part."""
 
+import os
 import random
 
 import hypothesis.strategies as st
 import pytest
+import safetensors.torch
+import torch
 from blake3 import blake3
 from deltas import claim, net, saved
 from hypothesis import given
@@ -11,8 +14,10 @@ from hypothesis import given
 from registry.client import tiling
 from registry.client.cache import blake3_file
 from registry.client.outgoing import ranges_of_part
-from registry.client.tiling import claim_tiles
+from registry.client.tiling import claim_tiles, take_in
 from registry.client.transfer import OutgoingFile
+from registry.digest import blake3_digest, sha256_digest
+from registry.errors import SizeMismatchError
 from registry.schema import Limits, ServiceInfo, VersionCreate
 
 
@@ -37,9 +42,48 @@ def test_files_are_claimed_as_the_service_cuts_them(files, monkeypatch, read_byt
     monkeypatch.setattr(tiling, "READ_BYTES", read_bytes)
     contents, outgoing = files
     claimed = claim_tiles(service("delta-uploads"), VersionCreate(), outgoing)
-    assert [list(tile) for tile in claimed["model.pt"]] == claim(contents["model.pt"])
-    assert claimed["words.txt"] == [(5_000, blake3(contents["words.txt"]).hexdigest())]
+    assert [list(tile) for tile in claimed["model.pt"].tiles] == claim(contents["model.pt"])
+    assert claimed["words.txt"].tiles == ((5_000, blake3(contents["words.txt"]).hexdigest()),)
     assert "small.json" not in claimed
+
+
+@pytest.mark.parametrize("save", [torch.save, safetensors.torch.save_file], ids=["pt", "safetensors"])
+def test_a_large_file_is_read_once_for_its_digest_and_those_of_its_tiles(tmp_path, monkeypatch, save):
+    file = tmp_path / "model"
+    save(net(3), file)
+    monkeypatch.setattr(tiling, "TILED_BYTES", 1)
+    monkeypatch.setattr(tiling, "READ_BYTES", 10_000)
+    fill, counts = tiling._fill, []
+
+    def fill_and_count(opened, buffer):
+        counts.append(fill(opened, buffer))
+        return counts[-1]
+
+    monkeypatch.setattr(tiling, "_fill", fill_and_count)
+
+    outgoing = take_in("model", file)
+    claimed = claim_tiles(service("delta-uploads"), VersionCreate(), [outgoing])
+
+    assert sum(counts) == file.stat().st_size
+    assert outgoing.digest == blake3_file(file)
+    assert [list(tile) for tile in claimed["model"].tiles] == claim(file.read_bytes())
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_not_pushed(tmp_path, monkeypatch):
+    file = tmp_path / "model.pt"
+    file.write_bytes(saved(net(3)))
+    monkeypatch.setattr(tiling, "TILED_BYTES", 1)
+    monkeypatch.setattr(tiling, "_cut", lambda path, *_: os.truncate(path, 100) or [])
+    with pytest.raises(SizeMismatchError, match="shorter"):
+        take_in("model.pt", file)
+
+
+def test_of_a_file_known_by_its_sha256_the_blake3_that_tiles_need_is_announced_too(tmp_path):
+    data = saved(net(3))
+    (tmp_path / "model.pt").write_bytes(data)
+    outgoing = OutgoingFile("model.pt", tmp_path / "model.pt", len(data), sha256_digest(data))
+    announced = claim_tiles(service("delta-uploads"), VersionCreate(), [outgoing])["model.pt"].announcement
+    assert (announced.sha256, announced.blake3) == (sha256_digest(data), blake3_digest(data))
 
 
 def test_a_service_of_before_is_told_nothing(files):
@@ -49,9 +93,9 @@ def test_a_service_of_before_is_told_nothing(files):
 @pytest.mark.parametrize("most", [0, 1_000, 2_000, 3_000])
 def test_claims_fit_into_a_request(files, most):
     claimed = claim_tiles(service("delta-uploads", max_metadata_bytes=most), VersionCreate(), files[1])
-    assert sum(len(each) for each in claimed.values()) * 90 <= most
-    for path, tiles in claimed.items():
-        assert sum(length for length, _ in tiles) == len(files[0][path])
+    assert sum(len(each.tiles) for each in claimed.values()) * 90 <= most
+    for path, each in claimed.items():
+        assert sum(length for length, _ in each.tiles) == len(files[0][path])
 
 
 @given(st.lists(st.integers(1, 50), max_size=8), st.integers(1, 60))
