@@ -12,6 +12,7 @@ from registry.client.progress import progress_bar
 from registry.client.pull import check_pin, choose_weights, complete, fetch, find_unversioned, refuse_offline, resolve
 from registry.client.taking import Take
 from registry.errors import ConfigurationError, WeighbridgeError
+from registry.formats.reader import uncollected
 from registry.pieces import WeightFile
 from registry.schema import ArtifactInfo, VersionInfo
 from registry.state_dict import select_names
@@ -83,34 +84,45 @@ def use_artifacts(
     """
     for _ in range(ATTEMPTS):
         try:
-            files = _gather(connection, version, artifacts, wanted)
+            takes = _bring(connection, version, artifacts, wanted)
         except FileNotFoundError:
             continue
-        sizes = _sizes(files, artifacts)
-        try:
-            return use(files)
-        except (OSError, WeighbridgeError):
-            if _are_there(sizes):
-                raise
+        with uncollected():  # once for both: when that ends, all that they made is looked through
+            try:
+                files = _gather(takes)
+            except FileNotFoundError:
+                continue
+            sizes = _sizes(files, artifacts)
+            try:
+                return use(files)
+            except (OSError, WeighbridgeError):
+                if _are_there(sizes):
+                    raise
     raise ConfigurationError(
         f"Files of the cache {connection.cache.folder} went or changed while they were read, {ATTEMPTS} times in a "
         "row. Is somebody pruning it? Try again, or set WEIGHBRIDGE_CACHE to a folder of your own."
     )
 
 
-def _gather(
+def _bring(
     connection: Connection, version: VersionInfo, artifacts: Sequence[ArtifactInfo], wanted: Wanted
-) -> list[WeightFile]:
+) -> list[Take]:
     """Return the artifacts, with everything that is wanted of them in the cache."""
     takes = [Take(connection, version, each, wanted.part, verify=wanted.verify) for each in artifacts]
     if not all(each.is_cached or each.is_small for each in takes):
-        _choose(takes, wanted)
+        with uncollected():
+            _choose(takes, wanted)
     if connection.settings.offline:
         refuse_offline(version, [each.artifact for each in takes if each.missing_bytes])
     total = sum(each.missing_bytes for each in takes)
     with progress_bar(f"pull {version.reference}", total, wanted=connection.progress) as bar:
         for each in takes:
             each.bring(bar)
+    return takes
+
+
+def _gather(takes: Sequence[Take]) -> list[WeightFile]:
+    """Return the artifacts, or where their storages lie."""
     return [each.open() for each in takes]
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 
 from blake3 import blake3
 
@@ -14,6 +15,7 @@ from registry.client.storage_index import Held, StorageIndex
 from registry.errors import MalformedArtifactError, OfflineError, UnsafeArtifactError
 from registry.formats.head import read_head
 from registry.formats.inspection import Document
+from registry.formats.plain_pickle import PlainPickle
 from registry.formats.source import FileSource
 from registry.pieces import Pieces, Place, WeightFile
 from registry.schema import ArtifactInfo, VersionInfo
@@ -49,6 +51,7 @@ class Take:
         self._head = Held(_digest_of_head(artifact, connection.settings.url), 0, 0)
         self._places: dict[str, Place] = {}
         self._layout: PackLayout | None = None
+        self._plain: PlainPickle | None = None
 
     @property
     def is_cached(self) -> bool:
@@ -121,8 +124,11 @@ class Take:
             storages = self._described.storages if self._described is not None else ()
             self._file = download_artifact(self._connection, self._version, self.artifact, bar, storages)
         elif self._layout is not None:
-            download_pack(self._connection, self._version, self.artifact, self._layout, bar, self._is_there)
-            self._look()
+            with ThreadPoolExecutor(1, "weighbridge-head") as beside:
+                plain = None if self._described is None else beside.submit(PlainPickle, self._described.inspection)
+                download_pack(self._connection, self._version, self.artifact, self._layout, bar, self._is_there)
+                self._look()
+            self._plain = None if plain is None else plain.result()
 
     def open(self) -> WeightFile:
         """Return the file, or where its storages lie.
@@ -154,7 +160,7 @@ class Take:
         with FileSource(place.file) as source:
             (head,) = source.read_many([(place.offset, self._head.length)])
         try:
-            return read_head(head, self._described.inspection)
+            return read_head(head, self._described.inspection, plain=self._plain)
         except (MalformedArtifactError, UnsafeArtifactError):
             self._held = self._layout = None
             return None

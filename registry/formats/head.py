@@ -13,7 +13,7 @@ from registry.formats.inspection import Document, Inspection
 from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.machine import run_prefix
 from registry.formats.pickled import Pickled, describe
-from registry.formats.plain_pickle import match_pickle
+from registry.formats.plain_pickle import PlainPickle
 from registry.formats.reader import uncollected
 from registry.formats.safetensors import read_safetensors
 from registry.formats.source import ByteRange, check_ranges
@@ -37,13 +37,16 @@ def find_head(inspection: Inspection) -> ByteRange | None:
 
 
 @uncollected()
-def read_head(head: bytes, known: Inspection, limits: Limits = DEFAULT_LIMITS) -> Document:
+def read_head(
+    head: bytes, known: Inspection, limits: Limits = DEFAULT_LIMITS, *, plain: PlainPickle | None = None
+) -> Document:
     """Return what a file holds by its first bytes.
 
     Args:
         head: the bytes that `find_head` names.
         known: what its manifest says.
         limits: bounds on the work.
+        plain: what follows from that, where it was made already.
 
     Raises:
         MalformedArtifactError: it cannot be read so, or says something else than the manifest.
@@ -53,7 +56,7 @@ def read_head(head: bytes, known: Inspection, limits: Limits = DEFAULT_LIMITS) -
         document = read_safetensors(_Head(head, known.size), limits)
     else:
         start = _find_pickle(head)
-        versions = match_pickle(head, start, known, limits)
+        versions = (plain or PlainPickle(known, limits)).match(head, start)
         if versions is not None:
             return Document(replace(known, metadata={"": versions}), is_plain=True)
         document = _read_zip(head, start, known, limits)

@@ -8,13 +8,14 @@ pickle machine reads them.
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count, islice
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from registry.formats.facts import count_without_zeros
 from registry.formats.inert_names import DTYPE_BYTES, STORAGE_PAIRS
 from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
-from registry.formats.limits import Limits
+from registry.formats.limits import DEFAULT_LIMITS, Limits
 from registry.formats.tree import BUFFER_NAMES
 
 ItemT = TypeVar("ItemT")
@@ -41,23 +42,33 @@ class _OtherError(Exception):
     """The manifest has what is not written here, or the head has other bytes. Never leaves this module."""
 
 
-def match_pickle(head: bytes, start: int, known: Inspection, limits: Limits) -> dict[str, Any] | None:
-    """Return `_metadata`, in its order, where a head holds the pickle that follows from a manifest; else None.
+class PlainPickle:
+    """The pickle that follows from a manifest, as far as that says in which order it has what.
 
     Args:
-        head: the first bytes of a file.
-        start: where its pickle starts.
-        known: what its manifest says; that keeps every order but this one. Nothing of it is believed.
+        known: what the manifest says; it keeps every order but that of `_metadata`. Nothing of it is believed.
         limits: bounds on dimensions and elements.
     """
-    versions = known.metadata.get("")
-    if known.kind != "state_dict" or versions is None or len(known.metadata) > 1:
-        return None
-    if known.trust != "tensors" or known.entries or known.parts or known.file_metadata:
-        return None
-    try:
-        return _Writer(head, start, known.storages, limits).compare(known.tensors, versions)
-    except (_OtherError, TypeError, AttributeError):  # or a manifest whose values are of other types
+
+    def __init__(self, known: Inspection, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._versions = known.metadata.get("", {})
+        self._written: _Writer | None = None
+        is_single = len(known.metadata) == 1 and "" in known.metadata and known.kind == "state_dict"
+        if is_single and known.trust == "tensors" and not (known.entries or known.parts or known.file_metadata):
+            # A manifest may have values of other types than it should.
+            with suppress(_OtherError, TypeError, AttributeError):
+                self._written = _Writer(known.storages, limits).write(known.tensors)
+
+    def match(self, head: bytes, start: int) -> dict[str, Any] | None:
+        """Return `_metadata`, in its order, where a head holds this pickle; else None. That can be asked once.
+
+        Args:
+            head: the first bytes of a file.
+            start: where its pickle starts.
+        """
+        written, self._written = self._written, None
+        with suppress(_OtherError, TypeError, AttributeError):
+            return None if written is None else written.compare(head, start, self._versions)
         return None
 
 
@@ -65,15 +76,13 @@ class _Writer:
     """Python's pickler with protocol 2, as far as a state_dict goes.
 
     Args:
-        head: what is to be written.
-        start: where in it.
         storages: those of the file.
         limits: bounds on dimensions and elements.
     """
 
-    def __init__(self, head: bytes, start: int, storages: Sequence[StorageRecord], limits: Limits) -> None:
-        self._head = head
-        self._position = start
+    def __init__(self, storages: Sequence[StorageRecord], limits: Limits) -> None:
+        self._head = b""
+        self._position = 0
         self._pieces: list[bytes] = [b"\x80\x02"]
         self._storages = {each.key: each for each in storages if each.key.isascii() and each.key.isdecimal()}
         self._limits = limits
@@ -82,8 +91,8 @@ class _Writer:
         self._put = _iter_puts().__next__
         self._tuples: dict[tuple[int, ...], bytes] = {}
 
-    def compare(self, tensors: Sequence[TensorRecord], versions: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the versions in the order of the head, which is a state_dict with these tensors and nothing else.
+    def write(self, tensors: Sequence[TensorRecord]) -> Self:
+        """Write a state_dict with these tensors and nothing else, up to the versions of its modules.
 
         Raises:
             _OtherError: it is something else.
@@ -95,6 +104,15 @@ class _Writer:
         self._pieces += (b"}", self._put())
         self._write_text("_metadata")
         self._begin_ordered_dict()
+        return self
+
+    def compare(self, head: bytes, start: int, versions: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the versions in the order of a head that goes on with them, after what was written.
+
+        Raises:
+            _OtherError: the head says something else.
+        """
+        self._head, self._position = head, start
         ordered: dict[str, Any] = {}
         self._write_pairs(len(versions), self._read_names(versions, ordered), self._write_version)
         self._pieces.append(b"sb.")

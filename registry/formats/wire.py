@@ -12,12 +12,19 @@ members of storages likewise, are left out.
 """
 
 import math
-from typing import Any, cast
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, cast
 
 from registry.errors import MalformedArtifactError
 from registry.formats.inspection import EntryRecord, Inspection, PathKey, StorageRecord, TensorRecord
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _DEPTH = 64
+_TENSOR_MEMBERS = cast("Callable[[dict[str, Any]], tuple[Any, ...]]", itemgetter(*TensorRecord._fields[:12]))
+_FEWEST_MEMBERS = 13
+"""Of a tensor in a manifest: nothing unusual, and the digest."""
 _INTEGER_BITS = 63
 _USUAL_TENSOR: dict[str, Any] = {
     "device": "cpu",
@@ -158,20 +165,10 @@ def tensor_to_json(tensor: TensorRecord) -> dict[str, Any]:
 
 
 def _tensor_from_json(document: dict[str, Any]) -> TensorRecord:
-    record = TensorRecord(
-        name=document["name"],
-        path=tuple(document["path"]),
-        part=document["part"],
-        dtype=document["dtype"],
-        shape=tuple(document["shape"]),
-        stride=tuple(document["stride"]),
-        storage_offset=document["storage_offset"],
-        storage_key=document["storage_key"],
-        file_offset=document["file_offset"],
-        nbytes=document["nbytes"],
-        role=document["role"],
-        requires_grad=document["requires_grad"],
-    )
+    name, path, part, dtype, shape, stride, *others = _TENSOR_MEMBERS(document)
+    record = TensorRecord(name, tuple(path), part, dtype, tuple(shape), tuple(stride), *others)
+    if len(document) <= _FEWEST_MEMBERS and "digest" in document:  # as most are
+        return record
     unusual = _USUAL_TENSOR.keys() & document.keys()
     if unusual:
         record = record._replace(**{name: value_from_json(document[name]) for name in unusual})

@@ -17,7 +17,7 @@ from registry.errors import MalformedArtifactError, UnsafeArtifactError
 from registry.formats import head
 from registry.formats.head import find_head, read_head
 from registry.formats.limits import DEFAULT_LIMITS
-from registry.formats.plain_pickle import match_pickle
+from registry.formats.plain_pickle import PlainPickle
 from registry.formats.reader import read
 from registry.formats.source import BytesSource
 from registry.formats.wire import inspection_from_json, inspection_to_json
@@ -40,7 +40,7 @@ def published(value):
 
 def match(data, manifest):
     start = head._find_pickle(data)
-    return match_pickle(data, start, inspection_from_json(manifest), DEFAULT_LIMITS)
+    return PlainPickle(inspection_from_json(manifest), DEFAULT_LIMITS).match(data, start)
 
 
 def read_by_machine(data, known):
