@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 
 from registry.client.examine import inspect_file
 from registry.client.glue import import_load, import_safetensors_writer
-from registry.client.pull import writing_to
+from registry.client.placing import writing_to
 from registry.errors import ConfigurationError, NoWeightsError, TooLargeError, UnsupportedValueError
 from registry.formats.inspection import Inspection, StorageRecord, TensorRecord
 from registry.formats.safetensors import WritePlan, plan

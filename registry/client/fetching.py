@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.client.connection import Connection
+from registry.client.growing_copy import GrowingCopy
 from registry.client.holding import beating, holding
 from registry.client.packing import PackLayout, PartialPack
 from registry.client.partial import Partial
@@ -15,8 +16,13 @@ from registry.formats.source import ByteRange
 from registry.schema import ArtifactInfo, VersionInfo
 
 
-def download_artifact(
-    connection: Connection, version: VersionInfo, artifact: ArtifactInfo, bar: Bar, storages: Sequence[ByteRange] = ()
+def download_artifact(  # noqa: PLR0917 - what is fetched of what, and who gets what of it
+    connection: Connection,
+    version: VersionInfo,
+    artifact: ArtifactInfo,
+    bar: Bar,
+    storages: Sequence[ByteRange] = (),
+    copy: GrowingCopy | None = None,
 ) -> Path:
     """Bring an artifact into the cache and return its file there, verified by BLAKE3.
 
@@ -28,6 +34,7 @@ def download_artifact(
         artifact: what to bring.
         bar: shows how far it is.
         storages: where they lie in it, so that they can be found in the cache afterwards.
+        copy: grows while it comes; where another process fetches it, it does not.
 
     Raises:
         ServerUnreachableError: it broke too often; the next call goes on where it stopped.
@@ -40,7 +47,7 @@ def download_artifact(
         cache.lock_of(digest),
         cache.path_of(digest).exists,
         lambda: cache.find(digest, size_bytes) is not None,
-        lambda: Partial(cache, digest, size_bytes, storages),
+        lambda: Partial(cache, digest, size_bytes, storages, copy),
         size_bytes,
     )
     _bring(connection, version, artifact, goal, Shown(bar))

@@ -7,25 +7,24 @@ Whoever works at one has a folder of its own. One whose owner died is taken over
 where it stopped. A wrong journal costs a second download: whatever it says, the whole file is hashed before it counts.
 """
 
-import errno
 import hashlib
 import os
 import secrets
 import shutil
 import socket
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from registry.client.cache import READ_BYTES, Cache
+from registry.client.cache import Cache
+from registry.client.growing_copy import GrowingCopy
 from registry.client.landed import Landed
 from registry.client.places import PlacedFile
+from registry.client.prefix_hash import PrefixHash
 from registry.client.storage_index import StorageIndex, held_of
-from registry.digest import StreamDigests
 from registry.errors import DigestMismatchError
 from registry.formats.source import ByteRange
 
@@ -169,14 +168,23 @@ class Partial(PartialFile):
         digest: of the whole.
         size_bytes: of the whole.
         storages: ranges of it that are digested on the way.
+        copy: gets all bytes that are digested.
     """
 
-    def __init__(self, cache: Cache, digest: str, size_bytes: int, storages: Sequence[ByteRange] = ()) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        digest: str,
+        size_bytes: int,
+        storages: Sequence[ByteRange] = (),
+        copy: GrowingCopy | None = None,
+    ) -> None:
         self._digest = digest
         self._storages = storages
-        self._hashing: _PrefixHash | None = None
+        self._copy = copy
+        self._hashing: PrefixHash | None = None
         super().__init__(cache, digest.removeprefix("blake3:"), size_bytes)
-        self._hashing = _PrefixHash(self._file, self._landed, size_bytes, storages)
+        self._hashing = self._begin_hashing()
 
     def finish(self) -> Path | None:
         """Give the complete file its name in the cache and return that; None when it begins anew.
@@ -201,59 +209,15 @@ class Partial(PartialFile):
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
-        self._hashing = _PrefixHash(self._file, self._landed, self._size_bytes, self._storages)
+        self._hashing = self._begin_hashing()
+
+    def _begin_hashing(self) -> PrefixHash:
+        return PrefixHash(self._file, self._landed, self._size_bytes, self._storages, self._copy)
 
     def _close(self) -> None:
         if self._hashing is not None:
             self._hashing.stop()
         super()._close()
-
-
-class _PrefixHash:
-    """The BLAKE3 of a file that is being written, and of ranges of it: a thread follows what is there of it."""
-
-    def __init__(self, file: PlacedFile, landed: Landed, size_bytes: int, ranges: Sequence[ByteRange]) -> None:
-        self._file = file
-        self._landed = landed
-        self._size_bytes = size_bytes
-        self._digests = StreamDigests(ranges, size_bytes, sha256=False)
-        self._failure: OSError | None = None
-        self._is_stopped = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="weighbridge-hash", daemon=True)
-        self._thread.start()
-
-    def finish(self) -> StreamDigests:
-        """Return the digests once all is there."""
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-        return self._digests
-
-    def stop(self) -> None:
-        """Go no further."""
-        self._is_stopped.set()
-        self._landed.wake()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        buffer = memoryview(bytearray(READ_BYTES))
-        position = 0
-        try:
-            while position < self._size_bytes and not self._is_stopped.is_set():
-                end = self._landed.wait_beyond(position, self._is_stopped)
-                while position < end and not self._is_stopped.is_set():
-                    data = _read(self._file, position, buffer[: min(READ_BYTES, end - position)])
-                    self._digests.update(data)
-                    position += len(data)
-        except OSError as error:
-            self._failure = error
-
-
-def _read(file: PlacedFile, offset: int, buffer: memoryview) -> memoryview:
-    size = file.read_into(offset, buffer)
-    if not size:
-        raise OSError(errno.EIO, "the file became shorter while it was written")
-    return buffer[:size]
 
 
 def _is_abandoned(folder: Path) -> bool:

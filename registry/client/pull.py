@@ -1,31 +1,26 @@
 """Pull and download: what a reference means comes into the cache, and from there to tensors or to files."""
 
-import errno
 import os
 import re
-import secrets
-import shutil
 import warnings
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from registry.client.cache import hash_file
 from registry.client.connection import Connection
 from registry.client.fetching import download_artifact
+from registry.client.growing_copy import GrowingCopy
 from registry.client.local import find_local, find_weights
+from registry.client.placing import growing_copies, place
 from registry.client.progress import progress_bar
 from registry.client.results import Version
 from registry.errors import (
     AmbiguousWeightsError,
     ArtifactNotFoundError,
     DigestMismatchError,
-    InvalidPathError,
     InvalidReferenceError,
-    InvalidRequestError,
     NoWeightsError,
     OfflineError,
-    StorageFullError,
     TrustCodeRequiredError,
 )
 from registry.formats.mentions import name_some
@@ -71,7 +66,12 @@ def warn_deprecated(version: VersionInfo, *, stacklevel: int) -> None:
 
 
 def fetch(
-    connection: Connection, version: VersionInfo, artifacts: Sequence[ArtifactInfo], *, verify: bool = False
+    connection: Connection,
+    version: VersionInfo,
+    artifacts: Sequence[ArtifactInfo],
+    *,
+    verify: bool = False,
+    copies: Mapping[str, GrowingCopy] = {},
 ) -> list[Path]:
     """Return the artifacts' files in the cache, downloading what is not there.
 
@@ -80,6 +80,7 @@ def fetch(
         version: whose artifacts they are.
         artifacts: in the order of the answer.
         verify: read cached files again and compare their digests, not only their sizes.
+        copies: by path, copies that grow while their files come.
 
     Raises:
         OfflineError: offline, and one is not in the cache.
@@ -94,7 +95,7 @@ def fetch(
         total = sum(each.size_bytes for each in missing)
         with progress_bar(f"pull {version.reference}", total, wanted=connection.progress) as bar:
             for each in missing:
-                files[each.path] = download_artifact(connection, version, each, bar)
+                files[each.path] = download_artifact(connection, version, each, bar, copy=copies.get(each.path))
     return [file for each in artifacts if (file := files[each.path]) is not None]
 
 
@@ -246,55 +247,19 @@ def download(
     Raises:
         WeighbridgeError: see `Client.download`.
     """
+    folder = expand_home(to)
     local = find_local(ref)
     if local is not None:
         names = [each for each in sorted(local.rglob("*")) if each.is_file()] if local.is_dir() else [local]
         root = local if local.is_dir() else local.parent
-        files = [(each.relative_to(root).as_posix(), each) for each in names]
-    else:
-        reference = complete(connection, str(ref), None)
-        version = resolve(connection, reference)
-        artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
-        fetched = fetch(connection, version, artifacts, verify=verify)
+        return [place(each, folder, each.relative_to(root).as_posix()) for each in names]
+    reference = complete(connection, str(ref), None)
+    version = resolve(connection, reference)
+    artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
+    with growing_copies(folder, artifacts) as copies:
+        fetched = fetch(connection, version, artifacts, verify=verify, copies=copies)
         check_pin(reference, version, dict(zip((each.sha256 for each in artifacts), fetched, strict=True)))
-        files = [(check_path(each.path), file) for each, file in zip(artifacts, fetched, strict=True)]
-    folder = expand_home(to)
-    return [place(file, folder, path) for path, file in files]
-
-
-def place(file: Path, folder: Path, path: str) -> Path:
-    """Copy a file to `folder/path` in one step: what was there stays whole until the copy is complete.
-
-    Raises:
-        InvalidPathError: a link in the folder leads out of it.
-        InvalidRequestError: the place cannot be written.
-        StorageFullError: the disk filled up; what was there before is still there.
-    """
-    target = folder / path
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise InvalidPathError(f"{path!r} would be written outside of {str(folder)!r}, through a link in it.")
-    with writing_to(target) as temporary:
-        shutil.copyfile(file, temporary)
-    return target
-
-
-@contextmanager
-def writing_to(target: Path) -> Generator[Path]:
-    """Yield a path to write in the target's place; it becomes the target at the end, or goes.
-
-    Raises:
-        InvalidRequestError: the place cannot be written.
-        StorageFullError: the disk filled up.
-    """
-    temporary = target.with_name(f".weighbridge-{secrets.token_hex(8)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise StorageFullError(f"No room for {str(target)!r}; it was not written.") from error
-        raise InvalidRequestError(f"{str(target)!r} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        return [
+            place(file, folder, check_path(each.path), copies.get(each.path))
+            for each, file in zip(artifacts, fetched, strict=True)
+        ]

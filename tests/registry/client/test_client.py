@@ -166,6 +166,19 @@ def test_a_download_goes_on_where_a_connection_broke(hub, name, live_server, tmp
     assert path.read_bytes() == big.read_bytes()
 
 
+def test_a_large_file_is_written_where_it_is_wanted_while_it_comes(hub, name, live_server, tmp_path, monkeypatch):
+    big = tmp_path / "big.pt"
+    torch.save({"weight": torch.randn(3 << 20)}, big)
+    hub.push(name, big)
+    copied = []
+    monkeypatch.setattr("shutil.copyfile", lambda *arguments: copied.append(arguments))
+    with Client(live_server.url, cache_dir=tmp_path / "other") as client:
+        (path,) = client.download(name, tmp_path / "out")
+
+    assert path.read_bytes() == big.read_bytes()
+    assert copied == []
+
+
 def test_a_push_whose_connection_broke_makes_one_version(hub, name, live_server, file, tmp_path):
     behind = BucketServer(live_server.url, "", "")
     with cutting_proxy(behind) as proxy, Client(proxy.endpoint_url, cache_dir=tmp_path / "other") as client:
