@@ -92,7 +92,8 @@ def test_nothing_stays_of_what_turned_out_to_be_something_else(cache, folder, ar
     assert everything_below(folder) == []
 
 
-def test_a_file_that_is_begun_anew_begins_its_copy_anew(cache, folder, artifact):
+def test_a_file_that_is_begun_anew_begins_its_copy_anew(cache, folder, artifact, monkeypatch):
+    monkeypatch.setattr("shutil.copyfile", refuse_to_copy)
     first = Partial(cache, DIGEST, len(DATA))
     fill(first, 0, HALF, bytes(len(DATA)))
     first.leave()
@@ -105,10 +106,12 @@ def test_a_file_that_is_begun_anew_begins_its_copy_anew(cache, folder, artifact)
         assert place(second.finish(), folder, PATH, copies[PATH]).read_bytes() == DATA
 
 
-def test_a_copy_of_what_another_process_fetched_is_made_in_the_end(cache, folder, artifact):
+@pytest.mark.parametrize("came", [0, HALF])
+def test_a_copy_of_what_another_process_fetched_is_made_in_the_end(cache, folder, artifact, came):
     file = cache.temporary_folder() / "kept"
     file.write_bytes(DATA)
     with growing_copies(folder, [artifact]) as copies:
+        copies[PATH].write(memoryview(DATA)[:came])
         assert place(file, folder, PATH, copies[PATH]).read_bytes() == DATA
 
 
