@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
 from blake3 import blake3
@@ -96,8 +95,9 @@ class StreamDigests:
         marks: Iterable[int] = (),
         known: Mapping[tuple[int, int], str] = {},
     ) -> None:
-        self._position = 0
+        self._size_bytes = size_bytes
         self._sha256 = Sha256Prefix() if sha256 is True else sha256 or None
+        self._sha256_position = self._whole_position = self._ranges_position = 0
         self._blake3 = blake3()
         self._known = known
         self.ranges: dict[tuple[int, int], str] = {}
@@ -107,39 +107,41 @@ class StreamDigests:
         self._marks = sorted((mark for mark in marks if mark > 0), reverse=True)
         self.prefixes: dict[int, str] = {}
 
-    def update(self, data: bytes | memoryview, beside: Executor | None = None) -> None:
-        """Take the next bytes of the stream; digests of all of it in threads of `beside`, where that is given."""
+    @property
+    def takers(self) -> list[Callable[[memoryview], None]]:
+        """What has to get all of the stream, piece by piece: each may do so in a thread of its own, or `update`."""
+        takers = [self._take_whole]
+        if self._sha256 is not None and self._sha256.size_bytes < self._size_bytes:
+            takers.append(self._take_sha256)
+        if self._pending or self._open:
+            takers.append(self._take_ranges)
+        return takers
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the stream."""
         view = memoryview(data)
-        fresh = view if self._sha256 is None else view[max(self._sha256.size_bytes - self._position, 0) :]
-        hashing: list[Future[None]] = []
-        if self._sha256 is not None and fresh:
-            if beside is None:
+        for take in (self._take_sha256, self._take_whole, self._take_ranges):
+            take(view)
+
+    def _take_sha256(self, view: memoryview) -> None:
+        if self._sha256 is not None:
+            fresh = view[max(self._sha256.size_bytes - self._sha256_position, 0) :]
+            if fresh:
                 self._sha256.update(fresh)
-            else:
-                hashing.append(beside.submit(self._sha256.update, fresh))
-        if beside is None or not self._has_range_before(self._position + len(view)):
-            self._update_whole(view)
-        else:
-            hashing.append(beside.submit(self._update_whole, view))
-        self._update_ranges(view)
-        for each in hashing:
-            each.result()
-        self._position += len(view)
+            self._sha256_position += len(view)
 
-    def _has_range_before(self, end: int) -> bool:
-        return bool(self._open) or (bool(self._pending) and self._pending[-1][0] < end)
-
-    def _update_whole(self, view: memoryview) -> None:
-        position = self._position
-        while self._marks and self._marks[-1] <= position + len(view):
+    def _take_whole(self, view: memoryview) -> None:
+        while self._marks and self._marks[-1] <= self._whole_position + len(view):
             mark = self._marks.pop()
-            self._blake3.update(view[: mark - position])
+            rest = mark - self._whole_position
+            self._blake3.update(view[:rest])
             self.prefixes[mark] = self.blake3
-            view, position = view[mark - position :], mark
+            view, self._whole_position = view[rest:], mark
         self._blake3.update(view)
+        self._whole_position += len(view)
 
-    def _update_ranges(self, view: memoryview) -> None:
-        start, end = self._position, self._position + len(view)
+    def _take_ranges(self, view: memoryview) -> None:
+        start, end = self._ranges_position, self._ranges_position + len(view)
         while self._pending and self._pending[-1][0] < end:
             self._open[self._pending.pop()] = blake3()
         for span, hasher in list(self._open.items()):
@@ -148,11 +150,12 @@ class StreamDigests:
             if offset + length <= end:
                 self.ranges[span] = f"blake3:{hasher.hexdigest()}"
                 del self._open[span]
+        self._ranges_position = end
 
     @property
     def size_bytes(self) -> int:
         """How many bytes have passed."""
-        return self._position
+        return self._whole_position
 
     @property
     def sha256(self) -> str:

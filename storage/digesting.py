@@ -1,12 +1,12 @@
-"""One pass over what was received: read ahead in one thread, digested whole in others and by ranges in this one."""
+"""One pass over what was received: read in one thread, and digested in others, whole and by ranges."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from registry.digest import Sha256Prefix, StreamDigests
 from registry.formats.source import ByteRange
+from registry.lanes import Lanes
 from storage.blobs.base import is_location
 from storage.metadata.records import Extent
 from storage.midstates import Midstate, mark_positions
@@ -77,11 +77,10 @@ def _go_on(
 def _digest(stores: Stores, received: Received, digests: StreamDigests, beat: Callable[[], None]) -> Digested:
     """Return the digests of all bytes of a file."""
     pack = _PackDigest(received.assembled) if received.assembled is not None else None
-    with ThreadPoolExecutor(3, "digest") as beside:
-        for piece in _read_ahead(stores.blobs.stream(received.location), beside):
-            digests.update(piece, beside)
-            if pack is not None:
-                pack.update(piece)
+    takers = digests.takers if pack is None else [*digests.takers, pack.take]
+    with Lanes(takers) as lanes:
+        for piece in stores.blobs.stream(received.location):
+            lanes.put(piece)
             beat()
     return Digested(digests, pack.sha256 if pack is not None else None)
 
@@ -106,10 +105,10 @@ class _PackDigest:
         self._hash = hashlib.sha256()
         self._position = 0
 
-    def update(self, piece: bytes) -> None:
+    def take(self, view: memoryview) -> None:
         """Take the next bytes of the stream."""
-        view, start = memoryview(piece), self._position
-        self._position = end = start + len(piece)
+        start = self._position
+        self._position = end = start + len(view)
         while self._pending and self._pending[-1][0] < end:
             offset, length = self._pending[-1]
             self._hash.update(view[max(offset - start, 0) : offset + length - start])
@@ -121,11 +120,3 @@ class _PackDigest:
     def sha256(self) -> str:
         """`sha256:…` of what has passed."""
         return f"sha256:{self._hash.hexdigest()}"
-
-
-def _read_ahead(pieces: Iterator[bytes], beside: ThreadPoolExecutor) -> Iterator[bytes]:
-    """Yield pieces while the next one is read. At most two are in memory."""
-    following = beside.submit(next, pieces, None)
-    while (piece := following.result()) is not None:
-        following = beside.submit(next, pieces, None)
-        yield piece

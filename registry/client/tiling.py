@@ -4,9 +4,9 @@ Files are read and not mapped: one that somebody makes shorter meanwhile would e
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from io import FileIO
+from itertools import cycle
 from pathlib import Path
 
 from registry.client.cache import blake3_file
@@ -14,6 +14,7 @@ from registry.client.transfer import OutgoingFile
 from registry.digest import StreamDigests
 from registry.errors import SizeMismatchError, WeighbridgeError
 from registry.formats.source import ByteRange, FileSource
+from registry.lanes import MOST_BEHIND, Lanes
 from registry.schema import ServiceInfo, VersionCreate
 from registry.tiles import MIN_REUSABLE_BYTES, cut_at, iter_reusable
 from registry.uploads import MAX_TILES
@@ -21,7 +22,7 @@ from registry.uploads import MAX_TILES
 CAPABILITY = "delta-uploads"
 TILED_BYTES = 8 << 20
 """Smaller files are read once more where they are pushed with others: most are sent by a request without tiles."""
-READ_BYTES = 2 << 20
+READ_BYTES = 1 << 20
 _CLAIM_BYTES = 90
 """What a tile takes of the request, at most."""
 
@@ -70,9 +71,9 @@ def _digest(outgoing: OutgoingFile, most_tiles: int) -> OutgoingFile:
     path, size_bytes = outgoing.file, outgoing.size_bytes
     places = _cut(path, size_bytes, most_tiles)
     digests = StreamDigests(places if len(places) > 1 else (), size_bytes, sha256=False)
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(2, "weighbridge-digest") as beside:
-        for piece in _read_ahead(file, size_bytes, beside):
-            digests.update(piece, beside)
+    with path.open("rb", buffering=0) as file, Lanes(digests.takers) as lanes:
+        for piece in _iter_pieces(file, size_bytes):
+            lanes.put(piece)
     if digests.size_bytes != size_bytes:
         raise SizeMismatchError(f"{path} became shorter while it was read. Push it again.")
     whole = {(0, size_bytes): digests.blake3}
@@ -95,16 +96,12 @@ def _cut(path: Path, size_bytes: int, most_tiles: int) -> list[ByteRange]:
     return cut_at(storages, size_bytes, max_tiles=most_tiles)
 
 
-def _read_ahead(file: FileIO, size_bytes: int, beside: Executor) -> Iterator[memoryview]:
-    """Yield a file in pieces that are good until the next one is asked for, while that is read."""
-    buffers = [memoryview(bytearray(min(READ_BYTES, size_bytes))) for _ in range(2)]
-    following = beside.submit(_fill, file, buffers[0])
-    while piece := buffers[0][: min(following.result(), size_bytes)]:
+def _iter_pieces(file: FileIO, size_bytes: int) -> Iterator[memoryview]:
+    """Yield a file in pieces that are good until `MOST_BEHIND` others were asked for."""
+    buffers = cycle([memoryview(bytearray(min(READ_BYTES, size_bytes))) for _ in range(MOST_BEHIND + 1)])
+    for buffer in buffers:
+        piece = buffer[: min(file.readinto(buffer) or 0, size_bytes)]
+        if not piece:
+            return
         size_bytes -= len(piece)
-        buffers.reverse()
-        following = beside.submit(_fill, file, buffers[0])
         yield piece
-
-
-def _fill(file: FileIO, buffer: memoryview) -> int:
-    return file.readinto(buffer) or 0

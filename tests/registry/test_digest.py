@@ -1,5 +1,4 @@
 import hashlib
-from concurrent.futures import Executor, Future
 
 import pytest
 from blake3 import blake3
@@ -59,21 +58,19 @@ def test_digests_carry_their_algorithm():
     assert is_digest(blake3_digest(b"x"))
 
 
-class LateExecutor(Executor):
-    """Does what it is given at the last moment: when somebody asks for the result."""
-
-    def submit(self, work, /, *arguments):
-        future = Future()
-        future.result = lambda timeout=None: work(*arguments)
-        return future
+def take_one_after_another(digests, cuts):
+    """Give each taker all pieces before the next one gets any: none may count on another."""
+    pieces = [DATA[start:end] for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(DATA)], strict=True)]
+    for take in digests.takers:
+        for piece in pieces:
+            take(memoryview(piece))
 
 
 @given(st.sets(st.integers(0, len(DATA) + 5), max_size=5), st.lists(st.integers(0, len(DATA)), max_size=6))
 def test_a_stream_goes_on_from_any_mark_of_another_that_begins_alike(marks, cuts):
     prefix = Sha256Prefix(marks)
     digests = StreamDigests([], len(DATA), sha256=prefix, marks=marks)
-    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(DATA)], strict=True):
-        digests.update(DATA[start:end], LateExecutor())
+    take_one_after_another(digests, cuts)
     for mark in marks & set(range(1, len(DATA) + 1)):
         assert digests.prefixes[mark] == blake3_digest(DATA[:mark])
         other = DATA[:mark] + b"another end"
@@ -89,8 +86,7 @@ def test_a_sha256_that_was_begun_before_is_finished_beside_the_rest_however_late
     prefix = Sha256Prefix()
     prefix.update(DATA[:begun])
     digests = StreamDigests([(3, 70)], len(DATA), sha256=prefix)
-    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(DATA)], strict=True):
-        digests.update(DATA[start:end], LateExecutor())
+    take_one_after_another(digests, cuts)
     assert digests.sha256 == "sha256:" + hashlib.sha256(DATA).hexdigest()
     assert digests.blake3 == "blake3:" + blake3(DATA).hexdigest()
     assert digests.find_range(3, 70) == blake3_digest(DATA[3:73])

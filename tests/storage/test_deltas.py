@@ -172,12 +172,12 @@ def test_digests_of_a_fine_tune_go_on_from_its_base_unless_the_stored_bytes_chan
     for known in stores.midstates._known.values():
         change(known)
     followed, in_ranges = [], []
-    take, update_ranges = Sha256Prefix._take, StreamDigests._update_ranges
+    take, take_ranges = Sha256Prefix._take, StreamDigests._take_ranges
     monkeypatch.setattr(Sha256Prefix, "_take", lambda self, view: followed.append(len(view)) or take(self, view))
     monkeypatch.setattr(
         StreamDigests,
-        "_update_ranges",
-        lambda self, view: update_ranges(self, view) or in_ranges.extend({*self.ranges} - {*in_ranges}),
+        "_take_ranges",
+        lambda self, view: take_ranges(self, view) or in_ranges.extend({*self.ranges} - {*in_ranges}),
     )
     tuned = saved(net(11, head=1))
 

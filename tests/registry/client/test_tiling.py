@@ -53,13 +53,14 @@ def test_a_large_file_is_read_once_for_its_digest_and_those_of_its_tiles(tmp_pat
     save(net(3), file)
     monkeypatch.setattr(tiling, "TILED_BYTES", 1)
     monkeypatch.setattr(tiling, "READ_BYTES", 10_000)
-    fill, counts = tiling._fill, []
+    iter_pieces, counts = tiling._iter_pieces, []
 
-    def fill_and_count(opened, buffer):
-        counts.append(fill(opened, buffer))
-        return counts[-1]
+    def count_pieces(*arguments):
+        for piece in iter_pieces(*arguments):
+            counts.append(len(piece))
+            yield piece
 
-    monkeypatch.setattr(tiling, "_fill", fill_and_count)
+    monkeypatch.setattr(tiling, "_iter_pieces", count_pieces)
 
     outgoing = take_in("model", file)
     claimed = claim_tiles(service("delta-uploads"), VersionCreate(), [outgoing])
