@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-from contextlib import suppress
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -16,15 +15,14 @@ from registry.errors import IncompleteUploadError, SizeMismatchError, Weighbridg
 from registry.schema import VersionInfo
 from registry.uploads import PlannedFile, UploadInfo
 from storage.access import Caller
-from storage.blobs.gathering import PartWriter
 from storage.metadata.upload_records import UploadRecord
 from storage.stores import Stores
 from storage.uploads.completing import Completion, begin_completing, complete
 from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due
 from storage.uploads.reuse import ranges_to_send
 
-PIECE_BYTES = 1 << 20
-"""Of a part, written at once: what comes in is still near the processor."""
+PIECE_BYTES = 512 << 10
+"""Of a part, in memory until it is written; what comes meanwhile waits in the kernel."""
 BEAT_SECONDS = 10.0
 WAIT_SECONDS = 10.0
 """How long completing waits for the version before it answers that the upload is being verified."""
@@ -49,7 +47,8 @@ async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
         file, writer = await service.in_upload(open_part, service.stores, caller, upload, position, number)
         try:
             _check_length(request, file.place(number)[1])
-            await _receive(request, service, writer)
+            async for piece in iter_filled(request, service.settings.idle_seconds, PIECE_BYTES):
+                await service.in_upload(writer.write, [piece])
             await service.in_upload(writer.keep)
         except ClientDisconnect as error:
             raise IncompleteUploadError("The part broke off before its end. Send it again.") from error
@@ -57,22 +56,6 @@ async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
             await asyncio.shield(service.in_upload(writer.close))
     await service.in_upload(renew_when_due, service.stores, upload)
     service.follow(service.stores.prefixes.follow, service.stores.blobs, file)
-
-
-async def _receive(request: Request, service: Service, writer: PartWriter) -> None:
-    """Write a body: while a thread writes one piece the next one comes, so that two are in memory."""
-    writing: asyncio.Task[None] | None = None
-    try:
-        async for piece in iter_filled(request, service.settings.idle_seconds, PIECE_BYTES):
-            if writing is not None:
-                await asyncio.shield(writing)
-            writing = asyncio.create_task(service.in_upload(writer.write, [piece]))
-        if writing is not None:
-            await asyncio.shield(writing)
-    finally:
-        if writing is not None and not writing.done():  # nobody may close the file while a thread writes to it
-            with suppress(WeighbridgeError):
-                await asyncio.shield(writing)
 
 
 def _check_length(request: Request, length: int) -> None:

@@ -186,20 +186,20 @@ async def iter_body(request: Request, idle_seconds: float) -> AsyncGenerator[byt
 
 
 async def iter_filled(request: Request, idle_seconds: float, size_bytes: int) -> AsyncGenerator[memoryview]:
-    """Yield a request's body in two buffers that take turns: one may be used until the next but one is asked for.
+    """Yield a request's body in one buffer, filled again and again: what was yielded is good until more is asked for.
 
-    Where the connection can, it receives straight into them.
+    Where the connection can, it receives straight into the buffer.
 
     Args:
         request: whose body.
         idle_seconds: as for `iter_body`.
-        size_bytes: of a buffer; each but the last is yielded full.
+        size_bytes: of the buffer; all that is yielded but the last fills it.
 
     Raises:
         IncompleteUploadError, ClientDisconnect: as for `iter_body`.
     """
     offer = request.scope.get("extensions", {}).get(RECEIVE_INTO, _ignore)
-    buffer, other = memoryview(bytearray(size_bytes)), memoryview(bytearray(size_bytes))
+    buffer = memoryview(bytearray(size_bytes))
     filled = 0
     body = cast("AsyncGenerator[bytes | memoryview]", iter_body(request, idle_seconds))
     offer(buffer)
@@ -212,7 +212,7 @@ async def iter_filled(request: Request, idle_seconds: float, size_bytes: int) ->
             rest, filled = rest[count:], filled + count
             if filled == size_bytes:
                 yield buffer
-                buffer, other, filled = other, buffer, 0
+                filled = 0
         offer(buffer[filled:])
     if filled:
         yield buffer[:filled]

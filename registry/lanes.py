@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-MOST_BEHIND = 4
+MOST_BEHIND = 2
 """Pieces that wait for a lane at most."""
 
 

@@ -104,8 +104,8 @@ class Gathering(ABC):
         del location, multipart_id
         return True
 
-    def iter_gathered(self, location: str, offset: int, length: int) -> Iterator[bytes]:
-        """Yield bytes of parts that are there, in pieces of at most 1 MiB: what was gathered, before it is complete.
+    def iter_gathered(self, location: str, offset: int, length: int) -> Iterator[memoryview]:
+        """Yield bytes of parts that are there, before the object is complete, each good until the next is asked for.
 
         Raises:
             UploadEndedError: the object is not gathered any more.
