@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from api.connection import PatientProtocol
 
-_TOKEN_BYTES = 64 << 10
-"""Handed to the transport when the kernel takes no more: once these are gone, it takes more."""
+_HANDED_OVER_BYTES = 64 << 10
+"""To the transport, when the kernel takes no more: once these are gone, it takes more."""
 _SENDERS = CapacityLimiter(32)
 
 
@@ -54,7 +54,7 @@ def _send_some(line: int, descriptor: int, offset: int, count: int) -> tuple[int
         try:
             passed = os.sendfile(line, descriptor, offset + sent, count - sent)
         except BlockingIOError:
-            return sent, os.pread(descriptor, min(_TOKEN_BYTES, count - sent), offset + sent)
+            return sent, os.pread(descriptor, min(_HANDED_OVER_BYTES, count - sent), offset + sent)
         if not passed:
             raise OSError("a file became shorter while it was sent")
         sent += passed

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from raw_clients import WAIT_SECONDS, connect, read_all, wait_until
 
 from api.connection import PatientProtocol
 from api.direct import RECEIVE_INTO, SEND_FILE
 
-WAIT_SECONDS = 20
 IDLE_SECONDS = 1
 BUFFER_BYTES = 100_000
 LARGE_BYTES = 16 << 20
@@ -104,22 +104,6 @@ def serving(app):
     assert not thread.is_alive()
 
 
-def wait_until(true):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
-def connect(address, receive_bytes=None):
-    raw = socket.socket()
-    if receive_bytes is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    raw.settimeout(WAIT_SECONDS)
-    raw.connect(address)
-    return raw
-
-
 def request(length, *, take=None, more=""):
     where = "/" if take is None else f"/?{take}"
     return f"PUT {where} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {length}\r\n\r\n".encode()
@@ -139,13 +123,6 @@ def read_answer(raw):
         assert piece
         body += piece
     return int(head.split()[1]), body
-
-
-def read_all(raw):
-    pieces = []
-    while piece := raw.recv(1 << 16):
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ from contextlib import ExitStack, closing, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+import raw_clients
 import torch
 import uvicorn
 from embedded import make_weights
+from raw_clients import WAIT_SECONDS, read_all, wait_until
 
 from api.app import create_app
 from api.serving import server_options
 from api.settings import Settings
 
-WAIT_SECONDS = 20
 LARGE_BYTES = 64 << 20
 MODEL = "/api/v1/models/vision/net"
 
@@ -40,13 +41,6 @@ def serving(settings: Settings) -> Iterator[str]:
         thread.join(WAIT_SECONDS)
 
 
-def wait_until(true):
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def impatient(tmp_path):
     with serving(Settings(data=tmp_path / "data", idle_seconds=1)) as url:
@@ -54,23 +48,11 @@ def impatient(tmp_path):
 
 
 def connect(url, receive_bytes=None):
-    raw = socket.socket()
-    if receive_bytes is not None:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    raw.settimeout(WAIT_SECONDS)
-    raw.connect((urlsplit(url).hostname, urlsplit(url).port))
-    return raw
+    return raw_clients.connect((urlsplit(url).hostname, urlsplit(url).port), receive_bytes)
 
 
 def head(method, path, length):
     return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
-
-
-def read_all(raw):
-    pieces = []
-    while piece := raw.recv(1 << 16):
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def answer_within(seconds, raw):
