@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from blake3 import blake3
 
@@ -69,6 +69,18 @@ class Sha256Prefix:
         return f"sha256:{self._hash.hexdigest()}"
 
 
+class Blake3Prefix(NamedTuple):
+    """The BLAKE3 of a stream as far as it has come: another stream that begins alike can go on from there."""
+
+    size_bytes: int
+    hash: blake3
+
+    @property
+    def digest(self) -> str:
+        """`blake3:…` of what has come."""
+        return f"blake3:{self.hash.hexdigest()}"
+
+
 class StreamDigests:
     """SHA-256 and BLAKE3 of a stream, and BLAKE3 of ranges of it, in one sequential pass.
 
@@ -82,7 +94,9 @@ class StreamDigests:
         max_overlap: how many times the stream the ranges may add up to.
         sha256: whether to compute the SHA-256 too, which costs three times what BLAKE3 does; or as far as it has come.
         marks: positions at which the BLAKE3 of all that has passed is kept, in `prefixes`.
-        known: digests of further ranges, which whoever knows them has checked, or will.
+        known: digests of further ranges, from whoever knows them.
+        begun: what another pass made of the beginning, which then does not come again: no range begins there, and the
+            SHA-256 has come as far.
     """
 
     def __init__(
@@ -94,18 +108,20 @@ class StreamDigests:
         sha256: bool | Sha256Prefix = True,
         marks: Iterable[int] = (),
         known: Mapping[tuple[int, int], str] = {},
+        begun: Blake3Prefix | None = None,
     ) -> None:
         self._size_bytes = size_bytes
         self._sha256 = Sha256Prefix() if sha256 is True else sha256 or None
-        self._sha256_position = self._whole_position = self._ranges_position = 0
-        self._blake3 = blake3()
+        start = 0 if begun is None else begun.size_bytes
+        self._sha256_position = self._whole_position = self._ranges_position = start
+        self._blake3 = blake3() if begun is None else begun.hash.copy()
         self._known = known
         self.ranges: dict[tuple[int, int], str] = {}
         affordable = _affordable(set(ranges), max_overlap * size_bytes)
         self._pending = sorted(affordable, reverse=True)
         self._open: dict[tuple[int, int], blake3] = {}
-        self._marks = sorted((mark for mark in marks if mark > 0), reverse=True)
-        self.prefixes: dict[int, str] = {}
+        self._marks = sorted((mark for mark in marks if mark > start), reverse=True)
+        self.prefixes: dict[int, Blake3Prefix] = {}
 
     @property
     def takers(self) -> list[Callable[[memoryview], None]]:
@@ -135,7 +151,7 @@ class StreamDigests:
             mark = self._marks.pop()
             rest = mark - self._whole_position
             self._blake3.update(view[:rest])
-            self.prefixes[mark] = self.blake3
+            self.prefixes[mark] = Blake3Prefix(mark, self._blake3.copy())
             view, self._whole_position = view[rest:], mark
         self._blake3.update(view)
         self._whole_position += len(view)
@@ -154,7 +170,7 @@ class StreamDigests:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes have passed."""
+        """How many bytes have passed, or came before the first that does."""
         return self._whole_position
 
     @property

@@ -1,7 +1,8 @@
 """One pass over what was received: read in one thread, and digested in others, whole and by ranges."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from registry.digest import Sha256Prefix, StreamDigests
@@ -9,7 +10,7 @@ from registry.formats.source import ByteRange
 from registry.lanes import Lanes
 from storage.blobs.base import is_location
 from storage.metadata.records import Extent
-from storage.midstates import Midstate, mark_positions
+from storage.midstates import Beginning, Midstate, mark_positions
 from storage.push import Assembled, Received
 from storage.stores import Stores
 
@@ -39,47 +40,40 @@ def digest_received(
     if received.sha256 is not None or beginning is None:
         begun = received.sha256 is None and (received.sha256_prefix or True)
         return _digest(stores, received, StreamDigests(ranges, received.size_bytes, sha256=begun), beat)
+    if received.assembled is None:
+        stores.midstates.forget(beginning.location)  # it may have come anew since it was digested last
+    known = stores.midstates.find(beginning.location, beginning.length)
+    unknown = [span for span in ranges if span not in known.ranges]
+    state = _find_state(known, unknown)
     marks = mark_positions(beginning.length)
-    known = stores.midstates.find(beginning.location, beginning.length) if received.assembled is not None else {}
-    prefix = received.sha256_prefix or Sha256Prefix(marks, known[max(known)].sha256 if known else None)
-    digested = _go_on(stores, received, ranges, (prefix, marks, known), beat)
-    if digested is None:
-        stores.midstates.forget(beginning.location)
-        prefix = Sha256Prefix(marks)
-        stream = StreamDigests(ranges, received.size_bytes, sha256=prefix, marks=marks)
-        digested = _digest(stores, received, stream, beat)
-    stores.midstates.remember(beginning.location, prefix, digested.stream)
+    sha256 = received.sha256_prefix or Sha256Prefix(marks, None if state is None else state.sha256)
+    stream = StreamDigests(
+        unknown,
+        received.size_bytes,
+        sha256=sha256,
+        marks=marks,
+        known=known.ranges,
+        begun=None if state is None else state.blake3,
+    )
+    digested = _digest(stores, received, stream, beat)
+    stores.midstates.remember(beginning.location, beginning.length, sha256, stream)
     return digested
 
 
-def _go_on(
-    stores: Stores,
-    received: Received,
-    ranges: Sequence[ByteRange],
-    begun: tuple[Sha256Prefix, Sequence[int], Mapping[int, Midstate]],
-    beat: Callable[[], None],
-) -> Digested | None:
-    """Digest what begins as an object does of which states are known; None where it has other bytes than they had."""
-    prefix, marks, known = begun
-    there = {span: digest for state in known.values() for span, digest in state.ranges.items()}
-    stream = StreamDigests(
-        [span for span in ranges if span not in there],
-        received.size_bytes,
-        sha256=prefix,
-        marks={*marks, *known},
-        known=there,
-    )
-    digested = _digest(stores, received, stream, beat)
-    is_same = all(stream.prefixes.get(position) == state.blake3 for position, state in known.items())
-    return digested if is_same else None
+def _find_state(known: Beginning, unknown: Iterable[ByteRange]) -> Midstate | None:
+    """Return the last state from which a pass meets all ranges that it has to digest; None for the very start."""
+    first = min((offset for offset, length in unknown if length), default=math.inf)
+    position = max((mark for mark in known.states if mark <= first), default=None)
+    return None if position is None else known.states[position]
 
 
 def _digest(stores: Stores, received: Received, digests: StreamDigests, beat: Callable[[], None]) -> Digested:
-    """Return the digests of all bytes of a file."""
-    pack = _PackDigest(received.assembled) if received.assembled is not None else None
+    """Return the digests of a file, of which those bytes are read that were not digested before."""
+    start = digests.size_bytes
+    pack = _PackDigest(received.assembled, start) if received.assembled is not None else None
     takers = digests.takers if pack is None else [*digests.takers, pack.take]
     with Lanes(takers) as lanes:
-        for piece in stores.blobs.stream(received.location):
+        for piece in stores.blobs.stream(received.location, start):
             lanes.put(piece)
             beat()
     return Digested(digests, pack.sha256 if pack is not None else None)
@@ -98,12 +92,17 @@ def _find_beginning(received: Received) -> Extent | None:
 
 
 class _PackDigest:
-    """SHA-256 of those bytes of a stream that lie in its pack, where they have the same order."""
+    """SHA-256 of those bytes of a stream that lie in its pack, where they have the same order.
 
-    def __init__(self, assembled: Assembled) -> None:
+    Args:
+        assembled: how the stream lies.
+        start: where the stream begins: before its first byte in the pack.
+    """
+
+    def __init__(self, assembled: Assembled, start: int) -> None:
         self._pending = list(assembled.pack_ranges())[::-1]
         self._hash = hashlib.sha256()
-        self._position = 0
+        self._position = start
 
     def take(self, view: memoryview) -> None:
         """Take the next bytes of the stream."""

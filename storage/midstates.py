@@ -1,39 +1,50 @@
-"""Digests of the beginnings of objects, kept in memory: what begins alike need not be digested from its start.
+"""Digests of the beginnings of objects, kept in memory: what begins alike need not be read from its start.
 
-SHA-256 is the slowest pass of all where a processor has no instructions for it, and a fine-tune begins with most of its
-base. Nothing is believed for it: what is kept counts only for bytes that have the BLAKE3 it was made of, which is
-computed again of every file. It is kept by location, so that a team has that of its own objects only.
+A fine-tune begins with most of its base, which is an object: what this process has read and digested of that once never
+changes, so a pass over the fine-tune goes on where the two part. It is kept by location, so that a team has that of its
+own objects only. Nothing that a client said is part of it.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from heapq import nlargest
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from registry.digest import Sha256Prefix, StreamDigests
+from registry.digest import Blake3Prefix, Sha256Prefix, StreamDigests
 from registry.formats.source import ByteRange
 
 STEP_BYTES = 8 << 20
-MOST_MARKS = 256
+MOST_MARKS = 64
 """Of one object: of larger ones they lie further apart."""
-MOST_RANGES = 512
-"""Of one pass: its longest ones."""
-MOST_OBJECTS = 128
+ROOM_BYTES = 32 << 20
+"""For all objects together; those that nobody asked for for longest go."""
+_STATE_BYTES = 3_000
+_RANGE_BYTES = 300
 
 
 class Midstate(NamedTuple):
-    """What a pass knew when it had come to a mark.
+    """What a pass had digested when it had come to a mark."""
+
+    blake3: Blake3Prefix
+    sha256: Sha256Prefix
+
+
+@dataclass(slots=True)
+class Beginning:
+    """What is known of the first bytes of an object.
 
     Attributes:
-        blake3: `blake3:…` of all bytes before it.
-        sha256: the SHA-256 of the same bytes, which can go on.
-        ranges: `blake3:…` of ranges that end between the mark before and this one.
+        states: by position.
+        ranges: `blake3:…` of ranges that lie within.
     """
 
-    blake3: str
-    sha256: Sha256Prefix
-    ranges: Mapping[ByteRange, str] = {}
+    states: dict[int, Midstate] = field(default_factory=dict[int, Midstate])
+    ranges: dict[ByteRange, str] = field(default_factory=dict[ByteRange, str])
+
+    @property
+    def weight_bytes(self) -> int:
+        """About how much memory it takes."""
+        return len(self.states) * _STATE_BYTES + len(self.ranges) * _RANGE_BYTES
 
 
 class Midstates:
@@ -41,41 +52,45 @@ class Midstates:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, dict[int, Midstate]] = OrderedDict()
+        self._known: OrderedDict[str, Beginning] = OrderedDict()
+        self._weight_bytes = 0
 
-    def remember(self, location: str, prefix: Sha256Prefix, digests: StreamDigests) -> None:
-        """Keep what a pass over bytes at a location marked of their beginning."""
-        ranges = nlargest(MOST_RANGES, digests.ranges.items(), key=lambda item: item[0][1])
-        ordered = sorted(ranges, key=lambda item: -sum(item[0]))
-        found: dict[int, Midstate] = {}
-        for position in sorted(prefix.kept.keys() & digests.prefixes.keys()):
-            ended: dict[ByteRange, str] = {}
-            while ordered and sum(ordered[-1][0]) <= position:
-                ended.update([ordered.pop()])
-            found[position] = Midstate(digests.prefixes[position], prefix.kept[position], ended)
-        if not found:
-            return
+    def remember(self, location: str, length: int, prefix: Sha256Prefix, digests: StreamDigests) -> None:
+        """Keep what a pass found of the first `length` bytes of the object at a location."""
+        marks = prefix.kept.keys() & digests.prefixes.keys()
+        states = {mark: Midstate(digests.prefixes[mark], prefix.kept[mark]) for mark in marks if mark <= length}
+        ranges = {span: digest for span, digest in digests.ranges.items() if sum(span) <= length}
         with self._lock:
-            known = {**self._known.pop(location, {}), **found}
+            known = self._take(location)
+            known = Beginning(known.states | states, known.ranges | ranges)
+            while len(known.states) > 2 * MOST_MARKS:
+                del known.states[min(known.states)]
             self._known[location] = known
-            while len(known) > 2 * MOST_MARKS:
-                del known[min(known)]
-            while len(self._known) > MOST_OBJECTS:
-                self._known.popitem(last=False)
+            self._weight_bytes += known.weight_bytes
+            while self._weight_bytes > ROOM_BYTES:
+                self._take(next(iter(self._known)))
 
     def forget(self, location: str) -> None:
-        """Keep nothing of an object: its bytes are others than they were."""
+        """Keep nothing of an object that is not published yet: its bytes may be others than they were."""
         with self._lock:
-            self._known.pop(location, None)
+            self._take(location)
 
-    def find(self, location: str, most_bytes: int) -> dict[int, Midstate]:
-        """Return the states within the first bytes of an object, by position."""
+    def _take(self, location: str) -> Beginning:
+        known = self._known.pop(location, Beginning())
+        self._weight_bytes -= known.weight_bytes
+        return known
+
+    def find(self, location: str, length: int) -> Beginning:
+        """Return what is known of the first `length` bytes of an object."""
         with self._lock:
             known = self._known.get(location)
             if known is None:
-                return {}
+                return Beginning()
             self._known.move_to_end(location)
-            return {position: state for position, state in known.items() if position <= most_bytes}
+            return Beginning(
+                {mark: state for mark, state in known.states.items() if mark <= length},
+                {span: digest for span, digest in known.ranges.items() if sum(span) <= length},
+            )
 
 
 def mark_positions(size_bytes: int) -> list[int]:

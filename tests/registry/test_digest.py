@@ -72,12 +72,18 @@ def test_a_stream_goes_on_from_any_mark_of_another_that_begins_alike(marks, cuts
     digests = StreamDigests([], len(DATA), sha256=prefix, marks=marks)
     take_one_after_another(digests, cuts)
     for mark in marks & set(range(1, len(DATA) + 1)):
-        assert digests.prefixes[mark] == blake3_digest(DATA[:mark])
+        assert digests.prefixes[mark].digest == blake3_digest(DATA[:mark])
         other = DATA[:mark] + b"another end"
-        resumed = StreamDigests([(2, 9)], len(other), sha256=Sha256Prefix(begun=prefix.kept[mark]), marks=[mark])
-        resumed.update(other)
+        begun = {"sha256": Sha256Prefix(begun=prefix.kept[mark]), "begun": digests.prefixes[mark]}
+        resumed = StreamDigests([(mark + 2, 5)], len(other), marks=[1, mark, mark + 4], **begun)
+        resumed.update(other[mark:])
         assert resumed.sha256 == sha256_digest(other)
-        assert resumed.prefixes[mark] == digests.prefixes[mark]
+        assert resumed.blake3 == blake3_digest(other)
+        assert resumed.size_bytes == len(other)
+        assert resumed.find_range(mark + 2, 5) == blake3_digest(b"other")
+        assert {at: each.digest for at, each in resumed.prefixes.items()} == {
+            mark + 4: blake3_digest(other[: mark + 4])
+        }
     assert digests.sha256 == sha256_digest(DATA)
 
 

@@ -9,17 +9,21 @@ from deltas import announce, claim, net, saved, sent_of
 from migrated import migrated_sqlite
 from sqlalchemy import func, select
 
-from registry.digest import Sha256Prefix, StreamDigests, blake3_digest, sha256_digest
+from registry.digest import StreamDigests, blake3_digest, sha256_digest
 from registry.schema import VersionCreate
 from registry.uploads import UploadCreate
 from storage import midstates
 from storage.access import Caller
 from storage.admission import sight_of
+from storage.blobs.base import new_location
+from storage.digesting import digest_received
 from storage.draft import begin
 from storage.fsck import fsck
 from storage.garbage import collect
+from storage.metadata.records import PlannedExtent, Source
 from storage.metadata.tables import ExtentRow, ManifestRow, ObjectRow, StorageRow, UploadPinRow
 from storage.publish import publish
+from storage.push import Assembled, Received
 from storage.read import get_artifact, get_manifest, get_version, iter_range
 from storage.rebuild import rebuild
 from storage.recording import write_due_records
@@ -143,54 +147,73 @@ def test_two_uploads_of_one_fine_tune_are_stored_once(open_installation):
     assert [read(stores, number) for number in (2, 3)] == [TUNED[1]] * 2
 
 
-def leave(known):
-    """Change nothing of what is known of an object."""
-
-
-def take_for_others(known):
-    """Make what is known of an object that of other bytes, as if those had been digested before."""
-    for position, state in known.items():
-        other = Sha256Prefix()
-        other.update(bytes(position))
-        ranges = dict.fromkeys(state.ranges, blake3_digest(b"other"))
-        known[position] = state._replace(blake3=blake3_digest(bytes(position)), sha256=other, ranges=ranges)
-
-
-def take_the_first_for_another(known):
-    """Make what is known up to the first mark that of other bytes; all further on is as it was."""
-    take_for_others(first := {min(known): known[min(known)]})
-    known |= first
-
-
-@pytest.mark.parametrize("change", [leave, take_for_others, take_the_first_for_another])
-def test_digests_of_a_fine_tune_go_on_from_its_base_unless_the_stored_bytes_changed(
-    open_installation, monkeypatch, change
-):
+@pytest.fixture
+def passed(open_installation, monkeypatch):
+    """How many bytes each pass of digesting read."""
     monkeypatch.setattr(midstates, "STEP_BYTES", 100_000)
+    counts = []
+    take = StreamDigests._take_whole
+
+    def count(self, view):
+        counts.append(len(view))
+        take(self, view)
+
+    monkeypatch.setattr(StreamDigests, "_take_whole", count)
+    return counts
+
+
+@pytest.mark.parametrize("changed", [0, 7, 15])
+def test_a_fine_tune_is_digested_from_about_where_it_parts_from_its_base(open_installation, passed, changed):
     stores = open_installation("one")
-    push(stores, saved(net(11)))
-    for known in stores.midstates._known.values():
-        change(known)
-    followed, in_ranges = [], []
-    take, take_ranges = Sha256Prefix._take, StreamDigests._take_ranges
-    monkeypatch.setattr(Sha256Prefix, "_take", lambda self, view: followed.append(len(view)) or take(self, view))
-    monkeypatch.setattr(
-        StreamDigests,
-        "_take_ranges",
-        lambda self, view: take_ranges(self, view) or in_ranges.extend({*self.ranges} - {*in_ranges}),
-    )
-    tuned = saved(net(11, head=1))
+    state_dict = net(11)
+    push(stores, saved(state_dict))
+    name = list(state_dict)[changed]
+    for generation in (2, 4, 6):
+        state_dict[name] = state_dict[name] + 1
+        tuned = saved(state_dict)
+        del passed[:]
 
-    version, _ = push(stores, tuned)
+        version, sent = push(stores, tuned)
 
-    assert version.artifacts[0].sha256 == sha256_digest(tuned)
-    (manifest,) = get_manifest(stores, CALLER, "vision", "net", "2", None).artifacts
-    for storage in manifest.manifest["storages"]:
-        offset, length = storage["file_offset"], storage["nbytes"]
-        assert storage["digest"] == blake3_digest(tuned[offset : offset + length])
-    goes_on = change is leave
-    assert (sum(followed) < len(tuned)) == goes_on
-    assert (sum(length for _, length in in_ranges) < len(tuned) // 2) == goes_on
+        assert sent < len(tuned)
+        assert version.artifacts[0].sha256 == sha256_digest(tuned)
+        assert version.artifacts[0].blake3 == blake3_digest(tuned)
+        (manifest,) = get_manifest(stores, CALLER, "vision", "net", str(generation), None).artifacts
+        for storage in manifest.manifest["storages"]:
+            offset, length = storage["file_offset"], storage["nbytes"]
+            assert storage["digest"] == blake3_digest(tuned[offset : offset + length])
+        extents = get_artifact(stores, CALLER, "vision", "net", str(generation), "model.pt").extents
+        assert len(tuned) - extents[0].length <= sum(passed) <= len(tuned) - extents[0].length + 200_000
+        assert push(stores, tuned)[1] < 5_000  # its tiles are known
+
+
+def test_what_was_not_digested_is_read_and_bytes_that_came_anew_are_forgotten(
+    open_installation, passed
+):
+    stores = open_installation("one")
+    location = new_location()
+    span, late, later = (10, 50_000), (290_000, 9_000), (250_000, 1_000)
+    for number, ranges in ((1, [span]), (2, [])):
+        content = bytes([number]) * 150_000 + bytes(range(250)) * 600
+        stores.blobs.delete(location)
+        with stores.blobs.create(location) as writer:
+            writer.write(content)
+            writer.commit()
+        digest_received(stores, Received("net.bin", location, len(content), None, None, b""), ranges, lambda: None)
+    assembled = Assembled((PlannedExtent(1, 0, len(content)),), (Source(1, "", location, len(content)),), None, 0)
+    reuses = Received("net.bin", location, len(content), None, None, b"", assembled=assembled)
+
+    del passed[:]
+    digested = digest_received(stores, reuses, [span, late], lambda: None).stream
+    assert digested.sha256 == sha256_digest(content)
+    assert digested.find_range(*span) == blake3_digest(content[10:50_010])
+    assert sum(passed) == 300_000
+    del passed[:]
+
+    digested = digest_received(stores, reuses, [span, later, late], lambda: None).stream
+
+    assert digested.find_range(*later) == blake3_digest(content[250_000:251_000])
+    assert sum(passed) == 100_000
 
 
 def damage(stores, behind, number, which):
