@@ -84,8 +84,7 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
         elif inside is None:
             could_be = source.could_reach(least, each, target.elements)
         else:
-            could_be = inside.most > least and inside.could_reach(least, each)
-            could_be = could_be or (look_for_equal and _has_equal(source, target, each, least))
+            could_be = inside.could_hold(least, each, look_for_equal=look_for_equal)
         if not could_be:
             continue
         for compared, prefix in _compare(source.architecture, each.architecture):
@@ -97,12 +96,6 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
             if found.counts and (best is None or found.rank < best.rank or _is_inner(found, best)):
                 best = found
     return best if best is not None and best.score >= floor else None
-
-
-def _has_equal(source: Source, target: Target, where: Place, least: float) -> bool:
-    """Return whether the source has a module of a place's names and shapes, and the score there can be so much."""
-    bound = source.bound_of(where.parameter_count / target.elements, where.size, where.size)
-    return 0 < bound >= least and source.has_equal(where)
 
 
 def _could_count(compared: Comparison, where: Place, total: int, least: float) -> bool:
@@ -141,8 +134,16 @@ class _Inside:
         reached = sum(map(numel.__getitem__, matched))
         return self._source.bound_of(reached / self._target.elements, self._source.weight_count, len(matched))
 
-    def could_reach(self, least: float, where: Place) -> bool:
-        """Return whether the score of one submodule can be so much, and count: where it has most, of equal ones."""
+    def could_hold(self, least: float, where: Place, *, look_for_equal: bool) -> bool:
+        """Return whether the score of one submodule can be so much, and count."""
+        bound = self._source.bound_of(_part(where, self._target.elements), where.size, where.size)
+        if not 0 < bound >= least:
+            return False
+        could_be = self.most > least and self._could_reach(least, where)
+        return could_be or (look_for_equal and self._source.has_equal(where))
+
+    def _could_reach(self, least: float, where: Place) -> bool:
+        """Return the same by what has a partner in it: where it has most, of equal ones."""
         elements, total = self._elements, self._target.elements
         ranges = self._target.ranges[where.into]
         start, end = max(ranges, key=lambda each: elements[each[1]] - elements[each[0]], default=(0, 0))
