@@ -1,7 +1,9 @@
 """The comparison: what loading one state_dict into one module would do, before anything is loaded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
+from itertools import tee
 
 from registry.architecture import Architecture
 from registry.compat.adapters import find_adapter, find_first_convs
@@ -61,6 +63,7 @@ class Comparison:
         first_conv: the target's recorded first convolution modules.
 
     Attributes:
+        renames: where every source name goes.
         matched: target name → source name of what would be copied.
     """
 
@@ -75,7 +78,7 @@ class Comparison:
     ) -> None:
         self._source = source
         self._target = target
-        self._renames = renames
+        self.renames = renames
         self._pairing = pair_up(source, target, renames)
         self.matched = self._pairing.matched
         self._classifier = classifier
@@ -117,23 +120,29 @@ class Comparison:
     def is_obstructed(self) -> bool:
         """Whether a trunk is cut off, stays unfilled or is another: of the report's `reasons` those that most have."""
         foreign = any(each.adapter is None for each in self.mismatched)
-        if foreign or has_gap(self._draft, self._target):
-            return True
-        return any(each.leftover == "trunk" for each in self._iter_unexpected(self._pairing.unexpected))
+        return foreign or self._has_gap or any(each.leftover == "trunk" for each in self.iter_unexpected())
 
     def report(self) -> CompatibilityReport:
         """Return what the load would do."""
         report = self._draft
-        _, unexpected = _compare_entries(self._source, self._target, self._renames)
-        report.unexpected = list(self._iter_unexpected([*self._pairing.unexpected, *unexpected]))
-        judge(report, self._source, self._target)
+        report.unexpected = list(self.iter_unexpected())
+        judge(report, self._source, self._target, unfilled=self._has_gap)
         return report
+
+    def iter_unexpected(self) -> Iterator[Unexpected]:
+        """Yield what is left over of the source, each with its class: looked for when it is asked for, and once."""
+        return copy(self._unexpected)
+
+    @cached_property
+    def _has_gap(self) -> bool:
+        """Whether the target's trunk stays unfilled in places."""
+        return has_gap(self._draft, self._target)
 
     @cached_property
     def _draft(self) -> CompatibilityReport:
         """The report without what is left over of the source, and not judged."""
         source, target, pairing = self._source, self._target, self._pairing
-        missing, _ = _compare_entries(source, target, self._renames)
+        missing, _ = _compare_entries(source, target, self.renames)
         return CompatibilityReport(
             verdict="exact",
             needs=[],
@@ -148,7 +157,7 @@ class Comparison:
             counters=pairing.counters,
             dropped=pairing.dropped,
             matched=pairing.matched,
-            renames=self._renames,
+            renames=self.renames,
             head=self._explained[1],
             head_guessed=self._explained[2],
             coverage=1.0,
@@ -157,12 +166,16 @@ class Comparison:
             notices=[COMPARED],
         )
 
-    def _iter_unexpected(self, names: Sequence[str]) -> Iterable[Unexpected]:
+    @cached_property
+    def _unexpected(self) -> Iterator[Unexpected]:
+        _, entries = _compare_entries(self._source, self._target, self.renames)
+        names = [*self._pairing.unexpected, *entries]
         if not names:
-            return ()
-        roots = [rule.strip for rule in self._renames.rules] or [""]
-        _, head, guessed = self._explained
-        return iter_unexpected(names, self._source.tensors, self._outline, head=head, guessed=guessed, roots=roots)
+            return iter(())
+        roots = [rule.strip for rule in self.renames.rules] or [""]
+        tensors, (_, head, guessed) = self._source.tensors, self._explained
+        found = iter_unexpected(names, tensors, self._outline, head=head, guessed=guessed, roots=roots)
+        return tee(found, 1)[0]
 
     @cached_property
     def _outline(self) -> Outline:

@@ -20,15 +20,24 @@ _PARTIAL_REASONS = {
 _STATISTICS = "running_mean"
 
 
-def judge(report: CompatibilityReport, source: Architecture, target: Architecture) -> None:
-    """Fill in verdict, needs, reasons, coverage and score from what was found, in place of what was there."""
+def judge(
+    report: CompatibilityReport, source: Architecture, target: Architecture, *, unfilled: bool | None = None
+) -> None:
+    """Fill in verdict, needs, reasons, coverage and score from what was found, in place of what was there.
+
+    Args:
+        report: on what was found.
+        source: what was saved.
+        target: what shall be filled.
+        unfilled: what `has_gap` says, where that is known.
+    """
     foreign = [each for each in report.mismatched if each.adapter is None]
     missing = [name for name in report.missing if not name.endswith(COUNTER)]
     hooked = bool(report.hooked)
     other = are_other_networks(source, target, len(report.matched), report.mismatched, hooked=hooked)
     found = {
         "truncated_trunk": any(each.leftover == "trunk" for each in report.unexpected),
-        "unfilled_trunk": has_gap(report, target),
+        "unfilled_trunk": has_gap(report, target) if unfilled is None else unfilled,
         "other_trunk": bool(foreign) or other or _loses_statistics(report),
         "refused_cast": any(each.effect == "refused" for each in report.casts),
         "tied_conflict": bool(report.conflicts),
