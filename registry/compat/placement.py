@@ -89,7 +89,7 @@ def place(source: Source, target: Target, floor: float = 0.0, *, look_for_equal:
             continue
         for compared, prefix in _compare(source.architecture, each.architecture):
             if not each.into:
-                inside = _Inside(compared, source, target)
+                inside = _Inside(compared, source, target, is_sure=prefix is None)
             if not _could_count(compared, each, target.elements, least):
                 continue
             found = _weigh(compared.report(), each, target.elements, prefix)
@@ -120,15 +120,23 @@ def _has_other_shapes(source: Architecture, target: Architecture) -> bool:
 
 
 class _Inside:
-    """What the comparison of the whole says of the target's submodules: each takes at most what has a partner in it."""
+    """What the comparison of the whole says of the target's submodules: each takes at most what has a partner in it.
 
-    def __init__(self, compared: Comparison, source: Source, target: Target) -> None:
+    Args:
+        compared: the source and the whole target.
+        source: what was saved.
+        target: what shall be filled.
+        is_sure: whether no other renaming fits about as well.
+    """
+
+    def __init__(self, compared: Comparison, source: Source, target: Target, *, is_sure: bool) -> None:
         self._compared = compared
+        self._is_sure = is_sure
         self._source = source
         self._target = target
 
     @cached_property
-    def most(self) -> float:
+    def _most(self) -> float:
         """What the score of any submodule is at most; 0 when none can count."""
         matched, numel = self._compared.matched, self._target.numel
         reached = sum(map(numel.__getitem__, matched))
@@ -139,7 +147,7 @@ class _Inside:
         bound = self._source.bound_of(_part(where, self._target.elements), where.size, where.size)
         if not 0 < bound >= least:
             return False
-        could_be = self.most > least and self._could_reach(least, where)
+        could_be = self._most > least and self._could_reach(least, where) and not self._is_obstructed(where)
         return could_be or (look_for_equal and self._source.has_equal(where))
 
     def _could_reach(self, least: float, where: Place) -> bool:
@@ -153,6 +161,27 @@ class _Inside:
             return False
         differ = self._differ[end] - self._differ[start]
         return differ <= OTHER_TRUNK * (fit + differ)
+
+    def _is_obstructed(self, where: Place) -> bool:
+        """Return whether all that is filled lies in one submodule: what the whole leaves over, that leaves over too."""
+        count, fit = len(self._compared.matched), self._fit
+        ranges = self._target.ranges[where.into]
+        return any(fit[end] - fit[start] == count for start, end in ranges) and self._leaves_trunk
+
+    @cached_property
+    def _leaves_trunk(self) -> bool:
+        """Whether trunk is left over, whatever submodule is compared instead that all that is filled lies in.
+
+        That is known of what the source's module has that all used lies in: what lies beside that is no trunk for a
+        submodule. Nothing is known where the submodule could have more rules, or other adapters: for a convolution
+        that is the first only there.
+        """
+        compared = self._compared
+        if not self._is_sure or len(compared.renames.rules) > 1 or compared.mismatched:
+            return False
+        module = _common_module(compared.matched.values())
+        beside = f"{module}." if module else ""
+        return any(each.leftover == "trunk" and each.name.startswith(beside) for each in compared.iter_unexpected())
 
     @cached_property
     def _fits(self) -> list[bool]:
