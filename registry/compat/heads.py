@@ -82,21 +82,19 @@ def _end_their_branches(heads: set[str], names: Iterable[str]) -> bool:
     """Return whether nothing but heads comes after each head below its parent, and nothing hangs below a head."""
     parents = {head.rpartition(".")[0] for head in heads}
     tops = {head.partition(".")[0] for head in heads}
-    first: dict[str, int] = {}
+    owners = [name.rpartition(".")[0] for name in names]
+    last = {owner: at for at, owner in enumerate(owners)}
     last_other: dict[str, int] = {}
-    for at, name in enumerate(names):
-        owner = name.rpartition(".")[0]
+    for owner, at in last.items():
         is_head = owner in heads
-        if is_head:
-            first.setdefault(owner, at)
         module = owner
         while module:
             if module in heads and module != owner:
                 return False
             if module in parents and not is_head:
-                last_other[module] = at
+                last_other[module] = max(at, last_other.get(module, -1))
             module = module.rpartition(".")[0]
         # At the top, a branch that ends in a head of its own may follow: `aux2.conv` after `aux1.fc2`.
         if not is_head and owner.partition(".")[0] not in tops:
-            last_other[""] = at
-    return all(last_other.get(head.rpartition(".")[0], -1) < at for head, at in first.items())
+            last_other[""] = max(at, last_other.get("", -1))
+    return all(last_other.get(head.rpartition(".")[0], -1) < owners.index(head) for head in heads & last.keys())
