@@ -4,50 +4,25 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import chain
-from typing import NamedTuple, TypeVarTuple
+from typing import NamedTuple
 
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Double,
-    Integer,
-    Select,
-    Text,
-    any_,
-    case,
-    delete,
-    exists,
-    func,
-    insert,
-    literal,
-    select,
-    text,
-)
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import delete, exists, insert, select
+from sqlalchemy.orm import Session
 
 from registry.matches import CompatibleVersion
+from storage.metadata.architecture_queries import (
+    ASKED_COLUMNS,
+    sharing_query,
+    used_query,
+    uses_query,
+    versions_query,
+)
 from storage.metadata.architecture_tables import ArchitectureMarkRow, ArchitectureRow, ArchitectureUseRow
-from storage.metadata.lookup import visible
 from storage.metadata.records import NewArchitecture, NewVersion, UseQuery
 from storage.metadata.session import Transactional, insert_for, reads, reads_once
-from storage.metadata.tables import AnnotationsRow, ModelRow, VersionRow
+from storage.metadata.tables import ModelRow, VersionRow
 
 _BATCH = 1000
-ColumnsT = TypeVarTuple("ColumnsT")
-_COLUMNS = ("mark", "count", "worth", "size", "place")
-_TYPES = (BigInteger, Integer, Double, Integer, Text)
-_ASKED = {
-    name: text(statement).columns(**dict(zip(_COLUMNS, _TYPES, strict=True)))
-    for name, statement in {
-        "postgresql": "SELECT * FROM json_to_recordset(CAST(:asked AS JSON)) "
-        "AS row(mark BIGINT, count INTEGER, worth DOUBLE PRECISION, size INTEGER, place TEXT)",
-        "sqlite": "SELECT json_extract(value, '$.mark') AS mark, json_extract(value, '$.count') AS count, "
-        "json_extract(value, '$.worth') AS worth, json_extract(value, '$.size') AS size, "
-        "json_extract(value, '$.place') AS place FROM json_each(:asked)",
-    }.items()
-}
-"""What a question asks for as a table, from one parameter: a text that stays the same is prepared once."""
 
 
 class Sharing(NamedTuple):
@@ -101,30 +76,9 @@ class Architectures(Transactional):
         rows += [(mark, 0, 0.0, size, at) for at, (mark, size) in enumerate(modules.items())]
         if not rows:
             return []
-        asked = _ASKED[session.get_bind().dialect.name].cte("asked").prefix_with("MATERIALIZED")
-        mark, architecture = ArchitectureMarkRow, ArchitectureRow
-        worth = func.sum(case((mark.count < asked.c.count, mark.count), else_=asked.c.count) * asked.c.worth)
-        size = func.max(asked.c.size)
-        shared = (
-            select(
-                mark.architecture_id,
-                worth.label("worth"),
-                size.label("size"),
-                func.aggregate_strings(asked.c.place, ",").label("places"),
-            )
-            .select_from(asked)
-            .join(mark, mark.mark == asked.c.mark)
-            .group_by(mark.architecture_id)
-            .having((worth >= worth_least) | (size > 0))
-            .subquery("shared")
-        )
-        enough = (shared.c.worth >= worth_least) | (shared.c.size >= used_least * architecture.weight_count)
-        query = (
-            select(architecture.id, architecture.digest, architecture.weight_count, shared.c.worth, shared.c.places)
-            .join(shared, shared.c.architecture_id == architecture.id)
-            .where(enough)
-        )
-        found = session.execute(query, {"asked": json.dumps([dict(zip(_COLUMNS, row, strict=True)) for row in rows])})
+        asked = json.dumps([dict(zip(ASKED_COLUMNS, row, strict=True)) for row in rows])
+        least = {"worth_least": worth_least, "used_least": used_least}
+        found = session.execute(sharing_query(_dialect(session)), {"asked": asked, **least})
         return [
             Sharing(architecture_id, digest, count, worth, frozenset(map(int, places.split(",") if places else ())))
             for architecture_id, digest, count, worth, places in found
@@ -138,12 +92,9 @@ class Architectures(Transactional):
 
         For each the first such version ends the look.
         """
-        use = _in_use(select(ArchitectureUseRow.version_id), wanted)
-        any_use = use.where(ArchitectureUseRow.architecture_id == ArchitectureRow.id).correlate(ArchitectureRow)
-        document = case((~_is_among(session, ArchitectureRow.id, known), ArchitectureRow.document))
-        query = select(ArchitectureRow.id, document)
-        query = query.where(_is_among(session, ArchitectureRow.id, architecture_ids), any_use.exists())
-        return {row[0]: row[1] for row in session.execute(query)}
+        values = {"ids": list(architecture_ids), "known": list(known)}
+        found = session.execute(used_query(_dialect(session), wanted), values)
+        return {row[0]: row[1] for row in found}
 
     @reads
     def find_uses(
@@ -153,11 +104,9 @@ class Architectures(Transactional):
 
         A model is told by the newest of its versions that have the architecture.
         """
-        columns = (ArchitectureUseRow.architecture_id, ModelRow.id)
-        query = _in_use(select(*columns, func.count(VersionRow.id.distinct()), func.max(VersionRow.id)), wanted)
-        query = query.where(_is_among(session, ArchitectureUseRow.architecture_id, architecture_ids)).group_by(*columns)
+        counted_models = session.execute(uses_query(_dialect(session), wanted), {"ids": list(architecture_ids)})
         models: dict[int, list[tuple[int, int]]] = {}
-        for architecture_id, _, count, newest in session.execute(query):
+        for architecture_id, _, count, newest in counted_models:
             models.setdefault(architecture_id, []).append((newest, count))
         last = {at: {newest for newest, _ in nlargest(shown, counted)} for at, counted in models.items()}
         versions: dict[int, list[CompatibleVersion]] = {at: [] for at in models}
@@ -175,11 +124,8 @@ class Architectures(Transactional):
         return set(session.scalars(select(ArchitectureRow.digest).where(ArchitectureRow.digest.in_(digests))))
 
 
-def _is_among(session: Session, column: InstrumentedAttribute[int], values: Collection[int]) -> ColumnElement[bool]:
-    """Return whether a column has one of the values; PostgreSQL then has one plan for any number of them."""
-    if session.get_bind().dialect.name == "postgresql":
-        return column == any_(literal(list(values), ARRAY(BigInteger)))
-    return column.in_(values)
+def _dialect(session: Session) -> str:
+    return session.get_bind().dialect.name
 
 
 def _describe_versions(
@@ -188,25 +134,9 @@ def _describe_versions(
     """Yield, newest first, versions chosen by architecture, each with both ids; some may be chosen for another one."""
     if not chosen:
         return
-    query = (
-        select(
-            ArchitectureUseRow.architecture_id,
-            VersionRow.id,
-            ModelRow.team,
-            ModelRow.name,
-            VersionRow.number,
-            VersionRow.kind,
-            VersionRow.created_at,
-            ArchitectureUseRow.path,
-            ArchitectureUseRow.part,
-        )
-        .join(ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
-        .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-        .where(_is_among(session, ArchitectureUseRow.version_id, set(chain.from_iterable(chosen.values()))))
-        .where(_is_among(session, ArchitectureUseRow.architecture_id, chosen))
-        .order_by(VersionRow.id.desc(), ArchitectureUseRow.position)
-    )
-    for architecture_id, version_id, team, model, number, kind, created_at, path, part in session.execute(query):
+    values = {"ids": list(chosen), "version_ids": list(set(chain.from_iterable(chosen.values())))}
+    found = session.execute(versions_query(_dialect(session)), values)
+    for architecture_id, version_id, team, model, number, kind, created_at, path, part in found:
         yield (
             architecture_id,
             version_id,
@@ -214,21 +144,6 @@ def _describe_versions(
                 team=team, model=model, number=number, kind=kind, created_at=created_at, path=path, part=part
             ),
         )
-
-
-def _in_use(query: Select[*ColumnsT], wanted: UseQuery) -> Select[*ColumnsT]:
-    """Return a query over uses that is left with the versions in use that are wanted."""
-    # No join: PostgreSQL would rather read the annotations of all versions than look up those of a thousand.
-    recommended = select(AnnotationsRow.deprecated.is_(None)).where(AnnotationsRow.version_id == VersionRow.id)
-    query = (
-        query.join_from(ArchitectureUseRow, ModelRow, ModelRow.id == ArchitectureUseRow.model_id)
-        .join(VersionRow, VersionRow.id == ArchitectureUseRow.version_id)
-        .where(ModelRow.deleted_at.is_(None), VersionRow.deleted_at.is_(None), VersionRow.quarantined_at.is_(None))
-        .where(recommended.scalar_subquery(), *visible(wanted.sight))
-    )
-    if wanted.team is not None:
-        query = query.where(ModelRow.team == wanted.team)
-    return query if wanted.kind is None else query.where(VersionRow.kind == wanted.kind)
 
 
 def record_uses(session: Session, new: NewVersion, model: ModelRow, version: VersionRow) -> None:

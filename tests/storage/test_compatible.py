@@ -154,6 +154,19 @@ def test_a_model_that_the_caller_may_not_read_never_appears(stores, caller, seen
     assert sum(match.version_count for match in found) == len(seen)
 
 
+def test_callers_who_ask_in_turns_are_each_told_what_they_may_read(stores):
+    push_net(stores, "open")
+    push_net(stores, "secret", {**NET, "fc.weight": (12, 8)})
+    update_model(stores, CALLER, "vision", "open", ModelUpdate(visibility="everyone"))
+    member, outsider = Caller("one", roles={"vision": Role.READER}), Caller("one", roles={"audio": Role.READER})
+    narrowed = Caller("one", roles={"vision": Role.READER}, targets=frozenset({"vision/secret"}))
+    seen = [(member, {"open", "secret"}), (outsider, {"open"}), (narrowed, {"secret"}), (CALLER, {"open", "secret"})]
+    for caller, models in (*seen, *reversed(seen)):
+        found = find_compatible(stores, caller, architecture(NET))
+        assert {version.model for match in found for version in match.versions} == models
+        assert find_compatible(stores, caller, architecture(NET), team="audio") == []
+
+
 def test_what_is_kept_of_an_architecture_is_found_only_by_those_who_may_read_a_version_of_it(stores):
     outsider = Caller("outsider", roles={"audio": Role.ADMIN})
     push_net(stores)
