@@ -68,8 +68,10 @@ class PatientProtocol(HttpToolsProtocol):
         if offers and framing and framing != {b"content-length": b"0"}:
             raise ValueError("a body and an offer of another protocol")
         length = int(framing.get(b"content-length", b"0")) if len(framing) == 1 else 0
-        self.direct_body = DirectBody(self, length) if length else None
         super().on_headers_complete()
+        self.direct_body = DirectBody(self, length) if length else None
+        if self.direct_body is not None:
+            self.flow.pause_reading()  # until somebody takes the body, what comes of it waits in the kernel
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: other protocols are left out on purpose."""

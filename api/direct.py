@@ -73,12 +73,13 @@ class DirectBody(asyncio.BufferedProtocol):
     For one thread, that of the event loop.
 
     Args:
-        protocol: of the connection. It gets whatever comes behind the body.
+        protocol: of the connection, at the request that has the body. It gets whatever comes behind the body.
         length: of the body, in bytes.
     """
 
     def __init__(self, protocol: "PatientProtocol", length: int) -> None:
         self._protocol = protocol
+        self._cycle = protocol.cycle
         self._left = length
         self._view: memoryview | None = None
         self._filled = 0
@@ -88,12 +89,13 @@ class DirectBody(asyncio.BufferedProtocol):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether there is a buffer for what comes next, all that was parsed is taken, and there is more."""
-        return self._view is not None and self._left > 0 and not self._protocol.cycle.body
+        """Whether there is a buffer for what comes next of the body."""
+        return self._view is not None
 
     def offer(self, buffer: memoryview) -> None:
-        """Take a buffer that the next bytes may go into."""
-        self._view, self._filled = buffer, 0
+        """Take a buffer that the next bytes may go into, if there are any."""
+        is_over = not self._left and not self._cycle.body
+        self._view, self._filled = None if is_over else buffer, 0
 
     def count_parsed(self, size: int) -> None:
         """Note that bytes of the body went through the parser."""
@@ -101,7 +103,9 @@ class DirectBody(asyncio.BufferedProtocol):
 
     async def receive(self) -> Message:
         """Return the message for what came into the buffer: one byte of it or more."""
-        protocol, cycle, view = self._protocol, self._protocol.cycle, self._view
+        protocol, cycle, view = self._protocol, self._cycle, self._view
+        if cycle.body and view is not None:
+            return self._take_parsed(cycle.body, view)
         if cycle.waiting_for_100_continue:
             cycle.waiting_for_100_continue = False
             protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -122,6 +126,7 @@ class DirectBody(asyncio.BufferedProtocol):
 
     def refuse(self) -> None:
         """Throw away what still comes past the parser: the request was answered without it."""
+        self._view = None
         if self._is_between:
             self._is_refused = True
             self._came.set()
@@ -163,6 +168,16 @@ class DirectBody(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Pass on that the reader has taken it."""
         self._protocol.resume_writing()
+
+    def _take_parsed(self, parsed: bytearray, view: memoryview) -> Message:
+        """Return the message for what came with the head, and so through the parser."""
+        size = min(len(parsed), len(view))
+        view[:size] = parsed[:size]
+        rest = self._cycle.body = parsed[size:]
+        if not rest:
+            self._cycle.message_event.clear()
+        self._view = None
+        return {"type": "http.request", "body": view[:size], "more_body": bool(self._left or rest)}
 
     def _step_between(self) -> None:
         if not self._is_between and not self._protocol.transport.is_closing():

@@ -1,5 +1,7 @@
 """Bodies past the parser, on real sockets: every byte, in its order, and whatever comes before and behind it."""
 
+import asyncio
+import gc
 import os
 import random
 import socket
@@ -164,6 +166,59 @@ def test_a_body_comes_in_its_order_into_the_buffers_however_it_is_cut(address, e
 
     assert echo.bodies == sent
     assert memoryview in set().union(*echo.kinds)
+
+
+@pytest.mark.parametrize("together", [50_000, 150_000])
+def test_what_comes_together_with_its_head_goes_into_the_buffers_too(address, echo, together):
+    body = random.Random(2).randbytes(400_000)
+    with closing(connect(address)) as raw:
+        raw.sendall(request(len(body)) + body[:together])
+        time.sleep(0.05)
+        raw.sendall(body[together:])
+
+        assert read_answer(raw) == (200, b"400000")
+    assert echo.bodies == [body]
+    assert echo.kinds == [{memoryview}]
+
+
+def test_a_body_that_nobody_asks_for_yet_waits_in_the_kernel():
+    parsed = []
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(0.2)
+        parsed.append(len(scope["extensions"][RECEIVE_INTO].__self__._protocol.cycle.body))
+        await Echo()(scope, receive, send)
+
+    with serving(app) as address, closing(connect(address)) as raw:
+        raw.sendall(request(300_000))
+        time.sleep(0.05)
+        raw.sendall(b"w" * 300_000)
+
+        assert read_answer(raw) == (200, b"300000")
+    assert parsed == [0]
+
+
+@pytest.mark.parametrize("take", [None, 100_000])
+def test_a_connection_that_waits_for_its_next_request_keeps_no_buffer(take):
+    buffer = bytearray(BUFFER_BYTES)
+
+    async def app(scope, receive, send):
+        offer = scope["extensions"][RECEIVE_INTO]
+        more, taken = True, 0
+        offer(memoryview(buffer))
+        while more and (take is None or taken < take):
+            message = await receive()
+            more, taken = message["more_body"], taken + len(message["body"])
+            offer(memoryview(buffer))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    with serving(app) as address, closing(connect(address)) as raw:
+        raw.sendall(request(300_000, take=take) + b"w" * 300_000)
+        assert read_answer(raw) == (200, b"")
+        gc.collect()
+
+        buffer.append(0)  # what still has a view of it forbids that
 
 
 def test_a_body_in_chunks_is_parsed_as_ever(address, echo):
