@@ -129,19 +129,20 @@ class OpenStreams:
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def one(self, key: str) -> Generator[None]:
-        """Count one as open during a block.
+    def one(self, key: str) -> Generator[int]:
+        """Count one as open during a block; give how many of all are, with this one.
 
         Raises:
             RateLimitedError: as many are open already as this caller, or this process, may have.
         """
         if self._open[key] >= self._of_one:
             raise _limited(f"{self._open[key]} {self._what} of yours are open already.", RETRY_UPLOAD_SECONDS)
-        if self._open.total() >= self._of_all:
+        others = self._open.total()
+        if others >= self._of_all:
             raise _limited(f"The service receives as many {self._what} as it can.", RETRY_UPLOAD_SECONDS)
         self._open[key] += 1
         try:
-            yield
+            yield others + 1
         finally:
             self._open[key] -= 1
             if not self._open[key]:

@@ -21,8 +21,10 @@ from storage.uploads.completing import Completion, begin_completing, complete
 from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due
 from storage.uploads.reuse import ranges_to_send
 
-PIECE_BYTES = 512 << 10
-"""Of a part, in memory until it is written; what comes meanwhile waits in the kernel."""
+PARTS_BYTES = 8 << 20
+"""Of all parts on their way, in memory until they are written; what comes meanwhile waits in the kernel."""
+MOST_OF_A_PART, LEAST_OF_A_PART = 512 << 10, 64 << 10
+"""Of it. The least makes no part wait for another's memory, however many have stalled."""
 BEAT_SECONDS = 10.0
 WAIT_SECONDS = 10.0
 """How long completing waits for the version before it answers that the upload is being verified."""
@@ -43,11 +45,11 @@ async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
         IncompleteUploadError: the client went away, or paused for too long, before the end.
     """
     check_whole(request)
-    with service.callers.parts.one(key_of(caller)):
+    with service.callers.parts.one(key_of(caller)) as parts:
         file, writer = await service.in_upload(open_part, service.stores, caller, upload, position, number)
         try:
             _check_length(request, file.place(number)[1])
-            async for piece in iter_filled(request, service.settings.idle_seconds, PIECE_BYTES):
+            async for piece in iter_filled(request, service.settings.idle_seconds, share_of_memory(parts)):
                 await service.in_upload(writer.write, [piece])
             await service.in_upload(writer.keep)
         except ClientDisconnect as error:
@@ -56,6 +58,12 @@ async def receive_part(  # noqa: PLR0917 - a part is named by two numbers
             await asyncio.shield(service.in_upload(writer.close))
     await service.in_upload(renew_when_due, service.stores, upload)
     service.follow(service.stores.prefixes.follow, service.stores.blobs, file)
+
+
+def share_of_memory(parts: int) -> int:
+    """Return how many bytes of a part are kept in memory while as many are on their way."""
+    fair = PARTS_BYTES // parts // LEAST_OF_A_PART * LEAST_OF_A_PART
+    return max(LEAST_OF_A_PART, min(fair, MOST_OF_A_PART))
 
 
 def _check_length(request: Request, length: int) -> None:

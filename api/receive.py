@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
+from mmap import MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, cast
 
 from fastapi import Request
@@ -199,7 +200,7 @@ async def iter_filled(request: Request, idle_seconds: float, size_bytes: int) ->
         IncompleteUploadError, ClientDisconnect: as for `iter_body`.
     """
     offer = request.scope.get("extensions", {}).get(RECEIVE_INTO, _ignore)
-    buffer = memoryview(bytearray(size_bytes))
+    buffer = memoryview(mmap(-1, size_bytes, MAP_PRIVATE))  # the system has it back at once: `malloc` would keep it
     filled = 0
     body = cast("AsyncGenerator[bytes | memoryview]", iter_body(request, idle_seconds))
     offer(buffer)

@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
 
 from registry.errors import (
@@ -92,7 +93,7 @@ class LocalGathering(Gathering):
 
     def iter_gathered(self, location: str, offset: int, length: int) -> Iterator[memoryview]:
         """Yield bytes of parts that are there, in one buffer."""
-        buffer = memoryview(bytearray(min(GATHERED_BYTES, length)))
+        buffer = memoryview(mmap(-1, GATHERED_BYTES, MAP_PRIVATE))
         with _ended_when_gone(self._temporary_path(location)) as path:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:

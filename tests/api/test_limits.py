@@ -1,11 +1,13 @@
 """What one caller, one team and one process may ask for, and how they are told that it is too much."""
 
+import asyncio
 import json
 import time
 from contextlib import ExitStack
 
 import pytest
 from migrated import migrated_data
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from api.app import PREFIX, create_app
@@ -16,8 +18,10 @@ from api.limits import (
     Buckets,
     CostlyLogins,
     FailedLogins,
+    OpenStreams,
     network_of,
 )
+from api.planned import LEAST_OF_A_PART, MOST_OF_A_PART, PARTS_BYTES, share_of_memory
 from api.settings import Settings
 from registry.errors import IdentityProviderUnavailableError, RateLimitedError
 
@@ -257,3 +261,27 @@ def test_the_push_that_filled_the_quota_can_be_repeated_by_its_key_and_no_other_
     assert other.json()["code"] == "quota_exceeded"
     client.patch(f"{PREFIX}/teams/vision/quota", json={"max_versions": 2, "max_bytes": None}, headers=ADMINISTRATOR)
     assert client.put(upload, content=weights, headers={**writer, "Idempotency-Key": "two"}).status_code == 201
+
+
+@pytest.mark.parametrize("error", [OSError, ClientDisconnect, asyncio.CancelledError])
+def test_open_streams_say_how_many_there_are_however_others_ended(error):
+    streams = OpenStreams(0, 10, "parts")
+    with streams.one("ada") as first, streams.one("bob") as second:
+        with pytest.raises(error), streams.one("ada") as third:
+            raise error
+        with streams.one("bob") as next_one:
+            pass
+    with streams.one("ada") as last:
+        pass
+
+    assert (first, second, third, next_one, last) == (1, 2, 3, 3, 1)
+
+
+def test_parts_share_what_memory_there_is_for_them_and_none_goes_without():
+    shares = [share_of_memory(parts) for parts in range(1, 1025)]
+
+    assert shares[:16] == [MOST_OF_A_PART] * 16
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] == LEAST_OF_A_PART
+    most_in_turn = PARTS_BYTES // LEAST_OF_A_PART
+    assert all(share * parts <= PARTS_BYTES for parts, share in enumerate(shares[:most_in_turn], 1))
