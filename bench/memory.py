@@ -25,13 +25,14 @@ class Watched:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Return RssAnon of a process and all its children, in bytes (Linux)."""
-    total = 0
-    for member in (pid, *_children(pid)):
-        for line in _read(Path(f"/proc/{member}/status")).splitlines():
-            if line.startswith("RssAnon:"):
-                total += int(line.split()[1]) * KIB
-    return total
+    """Return RssAnon of a process and what its children hold beside, in bytes (Linux).
+
+    Of pages that forks share with whom they were forked from each counts its share, so that all count them once. A
+    child with the same command line is in the process's own memory until it runs another program (vfork).
+    """
+    command = _read(Path(f"/proc/{pid}/cmdline"))
+    others = [each for each in _children(pid) if _read(Path(f"/proc/{each}/cmdline")) != command]
+    return _find(pid, "status", "RssAnon:") + sum(_find(each, "smaps_rollup", "Pss_Anon:") for each in others)
 
 
 @contextmanager
@@ -53,6 +54,13 @@ def watching(pid: int) -> Iterator[Watched]:
     finally:
         ended.set()
         thread.join()
+
+
+def _find(pid: int, file: str, name: str) -> int:
+    for line in _read(Path(f"/proc/{pid}/{file}")).splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * KIB
+    return 0
 
 
 def _children(pid: int) -> list[int]:
