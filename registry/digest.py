@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 from blake3 import blake3
@@ -97,6 +97,7 @@ class StreamDigests:
         known: digests of further ranges, from whoever knows them.
         begun: what another pass made of the beginning, which then does not come again: no range begins there, and the
             SHA-256 has come as far.
+        needed: further ranges, which do not overlap and are digested whatever the others add up to.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class StreamDigests:
         marks: Iterable[int] = (),
         known: Mapping[tuple[int, int], str] = {},
         begun: Blake3Prefix | None = None,
+        needed: Collection[tuple[int, int]] = (),
     ) -> None:
         self._size_bytes = size_bytes
         self._sha256 = Sha256Prefix() if sha256 is True else sha256 or None
@@ -117,8 +119,8 @@ class StreamDigests:
         self._blake3 = blake3() if begun is None else begun.hash.copy()
         self._known = known
         self.ranges: dict[tuple[int, int], str] = {}
-        affordable = _affordable(set(ranges), max_overlap * size_bytes)
-        self._pending = sorted(affordable, reverse=True)
+        affordable = _affordable({*ranges}.difference(needed), max_overlap * size_bytes)
+        self._pending = sorted([*affordable, *needed], reverse=True)
         self._open: dict[tuple[int, int], blake3] = {}
         self._marks = sorted((mark for mark in marks if mark > start), reverse=True)
         self.prefixes: dict[int, Blake3Prefix] = {}

@@ -27,8 +27,8 @@ class UploadCreate(WireModel):
 
     Attributes:
         direct: whether parts may go straight to the bucket, where there is one.
-        tiles: of files by path, for those of which only what is new shall be sent; the file's BLAKE3 is announced then.
-            They cover the file from its begin to its end.
+        tiles: of files by path, for those of which only what is new shall be sent. They cover the file from its begin
+            to its end. Where neither its SHA-256 nor its BLAKE3 is announced, what comes must have these tiles.
     """
 
     metadata: VersionCreate

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from registry.digest import Sha256Prefix, StreamDigests
+from registry.errors import DigestMismatchError
 from registry.formats.source import ByteRange
 from registry.lanes import Lanes
 from storage.blobs.base import is_location
@@ -35,25 +36,43 @@ def digest_received(
 
     Raises:
         BlobNotFoundError, BlobStoreUnavailableError: its bytes cannot be read.
+        DigestMismatchError: it has other tiles than were claimed.
     """
+    digested = _digest_all(stores, received, ranges, beat)
+    for tile in received.claimed:
+        found = digested.stream.find_range(tile.offset, tile.length)
+        if found != tile.digest:
+            raise DigestMismatchError(
+                f"The {tile.length} bytes of {received.path!r} from {tile.offset} on came as {found}, claimed was "
+                f"{tile.digest}. Nothing was stored; send it again.",
+                expected=tile.digest,
+                actual=found,
+            )
+    return digested
+
+
+def _digest_all(stores: Stores, received: Received, ranges: Sequence[ByteRange], beat: Callable[[], None]) -> Digested:
+    """Return the digests of a file from as early on as they are not known."""
+    size_bytes, claimed = received.size_bytes, [(tile.offset, tile.length) for tile in received.claimed]
     beginning = _find_beginning(received)
     if received.sha256 is not None or beginning is None:
         begun = received.sha256 is None and (received.sha256_prefix or True)
-        return _digest(stores, received, StreamDigests(ranges, received.size_bytes, sha256=begun), beat)
+        return _digest(stores, received, StreamDigests(ranges, size_bytes, sha256=begun, needed=claimed), beat)
     if received.assembled is None:
         stores.midstates.forget(beginning.location)  # it may have come anew since it was digested last
     known = stores.midstates.find(beginning.location, beginning.length)
-    unknown = [span for span in ranges if span not in known.ranges]
-    state = _find_state(known, unknown)
+    unknown, needed = ([span for span in spans if span not in known.ranges] for spans in (ranges, claimed))
+    state = _find_state(known, [*unknown, *needed])
     marks = mark_positions(beginning.length)
     sha256 = received.sha256_prefix or Sha256Prefix(marks, None if state is None else state.sha256)
     stream = StreamDigests(
         unknown,
-        received.size_bytes,
+        size_bytes,
         sha256=sha256,
         marks=marks,
         known=known.ranges,
         begun=None if state is None else state.blake3,
+        needed=needed,
     )
     digested = _digest(stores, received, stream, beat)
     stores.midstates.remember(beginning.location, beginning.length, sha256, stream)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from registry.digest import Sha256Prefix
 from registry.errors import WeighbridgeError
 from registry.formats.source import ByteRange
+from registry.tiles import Tile
 from storage.access import Caller
 from storage.admission import admit_to_push
 from storage.garbage import sweep_locations
@@ -60,6 +61,7 @@ class Received:
         head: the first bytes, which tell the format.
         sha256_prefix: what was digested of them as they came, where that is not all.
         assembled: how it lies, where some of it was stored before.
+        claimed: the tiles that it shall have, where no digest of all of it was announced.
     """
 
     path: str
@@ -70,6 +72,7 @@ class Received:
     head: bytes
     sha256_prefix: Sha256Prefix | None = None
     assembled: Assembled | None = None
+    claimed: tuple[Tile, ...] = ()
 
 
 class Push(ABC):

@@ -11,7 +11,7 @@ from storage.read import get_registry_id
 router = APIRouter(tags=["service"])
 CAPABILITIES = [
     *("one-shot-upload", "ranges", "aliases", "annotations", "manifests", "idempotency-keys", "teams"),
-    *("reads", "planned-uploads", "delta-uploads"),
+    *("reads", "planned-uploads", "delta-uploads", "claimed-tiles"),
 ]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.client.tiling import take_in
 from registry.client.transfer import OutgoingFile
 from registry.errors import (
     AmbiguousWeightsError,
@@ -89,15 +88,14 @@ class Collected:
 
 
 def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
-    """Return the files that a push of these files and folders sends, with their digests.
+    """Return the files that a push of these files and folders sends; none has been read.
 
     A file is named by its last part, a folder's files by their paths below it. Links and dot-files inside a folder
     are left out, with a notice.
 
     Raises:
         NotFoundError: a source is not there.
-        InvalidRequestError: there is nothing to send, or a file cannot be read.
-        SizeMismatchError: a file became shorter while it was read.
+        InvalidRequestError: there is nothing to send.
         InvalidPathError: two files would have the same name, or one has a name that no artifact may have.
     """
     collected = Collected()
@@ -114,7 +112,7 @@ def collect(sources: Sequence[str | os.PathLike[str]]) -> Collected:
         raise InvalidRequestError("There is no file to push: the folder holds none that is no link and no dot-file.")
     for path, file in zip(check_paths([name for name, _ in found]), [file for _, file in found], strict=True):
         try:
-            collected.files.append(take_in(path, file))
+            collected.files.append(OutgoingFile(path, file, file.stat().st_size))
         except OSError as error:
             raise InvalidRequestError(f"{str(file)!r} cannot be read: {error.strerror or error}.") from error
     return collected

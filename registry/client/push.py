@@ -19,8 +19,8 @@ from registry.client.progress import Bar, progress_bar
 from registry.client.resolve import model_route
 from registry.client.results import Version
 from registry.client.resuming import remembered_key
-from registry.client.tiling import claim_tiles, take_in
-from registry.client.transfer import OutgoingFile, UploadForm
+from registry.client.tiling import claim_tiles, with_digest
+from registry.client.transfer import OutgoingFile, UploadForm, announce
 from registry.client.transport import Transport
 from registry.client.uploading import Uploader
 from registry.errors import InvalidMetadataError
@@ -97,7 +97,8 @@ def push_object(
         metadata = make_metadata(connection, given | {"wrappers": captured.wrappers})
         with captured.path.open("rb") as file:
             os.fsync(file.fileno())
-        outgoing = take_in(captured.path.name, captured.path)
+        size_bytes = captured.path.stat().st_size
+        outgoing = with_digest(OutgoingFile(captured.path.name, captured.path, size_bytes))
         version = send(connection, reference, metadata, Collected([outgoing], list(captured.notices)))
         cache.adopt(captured.path, outgoing.digest)
     return version
@@ -167,25 +168,21 @@ def send(
     Raises:
         WeighbridgeError: see `Client.push`.
     """
-    metadata = _announce(metadata, collected.files)
     total = sum(each.size_bytes for each in collected.files)
     transport = connection.resolver.online()
     saved: list[str] = []
     with progress_bar(f"push {reference}", total, wanted=connection.progress) as bar:
         if total < PLANNED_BYTES:
-            version = _send_form(transport, reference, metadata, collected.files, bar, idempotency_key)
+            files = [with_digest(each) for each in collected.files]
+            version = _send_form(transport, reference, announce(metadata, files), files, bar, idempotency_key)
         else:
-            with remembered_key(connection.cache, connection.settings.url, reference, metadata, idempotency_key) as key:
-                tiled = claim_tiles(connection.resolver.service(), metadata, collected.files)
-                files = [tiled.get(each.path, each) for each in collected.files]
-                uploader = Uploader(transport, connection.buckets, bar)
-                version = uploader.upload(reference, _announce(metadata, files), files, [*tiled], key)
-                saved = _say_saved(uploader.send_bytes, total)
+            tiled = claim_tiles(connection.resolver.service(), metadata, collected.files)
+            files = [tiled.get(each.path) or with_digest(each) for each in collected.files]
+            uploader = Uploader(transport, connection.buckets, bar)
+            with remembered_key(connection, reference, metadata, files, idempotency_key) as key:
+                version = uploader.upload(reference, metadata, files, [*tiled], key)
+            saved = _say_saved(uploader.send_bytes, total)
     return version.model_copy(update={"notices": [*collected.notices, *saved, *version.notices]})
-
-
-def _announce(metadata: VersionCreate, files: Sequence[OutgoingFile]) -> VersionCreate:
-    return metadata.model_copy(update={"artifacts": {each.path: each.announcement for each in files}})
 
 
 def _say_saved(sent_bytes: int, total_bytes: int) -> list[str]:

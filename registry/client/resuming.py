@@ -8,11 +8,12 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from registry.client.cache import Cache
+from registry.client.connection import Connection
+from registry.client.transfer import OutgoingFile, announce
 from registry.errors import ServerUnreachableError, UnavailableError
 from registry.names import Reference
 from registry.schema import VersionCreate
@@ -23,7 +24,11 @@ RESUMED_SECONDS = 20 * 3600
 
 @contextmanager
 def remembered_key(
-    cache: Cache, url: str, reference: Reference, metadata: VersionCreate, given: str | None
+    connection: Connection,
+    reference: Reference,
+    metadata: VersionCreate,
+    files: Sequence[OutgoingFile],
+    given: str | None,
 ) -> Generator[str]:
     """Give the key of a push: that of the same push when it broke off before, else a new one, or the one given.
 
@@ -32,7 +37,7 @@ def remembered_key(
     if given is not None:
         yield given
         return
-    file = _file(cache, url, reference, metadata)
+    file = _file(connection, reference, announce(metadata, files), files)
     key = _read(file) or str(uuid.uuid4())
     _write(file, key)
     try:
@@ -45,10 +50,11 @@ def remembered_key(
     _forget(file)
 
 
-def _file(cache: Cache, url: str, reference: Reference, metadata: VersionCreate) -> Path:
-    what = [url, reference.team, reference.model, metadata.model_dump(mode="json")]
+def _file(connection: Connection, reference: Reference, metadata: VersionCreate, files: Sequence[OutgoingFile]) -> Path:
+    tiles = [each.tiles for each in files if not each.digest]
+    what = [connection.settings.url, reference.team, reference.model, metadata.model_dump(mode="json"), tiles]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return cache.root / "uploads" / f"{digest}.json"
+    return connection.cache.root / "uploads" / f"{digest}.json"
 
 
 def _read(file: Path) -> str | None:

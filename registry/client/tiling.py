@@ -1,25 +1,29 @@
-"""Local files on their way out, each read once: their digests, and those of the tiles that the service may know.
+"""Local files on their way out, each read once: digests of the tiles that the service may know, or of the whole.
 
 Files are read and not mapped: one that somebody makes shorter meanwhile would end the process of a push over a map.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from io import FileIO
 from itertools import cycle
 from pathlib import Path
 
 from registry.client.cache import blake3_file
+from registry.client.range_digests import became_shorter, digest_ranges
 from registry.client.transfer import OutgoingFile
 from registry.digest import StreamDigests
-from registry.errors import SizeMismatchError, WeighbridgeError
+from registry.errors import InvalidRequestError, WeighbridgeError
 from registry.formats.source import ByteRange, FileSource
 from registry.lanes import MOST_BEHIND, Lanes
 from registry.schema import ServiceInfo, VersionCreate
 from registry.tiles import MIN_REUSABLE_BYTES, cut_at, iter_reusable
-from registry.uploads import MAX_TILES
+from registry.uploads import MAX_TILES, ClaimedTile
 
 CAPABILITY = "delta-uploads"
+WITHOUT_DIGEST = "claimed-tiles"
+"""The service holds what comes to its tiles: a file needs no digest beside them, which would take as long again."""
 TILED_BYTES = 8 << 20
 """Smaller files are read once more where they are pushed with others: most are sent by a request without tiles."""
 READ_BYTES = 1 << 20
@@ -27,17 +31,19 @@ _CLAIM_BYTES = 90
 """What a tile takes of the request, at most."""
 
 
-def take_in(path: str, file: Path) -> OutgoingFile:
-    """Return a local file as what is sent as the artifact `path`, and of a large one the digests of its tiles.
+def with_digest(outgoing: OutgoingFile) -> OutgoingFile:
+    """Return a file with its digest, and where it is large with its tiles: it is read once.
 
     Raises:
         SizeMismatchError: it became shorter while it was read.
-        OSError: it cannot be read.
+        InvalidRequestError: it cannot be read.
     """
-    size_bytes = file.stat().st_size
-    if size_bytes < TILED_BYTES:
-        return OutgoingFile(path, file, size_bytes, blake3_file(file))
-    return _digest(OutgoingFile(path, file, size_bytes, ""), MAX_TILES)
+    if outgoing.digest:
+        return outgoing
+    with _translated(outgoing):
+        if outgoing.size_bytes < TILED_BYTES:
+            return replace(outgoing, digest=blake3_file(outgoing.file))
+        return _digest(outgoing, MAX_TILES)
 
 
 def claim_tiles(
@@ -47,23 +53,44 @@ def claim_tiles(
 
     Raises:
         SizeMismatchError: a file changed its size.
+        InvalidRequestError: one cannot be read.
     """
     if CAPABILITY not in service.capabilities:
         return {}
     free = service.limits.max_metadata_bytes - 2 * len(metadata.model_dump_json())
     most = min(MAX_TILES, free // _CLAIM_BYTES)
-    tiled = [
-        each if each.tiles else _digest(each, MAX_TILES) for each in files if each.size_bytes >= MIN_REUSABLE_BYTES
-    ]
+    whole = WITHOUT_DIGEST not in service.capabilities
+    files = [each for each in files if each.size_bytes >= MIN_REUSABLE_BYTES]
+    tiled = [_with_tiles(each, MAX_TILES, whole=whole) for each in files]
     total = sum(len(each.tiles) for each in tiled)
     if total > most:
-        tiled = [_digest(each, max(most * len(each.tiles) // total, 1)) for each in tiled]
+        shares = [max(most * len(each.tiles) // total, 1) for each in tiled]
+        tiled = [_with_tiles(each, share, whole=whole) for each, share in zip(tiled, shares, strict=True)]
     fitting: dict[str, OutgoingFile] = {}
     for each in sorted(tiled, key=lambda each: -each.size_bytes):
         most -= len(each.tiles)
         if most >= 0:
             fitting[each.path] = each
     return fitting
+
+
+def _with_tiles(outgoing: OutgoingFile, most_tiles: int, *, whole: bool) -> OutgoingFile:
+    """Return a file with at most so many tiles; `whole` says that its BLAKE3 is needed beside them."""
+    if 0 < len(outgoing.tiles) <= most_tiles and (outgoing.blake3 or not whole):
+        return outgoing
+    with _translated(outgoing):
+        if whole:
+            return _digest(outgoing, most_tiles)
+        places = _cut(outgoing.file, outgoing.size_bytes, most_tiles)
+        return replace(outgoing, tiles=_with_lengths(places, digest_ranges(outgoing.file, places)))
+
+
+@contextmanager
+def _translated(outgoing: OutgoingFile) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidRequestError(f"{str(outgoing.file)!r} cannot be read: {error.strerror or error}.") from error
 
 
 def _digest(outgoing: OutgoingFile, most_tiles: int) -> OutgoingFile:
@@ -75,11 +102,15 @@ def _digest(outgoing: OutgoingFile, most_tiles: int) -> OutgoingFile:
         for piece in _iter_pieces(file, size_bytes):
             lanes.put(piece)
     if digests.size_bytes != size_bytes:
-        raise SizeMismatchError(f"{path} became shorter while it was read. Push it again.")
-    whole = {(0, size_bytes): digests.blake3}
-    found = [(length, whole.get((offset, length)) or digests.find_range(offset, length)) for offset, length in places]
-    tiles = tuple((length, digest.removeprefix("blake3:")) for length, digest in found if digest is not None)
-    return replace(outgoing, digest=outgoing.digest or digests.blake3, blake3=digests.blake3, tiles=tiles)
+        raise became_shorter(path)
+    found = [digests.find_range(*place) for place in places] if len(places) > 1 else [digests.blake3]
+    digest, tiles = outgoing.digest or digests.blake3, _with_lengths(places, found)
+    return replace(outgoing, digest=digest, blake3=digests.blake3, tiles=tiles)
+
+
+def _with_lengths(places: Sequence[ByteRange], digests: Sequence[str | None]) -> tuple[ClaimedTile, ...]:
+    found = zip(places, digests, strict=True)
+    return tuple((length, digest.removeprefix("blake3:")) for (_, length), digest in found if digest is not None)
 
 
 def _cut(path: Path, size_bytes: int, most_tiles: int) -> list[ByteRange]:

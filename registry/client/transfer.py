@@ -11,7 +11,7 @@ from registry.client.progress import Bar
 from registry.client.transport import Transport, back_off_seconds, route
 from registry.client.verified_writing import VerifiedWriter
 from registry.errors import ServerUnreachableError, SizeMismatchError
-from registry.schema import ArtifactAnnouncement, ArtifactInfo, VersionInfo
+from registry.schema import ArtifactAnnouncement, ArtifactInfo, VersionCreate, VersionInfo
 from registry.uploads import ClaimedTile
 
 MAX_FAILURES = 5
@@ -65,30 +65,35 @@ def _receive(transport: Transport, path: str, artifact: ArtifactInfo, writer: Ve
 
 @dataclass(frozen=True, slots=True)
 class OutgoingFile:
-    """A local file that becomes the artifact `path`; its size and digest (`blake3:…` or `sha256:…`) are announced.
+    """A local file that becomes the artifact `path`; its size, and its digests where they are known, are announced.
 
     Attributes:
-        blake3: `blake3:…` of it, announced too, where there are tiles.
+        digest: `blake3:…` or `sha256:…` of it; empty where nobody has computed one.
+        blake3: `blake3:…` of it, beside another digest.
         tiles: into which it is cut, where their digests are known.
     """
 
     path: str
     file: Path
     size_bytes: int
-    digest: str
+    digest: str = ""
     blake3: str | None = None
     tiles: Sequence[ClaimedTile] = ()
 
     @property
     def announcement(self) -> ArtifactAnnouncement:
         """What the service is told of it."""
-        algorithm = self.digest.partition(":")[0]
-        digests = {"blake3": self.blake3, algorithm: self.digest}
+        digests = {digest.partition(":")[0]: digest for digest in (self.blake3, self.digest) if digest}
         return ArtifactAnnouncement.model_validate({**digests, "size_bytes": self.size_bytes})
 
     def is_same(self, artifact: ArtifactInfo) -> bool:
         """Return whether an artifact holds these bytes under this path."""
         return artifact.path == self.path and self.digest in (artifact.sha256, artifact.blake3)
+
+
+def announce(metadata: VersionCreate, files: Sequence[OutgoingFile]) -> VersionCreate:
+    """Return metadata with what the service is told of files."""
+    return metadata.model_copy(update={"artifacts": {each.path: each.announcement for each in files}})
 
 
 class UploadForm:

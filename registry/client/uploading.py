@@ -10,7 +10,8 @@ from registry.client.bucket import BucketRefusedError, Buckets, BucketUnreachabl
 from registry.client.outgoing import PartBody
 from registry.client.progress import Bar
 from registry.client.results import Version
-from registry.client.transfer import OutgoingFile
+from registry.client.tiling import with_digest
+from registry.client.transfer import OutgoingFile, announce
 from registry.client.transport import READ_TIMEOUT_SECONDS, Transport, back_off_seconds, path_below_api, route
 from registry.errors import PlanStaleError, ServerUnreachableError, UploadEndedError, UploadNotFoundError
 from registry.names import Reference
@@ -66,8 +67,10 @@ class Uploader:
         tiles = {path: list(by_path[path].tiles) for path in tiled}
         for attempt in range(1, PLANS + 1):
             key = idempotency_key if attempt == 1 else f"{idempotency_key}-{attempt}"
-            create = UploadCreate(metadata=metadata, direct=self._buckets.reachable)
-            if tiles and attempt < PLANS:  # what becomes stale time and again is sent in the end
+            if attempt == PLANS:  # what becomes stale time and again is sent in the end
+                tiles, files = {}, [with_digest(each) for each in files]
+            create = UploadCreate(metadata=announce(metadata, files), direct=self._buckets.reachable)
+            if tiles:
                 create = create.model_copy(update={"tiles": tiles})
             plan = self._plan(reference, create, key)
             self.send_bytes = sum(file.send_bytes for file in plan.files)

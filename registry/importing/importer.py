@@ -10,6 +10,7 @@ from registry.client.listing import list_versions
 from registry.client.local import Collected, collect
 from registry.client.push import push_collected
 from registry.client.results import Version
+from registry.client.tiling import with_digest
 from registry.client.transfer import OutgoingFile
 from registry.errors import ModelNotFoundError
 from registry.importing.find import Finder
@@ -86,7 +87,7 @@ def _collect(found: Found) -> Collected:
     if found.folder is not None:
         collected = collect([found.folder])
         found.notices += collected.notices
-        return Collected(collected.files)
+        return Collected([with_digest(each) for each in collected.files])
     return Collected([_outgoing(path, file) for path, file in found.files.items()])
 
 

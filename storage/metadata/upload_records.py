@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from registry.tiles import Tile
 from registry.uploads import UploadState
 from storage.metadata.records import PlannedExtent
 
@@ -16,6 +17,7 @@ class PlannedFileRecord:
         part_bytes: of every part but the last.
         multipart_id: what the blob store calls the gathering.
         extents: how it will lie, where some of it is stored: what is sent is gathered as a pack. None sends all of it.
+        claimed: the tiles that it shall have, where no digest of all of it was announced.
     """
 
     path: str
@@ -24,6 +26,7 @@ class PlannedFileRecord:
     location: str
     multipart_id: str
     extents: tuple[PlannedExtent, ...] | None = None
+    claimed: tuple[Tile, ...] = ()
 
     @property
     def send_bytes(self) -> int:

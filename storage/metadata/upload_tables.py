@@ -44,6 +44,7 @@ class UploadFileRow(Base):
 
     `extents` say how the artifact will lie, where some of it is stored already: object (null is what is sent), offset
     and length of each. What is sent is then gathered at `location`; nothing is, where all is stored.
+    `claimed` are its tiles, as `objects.tiles` are kept, where no digest of all of it was announced.
     """
 
     __tablename__ = "upload_files"
@@ -56,3 +57,4 @@ class UploadFileRow(Base):
     location: Mapped[str] = mapped_column(unique=True)
     multipart_id: Mapped[str]
     extents: Mapped[list[list[int | None]] | None] = mapped_column(JSON(none_as_null=True))
+    claimed: Mapped[bytes | None]

@@ -15,6 +15,7 @@ from storage.metadata.pushes import KEY_LIFETIME, write_expired
 from storage.metadata.records import PlannedExtent
 from storage.metadata.session import Transactional, insert_for, reads, utc_now, writes
 from storage.metadata.tables import ObjectRow, UploadPinRow, WriteIntentRow
+from storage.metadata.tile_lists import decode_tiles, encode_tiles
 from storage.metadata.upload_records import PlannedFileRecord, UploadRecord
 from storage.metadata.upload_tables import UploadFileRow, UploadRow
 
@@ -45,6 +46,7 @@ class Uploads(Transactional):
                 "location": each.location,
                 "multipart_id": each.multipart_id,
                 "extents": None if each.extents is None else [list(astuple(extent)) for extent in each.extents],
+                "claimed": encode_tiles(each.claimed) if each.claimed else None,
             }
             for position, each in enumerate(upload.files)
         ]
@@ -243,6 +245,7 @@ def _record(session: Session, row: UploadRow) -> UploadRecord:
                 each.location,
                 each.multipart_id,
                 None if each.extents is None else tuple(_planned_extent(*extent) for extent in each.extents),
+                tuple(decode_tiles(each.claimed)),
             )
             for each in files
         ),

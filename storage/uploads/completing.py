@@ -169,7 +169,7 @@ def _join(completion: Completion, file: PlannedFileRecord) -> Received:
     prefix = _gather(completion, file)
     blobs = completion.stores.blobs
     (head,) = blobs.read_many(file.location, [(0, min(HEAD_BYTES, file.size_bytes))])
-    return Received(file.path, file.location, file.size_bytes, None, None, head, prefix)
+    return Received(file.path, file.location, file.size_bytes, None, None, head, prefix, claimed=file.claimed)
 
 
 def _assemble(
@@ -191,7 +191,7 @@ def _assemble(
     head = b"".join(completion.reading.blobs.stream(name, 0, min(HEAD_BYTES, file.size_bytes)))
     used = tuple(sources[object_id] for object_id in sorted(file.object_ids))
     assembled = Assembled(tuple(planned), used, location, file.send_bytes)
-    return Received(file.path, name, file.size_bytes, None, None, head, assembled=assembled)
+    return Received(file.path, name, file.size_bytes, None, None, head, assembled=assembled, claimed=file.claimed)
 
 
 def _find_sources(completion: Completion) -> Mapping[int, Source]:

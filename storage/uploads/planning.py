@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,7 +32,7 @@ from storage.metadata.upload_records import PlannedFileRecord, UploadRecord
 from storage.publish import check_metadata
 from storage.room import Room
 from storage.stores import Stores
-from storage.uploads.reusing import check_tiles, find_extents
+from storage.uploads.reusing import check_tiles, find_claimed, find_extents
 
 LIFETIME = timedelta(hours=24)
 """How long an upload waits for its next part."""
@@ -103,17 +103,22 @@ def plan_upload(  # noqa: PLR0917 - a model is named by two words
         expires_at=now + LIFETIME,
         files=(),
     )
-    return _same(_begin(stores, caller, upload, sizes, tiles), fingerprint)
+    return _same(_begin(stores, caller, upload, sizes, tiles, find_claimed(create.metadata, tiles)), fingerprint)
 
 
-def _begin(
-    stores: Stores, caller: Caller, upload: UploadRecord, sizes: Mapping[str, int], tiles: Mapping[str, list[Tile]]
+def _begin(  # noqa: PLR0917 - what `plan_upload` found out
+    stores: Stores,
+    caller: Caller,
+    upload: UploadRecord,
+    sizes: Mapping[str, int],
+    tiles: Mapping[str, Sequence[Tile]],
+    claimed: Mapping[str, Sequence[Tile]],
 ) -> UploadRecord:
     """Return the upload with its files, kept; or the one that the same request began at the same time."""
     for attempt in range(1, PLANS + 1):
         extents = find_extents(stores, caller, upload.team, tiles if attempt < PLANS else {})
         try:
-            return _keep(stores, upload, sizes, extents)
+            return _keep(stores, upload, sizes, extents, claimed)
         except PlanStaleError:  # something has gone between looking it up and pinning it
             if attempt == PLANS:
                 raise
@@ -125,9 +130,11 @@ def _keep(
     upload: UploadRecord,
     sizes: Mapping[str, int],
     extents: Mapping[str, tuple[PlannedExtent, ...] | None],
+    claimed: Mapping[str, Sequence[Tile]],
 ) -> UploadRecord:
     files = tuple(
-        _plan_file(stores, path, size, extents.get(path), direct=upload.direct) for path, size in sizes.items()
+        _plan_file(stores, path, size, extents.get(path), claimed.get(path, ()), direct=upload.direct)
+        for path, size in sizes.items()
     )
     upload = replace(upload, files=files)
     if upload.locations:
@@ -151,10 +158,16 @@ def part_bytes(size_bytes: int, *, direct: bool, can_presign: bool) -> int:
 
 
 def _plan_file(
-    stores: Stores, path: str, size_bytes: int, extents: tuple[PlannedExtent, ...] | None, *, direct: bool
+    stores: Stores,
+    path: str,
+    size_bytes: int,
+    extents: tuple[PlannedExtent, ...] | None,
+    claimed: Sequence[Tile],
+    *,
+    direct: bool,
 ) -> PlannedFileRecord:
     each = part_bytes(size_bytes, direct=direct, can_presign=stores.blobs.can_presign)
-    return PlannedFileRecord(path, size_bytes, each, new_location(), "", extents)
+    return PlannedFileRecord(path, size_bytes, each, new_location(), "", extents, tuple(claimed))
 
 
 def _begin_file(stores: Stores, file: PlannedFileRecord) -> PlannedFileRecord:

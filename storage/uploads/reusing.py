@@ -1,6 +1,6 @@
 """What of the files of a push is stored already: claims are checked for their form, and believed only once verified."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from registry.errors import InvalidRequestError
 from registry.names import check_path
@@ -19,7 +19,7 @@ def check_tiles(create: UploadCreate, sizes: Mapping[str, int]) -> dict[str, lis
     """Return the tiles of files as they are claimed, by path.
 
     Raises:
-        InvalidRequestError: they are too many, do not cover a file exactly, or a file has no announced BLAKE3.
+        InvalidRequestError: they are too many or do not cover a file exactly.
     """
     if sum(len(claimed) for claimed in create.tiles.values()) > MAX_TILES:
         raise InvalidRequestError(f"An upload has at most {MAX_TILES} tiles. Make small ones one.")
@@ -30,8 +30,6 @@ def _check(path: str, create: UploadCreate, sizes: Mapping[str, int]) -> list[Ti
     size_bytes = sizes.get(check_path(path))
     if size_bytes is None:
         raise InvalidRequestError(f"There are tiles of {path!r}, which is not announced under `artifacts`.")
-    if not _has_blake3(create.metadata, path):
-        raise InvalidRequestError(f"{path!r} has tiles: announce its `blake3` too, which what they make must have.")
     tiles: list[Tile] = []
     position = 0
     for length, digest in create.tiles[path]:
@@ -44,13 +42,14 @@ def _check(path: str, create: UploadCreate, sizes: Mapping[str, int]) -> list[Ti
     return tiles
 
 
-def _has_blake3(metadata: VersionCreate, path: str) -> bool:
-    announced = {check_path(name): each for name, each in metadata.artifacts.items()}
-    return announced[check_path(path)].blake3 is not None
+def find_claimed(metadata: VersionCreate, tiles: Mapping[str, Sequence[Tile]]) -> dict[str, Sequence[Tile]]:
+    """Return the tiles of files of which no digest is announced: what comes must have these."""
+    named = {check_path(path) for path, each in metadata.artifacts.items() if each.sha256 or each.blake3}
+    return {path: each for path, each in tiles.items() if path not in named}
 
 
 def find_extents(
-    stores: Stores, caller: Caller, team: str, tiles: Mapping[str, list[Tile]]
+    stores: Stores, caller: Caller, team: str, tiles: Mapping[str, Sequence[Tile]]
 ) -> dict[str, tuple[PlannedExtent, ...] | None]:
     """Return how files will lie of which some is stored; None for those that had better be sent whole.
 

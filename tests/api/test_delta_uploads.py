@@ -133,11 +133,37 @@ def test_tiles_that_do_not_cover_the_file_are_refused(client, model, base, cut):
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
-def test_tiles_need_an_announced_digest_and_a_file_that_is_announced(client, model, base):
+def test_tiles_of_a_file_that_is_not_announced_are_refused(client, model, base):
     create = {"metadata": {"artifacts": {"model.pt": {"size_bytes": len(base[1])}}}}
-    without = client.post(f"{model}/uploads", json={**create, "tiles": {"model.pt": claim(base[1])}})
-    other = client.post(f"{model}/uploads", json={**create, "tiles": {"other.pt": claim(base[1])}})
-    assert [each.json()["code"] for each in (without, other)] == ["invalid_request"] * 2
+    answer = client.post(f"{model}/uploads", json={**create, "tiles": {"other.pt": claim(base[1])}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def changed_at(data, position):
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+@pytest.mark.parametrize("what", ["fine-tune", "new weights"])
+def test_without_a_digest_what_comes_is_held_to_its_tiles(client, installation, model, base, what):
+    data = saved(net(base[0] + (what == "new weights"), head=1))
+    tiles = claim(data)
+    create = {"metadata": {"artifacts": {"model.pt": {"size_bytes": len(data)}}}, "tiles": {"model.pt": tiles}}
+    new = [0 if tile in claim(base[1]) else tile[0] for tile in tiles]
+    changed = changed_at(data, sum(length for length, _ in tiles[: new.index(max(new))]) + 100)
+    before = installation.stored()
+    for content, expected in ((None, 422), (data, 201)):
+        planned = client.post(f"{model}/uploads", json=create)
+        assert planned.status_code == 201, planned.text
+        [file], upload = planned.json()["files"], f"{model}/uploads/{planned.json()['id']}"
+        assert (file["send"] is not None) == (what == "fine-tune")
+        send_parts(client, upload, file, content or changed)
+        answer = client.post(f"{upload}/complete")
+        assert answer.status_code == expected, answer.text
+        if content is None:
+            assert answer.json()["code"] == "digest_mismatch", answer.text
+            assert installation.stored() == before
+            assert client.get(f"{model}/versions").json()["items"][0]["damaged"] == []
+    assert download(client, model, 2) == data
 
 
 def test_what_a_plan_reuses_stays_until_the_upload_ends(client, installation, model, base):

@@ -112,6 +112,23 @@ def test_a_service_that_knows_no_deltas_is_sent_whole_files_and_told_of_no_tiles
         assert stored_bytes(service, versions[1]) == file.read_bytes()
 
 
+def test_a_service_that_needs_digests_beside_tiles_is_told_them(tmp_path):
+    program = (
+        "from api.routes import info; info.CAPABILITIES.remove('claimed-tiles'); "
+        "from storage.uploads import planning; check = planning.check_tiles; "
+        "planning.check_tiles = lambda create, sizes: check(create, sizes) "
+        "if all(create.metadata.artifacts[path].blake3 for path in create.tiles) else 1 / 0; "
+        "from api.__main__ import main; main(['serve'])"
+    )
+    (tmp_path / "service").mkdir()
+    with running(tmp_path / "service", [sys.executable, "-c", program]) as service:
+        hub = Client(service.url, cache_dir=tmp_path / "cache", progress=False)
+        file = write_weights(tmp_path / "model.safetensors", 9)
+        versions = [hub.push("vision/older", file) for _ in range(2)]
+        assert "stored already" in " ".join(versions[1].notices)
+        assert stored_bytes(service, versions[1]) == file.read_bytes()
+
+
 def test_the_same_file_twice_is_two_versions(service, tmp_path):
     file = write_weights(tmp_path / "model.safetensors", 2)
     hub = Client(service.url, cache_dir=tmp_path / "cache", progress=False)

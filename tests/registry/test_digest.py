@@ -53,6 +53,14 @@ def test_what_is_no_digest_is_seen(text):
     assert not is_digest(text)
 
 
+def test_what_is_needed_is_digested_however_much_the_others_overlap():
+    others, needed = [(0, length) for length in range(1, len(DATA) + 1)], [(0, 5), (5, len(DATA) - 5)]
+    digests = StreamDigests(others, len(DATA), max_overlap=1, needed=needed)
+    digests.update(DATA)
+    assert [digests.find_range(*span) for span in needed] == [blake3_digest(DATA[:5]), blake3_digest(DATA[5:])]
+    assert digests.find_range(0, len(DATA)) is None
+
+
 def test_digests_carry_their_algorithm():
     assert is_digest(sha256_digest(b"x"))
     assert is_digest(blake3_digest(b"x"))

@@ -187,9 +187,7 @@ def test_a_fine_tune_is_digested_from_about_where_it_parts_from_its_base(open_in
         assert push(stores, tuned)[1] < 5_000  # its tiles are known
 
 
-def test_what_was_not_digested_is_read_and_bytes_that_came_anew_are_forgotten(
-    open_installation, passed
-):
+def test_what_was_not_digested_is_read_and_bytes_that_came_anew_are_forgotten(open_installation, passed):
     stores = open_installation("one")
     location = new_location()
     span, late, later = (10, 50_000), (290_000, 9_000), (250_000, 1_000)

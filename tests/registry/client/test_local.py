@@ -1,9 +1,7 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 
 from registry.client.local import collect, find_local, find_weights
 from registry.client.pull import place
@@ -90,7 +88,6 @@ def test_a_pushed_folder_keeps_paths_and_leaves_out_links_and_dot_files(folder):
     collected = collect([folder])
 
     assert [(each.path, each.size_bytes) for each in collected.files] == [("model.pt", 7), ("sub/config.json", 2)]
-    assert collected.files[0].digest == f"blake3:{blake3(b'weights').hexdigest()}"
     assert collected.notices == ["Skipped links, dot-files and special files: .git, .secret, link.pt, linked."]
 
 
@@ -121,12 +118,6 @@ def test_nothing_to_push_is_said(folder):
         collect([folder])
     with pytest.raises(NotFoundError):
         collect([folder / "none.pt"])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="root reads every file but this one, which only Linux has")
-def test_a_file_that_cannot_be_read_is_a_named_error():
-    with pytest.raises(InvalidRequestError, match="cannot be read"):
-        collect(["/proc/self/mem"])
 
 
 def test_a_download_replaces_a_file_in_one_step_and_can_be_changed_by_its_owner(folder):

@@ -2,6 +2,9 @@
 
 import os
 import random
+import sys
+import tempfile
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -11,13 +14,13 @@ from blake3 import blake3
 from deltas import claim, net, saved
 from hypothesis import given
 
-from registry.client import tiling
+from registry.client import range_digests, tiling
 from registry.client.cache import blake3_file
 from registry.client.outgoing import ranges_of_part
-from registry.client.tiling import claim_tiles, take_in
+from registry.client.tiling import claim_tiles, with_digest
 from registry.client.transfer import OutgoingFile
 from registry.digest import blake3_digest, sha256_digest
-from registry.errors import SizeMismatchError
+from registry.errors import InvalidRequestError, SizeMismatchError
 from registry.schema import Limits, ServiceInfo, VersionCreate
 
 
@@ -47,36 +50,81 @@ def test_files_are_claimed_as_the_service_cuts_them(files, monkeypatch, read_byt
     assert "small.json" not in claimed
 
 
-@pytest.mark.parametrize("save", [torch.save, safetensors.torch.save_file], ids=["pt", "safetensors"])
-def test_a_large_file_is_read_once_for_its_digest_and_those_of_its_tiles(tmp_path, monkeypatch, save):
-    file = tmp_path / "model"
-    save(net(3), file)
+@pytest.fixture
+def read(monkeypatch):
+    """How many bytes each look at a file read to digest it."""
     monkeypatch.setattr(tiling, "TILED_BYTES", 1)
     monkeypatch.setattr(tiling, "READ_BYTES", 10_000)
-    iter_pieces, counts = tiling._iter_pieces, []
+    monkeypatch.setattr(range_digests, "BATCH_BYTES", 100_000)
+    counts, iter_pieces, digest_batch = [], tiling._iter_pieces, range_digests._digest_batch
 
     def count_pieces(*arguments):
         for piece in iter_pieces(*arguments):
             counts.append(len(piece))
             yield piece
 
+    def count_batch(path, ranges):
+        counts.extend(length for _, length in ranges)
+        return digest_batch(path, ranges)
+
     monkeypatch.setattr(tiling, "_iter_pieces", count_pieces)
-
-    outgoing = take_in("model", file)
-    claimed = claim_tiles(service("delta-uploads"), VersionCreate(), [outgoing])
-
-    assert sum(counts) == file.stat().st_size
-    assert outgoing.digest == blake3_file(file)
-    assert [list(tile) for tile in claimed["model"].tiles] == claim(file.read_bytes())
+    monkeypatch.setattr(range_digests, "_digest_batch", count_batch)
+    return counts
 
 
-def test_a_file_that_becomes_shorter_while_it_is_read_is_not_pushed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("save", [torch.save, safetensors.torch.save_file], ids=["pt", "safetensors"])
+@pytest.mark.parametrize("digests", [["delta-uploads"], ["delta-uploads", "claimed-tiles"]], ids=["both", "tiles"])
+def test_a_large_file_is_read_once_for_its_tiles_and_where_it_needs_one_its_digest(tmp_path, read, save, digests):
+    file = tmp_path / "model"
+    save(net(3), file)
+    size, needs_digest = file.stat().st_size, len(digests) == 1
+
+    claimed = claim_tiles(service(*digests), VersionCreate(), [OutgoingFile("model", file, size)])["model"]
+
+    assert sum(read) == size
+    assert claimed.announcement.blake3 == claimed.blake3 == (blake3_file(file) if needs_digest else None)
+    assert [list(tile) for tile in claimed.tiles] == claim(file.read_bytes())
+    named = with_digest(claimed)
+    assert named.announcement.blake3 == blake3_file(file)
+    assert claim_tiles(service(*digests), VersionCreate(), [named])["model"] == named
+    assert sum(read) == (1 if needs_digest else 2) * size
+
+
+@given(st.binary(min_size=1, max_size=300), st.lists(st.integers(1, 300), max_size=9), st.integers(1, 90))
+def test_ranges_have_their_digests_whoever_reads_them(data, cuts, at_a_time):
+    ends = sorted({*(cut for cut in cuts if cut < len(data)), len(data)})
+    ranges = [(start, end - start) for start, end in zip([0, *ends], ends, strict=False)]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(range_digests, "BATCH_BYTES", at_a_time)
+        patch.setattr(range_digests, "READ_BYTES", at_a_time)
+        (file := Path(folder) / "file").write_bytes(data)
+        found = range_digests.digest_ranges(file, ranges)
+    assert found == [blake3_digest(data[offset : offset + length]) for offset, length in ranges]
+
+
+@pytest.mark.parametrize("digests", [["delta-uploads"], ["delta-uploads", "claimed-tiles"]], ids=["both", "tiles"])
+def test_a_file_that_becomes_shorter_while_it_is_read_is_not_pushed(tmp_path, monkeypatch, digests):
     file = tmp_path / "model.pt"
     file.write_bytes(saved(net(3)))
-    monkeypatch.setattr(tiling, "TILED_BYTES", 1)
-    monkeypatch.setattr(tiling, "_cut", lambda path, *_: os.truncate(path, 100) or [])
+    outgoing = OutgoingFile("model.pt", file, file.stat().st_size)
+    monkeypatch.setattr(tiling, "_cut", lambda path, size, _: os.truncate(path, 100) or [(0, 50), (50, size - 50)])
     with pytest.raises(SizeMismatchError, match="shorter"):
-        take_in("model.pt", file)
+        claim_tiles(service(*digests), VersionCreate(), [outgoing])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root reads every file but this one, which only Linux has")
+@pytest.mark.parametrize("size_bytes", [1, 10 << 20])
+def test_a_file_that_cannot_be_read_is_a_named_error(size_bytes):
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        with_digest(OutgoingFile("mem", Path("/proc/self/mem"), size_bytes))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path):
+    gone = OutgoingFile("model.pt", tmp_path / "gone.pt", 10 << 20)
+    with pytest.raises(InvalidRequestError, match=r"gone\.pt.* cannot be read"):
+        with_digest(gone)
+    with pytest.raises(InvalidRequestError, match=r"gone\.pt.* cannot be read"):
+        claim_tiles(service("delta-uploads", "claimed-tiles"), VersionCreate(), [gone])
 
 
 def test_of_a_file_known_by_its_sha256_the_blake3_that_tiles_need_is_announced_too(tmp_path):
