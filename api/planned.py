@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from itertools import repeat
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -18,7 +19,7 @@ from storage.access import Caller
 from storage.metadata.upload_records import UploadRecord
 from storage.stores import Stores
 from storage.uploads.completing import Completion, begin_completing, complete
-from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due
+from storage.uploads.parts import find_missing, find_upload, open_part, renew_when_due, request_first_parts
 from storage.uploads.reuse import ranges_to_send
 
 PARTS_BYTES = 8 << 20
@@ -76,13 +77,15 @@ def _check_length(request: Request, length: int) -> None:
         )
 
 
-def upload_info(stores: Stores, upload: UploadRecord) -> UploadInfo:
-    """Return an upload as it is told."""
+def upload_info(stores: Stores, upload: UploadRecord, *, route: str | None = None) -> UploadInfo:
+    """Return an upload as it is told; with its own route, also how its first missing parts are sent."""
     version = None
     if upload.number is not None:
         version = stores.catalog.get_version(
             upload.team, upload.model, str(upload.number), include_deleted=True, include_quarantined=True
         )
+    missing = [find_missing(stores.blobs, upload, file) for file in upload.files]
+    first = repeat([]) if route is None else request_first_parts(stores, upload, missing, route)
     return UploadInfo(
         id=upload.id,
         team=upload.team,
@@ -96,10 +99,11 @@ def upload_info(stores: Stores, upload: UploadRecord) -> UploadInfo:
                 path=file.path,
                 size_bytes=file.size_bytes,
                 part_bytes=file.part_bytes,
-                missing=find_missing(stores.blobs, upload, file),
+                missing=spans,
                 send=None if file.extents is None else ranges_to_send(file.extents),
+                parts=parts,
             )
-            for file in upload.files
+            for file, spans, parts in zip(upload.files, missing, first, strict=False)
         ],
         version=version,
         problem=upload.problem,

@@ -36,12 +36,28 @@ class UploadCreate(WireModel):
     tiles: dict[str, Annotated[list[ClaimedTile], Field(min_length=1, max_length=MAX_TILES)]] = {}
 
 
+class PartRequest(AnswerModel):
+    """The request that sends one part: the bytes from `offset`, `length` of them, of the file or of what is sent of it.
+
+    `url` is a path where the service itself takes the part. With `expires_at` the request is good until then.
+    """
+
+    number: int
+    offset: int
+    length: int
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime | None = None
+
+
 class PlannedFile(AnswerModel):
     """A file of an upload. It is sent in parts of `part_bytes`, of which the last may be shorter.
 
     `send` are the ranges of the file that are to be sent, offset and length in bytes: joined, they are what the parts
     are cut from. None is all of it, and no range nothing of it.
-    `missing` are first and last numbers of the parts that are not there, counted from 1.
+    `missing` are first and last numbers of the parts that are not there, counted from 1; `parts`, in the answer to a
+    plan, how to send the first of them.
     """
 
     path: str
@@ -49,6 +65,7 @@ class PlannedFile(AnswerModel):
     part_bytes: int
     missing: list[tuple[int, int]]
     send: list[tuple[int, int]] | None = None
+    parts: list[PartRequest] = []
 
     @property
     def send_bytes(self) -> int:
@@ -76,21 +93,6 @@ class PartsWanted(WireModel):
 
     path: Annotated[str, Field(max_length=1000)]
     numbers: Annotated[list[PartNumber], Field(min_length=1, max_length=MAX_WANTED)]
-
-
-class PartRequest(AnswerModel):
-    """The request that sends one part: the bytes from `offset`, `length` of them, of the file or of what is sent of it.
-
-    `url` is a path where the service itself takes the part. With `expires_at` the request is good until then.
-    """
-
-    number: int
-    offset: int
-    length: int
-    method: str
-    url: str
-    headers: dict[str, str]
-    expires_at: datetime | None = None
 
 
 class PartRequests(AnswerModel):

@@ -39,8 +39,9 @@ async def plan_upload(
 ) -> UploadInfo:
     """Plan a version whose files come in parts; each is announced with its size."""
     upload = await service.in_upload(plan, service.stores, caller, team, model, create, idempotency_key)
-    response.headers["Location"] = f"/api/v1/models/{team}/{model}/uploads/{upload.id}"
-    return await service.in_upload(upload_info, service.stores, upload)
+    route = f"/api/v1/models/{team}/{model}/uploads/{upload.id}"
+    response.headers["Location"] = route
+    return await service.in_upload(upload_info, service.stores, upload, route=route if upload.is_open else None)
 
 
 @router.get(_UPLOAD, operation_id="get_upload", responses=problems(409), **needs(Action.PUSH))

@@ -110,9 +110,12 @@ class Uploader:
                 raise
 
     def _iter_requests(self, plan: UploadInfo) -> Iterator[tuple[PlannedFile, PartRequest]]:
-        """Yield how to send each missing part, asking for a batch of them when it is due."""
+        """Yield how to send each missing part: as the plan says, then asking for a batch of them when it is due."""
         for file in plan.files:
-            numbers = list(chain.from_iterable(range(first, last + 1) for first, last in file.missing))
+            told = {part.number for part in file.parts}
+            yield from ((file, part) for part in file.parts)
+            spans = chain.from_iterable(range(first, last + 1) for first, last in file.missing)
+            numbers = [number for number in spans if number not in told]
             for start in range(0, len(numbers), BATCH):
                 for part in self._request_parts(plan, file.path, numbers[start : start + BATCH]):
                     yield file, part

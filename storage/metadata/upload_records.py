@@ -80,6 +80,11 @@ class UploadRecord:
     lease_until: datetime | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Whether parts of it can be sent."""
+        return self.state == "open"
+
+    @property
     def locations(self) -> list[str]:
         """Where its bytes are gathered."""
         return [each.location for each in self.files if each.send_bytes]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 
 from registry.errors import ArtifactNotFoundError, InvalidRequestError, UploadEndedError, UploadNotFoundError
 from registry.names import check_path
@@ -16,6 +17,8 @@ from storage.uploads.planning import LIFETIME
 
 URL_SECONDS = 3600
 """How long a part may be sent by a URL of the bucket."""
+FIRST_PARTS = 16
+"""Of all files of an upload, told with its plan: a small push asks no further question."""
 
 
 def find_upload(stores: Stores, caller: Caller, team: str, model: str, upload_id: str) -> UploadRecord:
@@ -83,18 +86,41 @@ def request_parts(
     position, file = _find_file(upload, path)
     _require_open(upload)
     stores.catalog.renew_upload(upload, datetime.now(UTC) + LIFETIME)
-    requests: list[PartRequest] = []
     for number in numbers:
         _check_number(file, number)
-        offset, length = file.place(number)
-        place = {"number": number, "offset": offset, "length": length}
-        if upload.direct:
-            signed = stores.blobs.presign_part(file.location, file.multipart_id, number, URL_SECONDS)
-            told = {"url": signed.url, "headers": signed.headers, "expires_at": signed.expires_at}
-        else:
-            told = {"url": f"{route}/files/{position}/parts/{number}", "headers": dict[str, str]()}
-        requests.append(PartRequest.model_validate({"method": "PUT", **place, **told}))
+    return [_request_part(stores, upload, position, number, route) for number in numbers]
+
+
+def request_first_parts(
+    stores: Stores, upload: UploadRecord, missing: Sequence[Sequence[tuple[int, int]]], route: str
+) -> list[list[PartRequest]]:
+    """Return how to send the first parts that are missing, of each file of an upload that was planned just now.
+
+    Args:
+        stores: where it goes.
+        upload: open.
+        missing: of each file the first and last numbers of parts that are not there.
+        route: as for `request_parts`.
+    """
+    left = FIRST_PARTS
+    requests: list[list[PartRequest]] = []
+    for position, spans in enumerate(missing):
+        numbers = chain.from_iterable(range(first, last + 1) for first, last in spans)
+        requests.append([_request_part(stores, upload, position, each, route) for each in islice(numbers, left)])
+        left -= len(requests[-1])
     return requests
+
+
+def _request_part(stores: Stores, upload: UploadRecord, position: int, number: int, route: str) -> PartRequest:
+    file = upload.files[position]
+    offset, length = file.place(number)
+    place = {"number": number, "offset": offset, "length": length}
+    if upload.direct:
+        signed = stores.blobs.presign_part(file.location, file.multipart_id, number, URL_SECONDS)
+        told = {"url": signed.url, "headers": signed.headers, "expires_at": signed.expires_at}
+    else:
+        told = {"url": f"{route}/files/{position}/parts/{number}", "headers": dict[str, str]()}
+    return PartRequest.model_validate({"method": "PUT", **place, **told})
 
 
 def open_part(

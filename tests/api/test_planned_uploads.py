@@ -89,6 +89,27 @@ def test_an_upload_tells_which_parts_are_missing_and_goes_on_from_there(client, 
     assert client.post(f"{upload}/complete").status_code == 201
 
 
+def test_a_plan_tells_how_to_send_the_first_missing_parts(client, model, large):
+    planned = plan(client, model, "a key", model_pt={"size_bytes": len(large)}).json()
+    upload, [file] = f"{model}/uploads/{planned['id']}", planned["files"]
+    asked = client.post(f"{upload}/parts", json={"path": "model.pt", "numbers": [1, 2, 3, 4]})
+    assert file["parts"] == asked.json()["parts"]
+    send(client, upload, large, [2])
+    again = plan(client, model, "a key", model_pt={"size_bytes": len(large)}).json()["files"][0]
+    assert [part["number"] for part in again["parts"]] == [1, 3, 4]
+    for part in again["parts"]:
+        body = large[part["offset"] : part["offset"] + part["length"]]
+        assert client.put(part["url"], content=body, headers=part["headers"]).status_code == 204
+    assert client.post(f"{upload}/complete").status_code == 201
+    assert plan(client, model, "a key", model_pt={"size_bytes": len(large)}).json()["files"][0]["parts"] == []
+
+
+def test_a_plan_tells_of_some_parts_whatever_the_files(client, model):
+    sizes = {name: {"size_bytes": 7 * PART} for name in ("a_pt", "b_pt", "c_pt")}
+    files = plan(client, model, **sizes).json()["files"]
+    assert [[part["number"] for part in file["parts"]] for file in files] == [[*range(1, 8)], [*range(1, 8)], [1, 2]]
+
+
 def test_a_part_that_was_sent_again_with_other_bytes_counts_with_those_it_has_in_the_end(client, model, large):
     upload = begin(client, model, large)
     send(client, upload, bytes(len(large)), [1])
