@@ -145,7 +145,7 @@ def changed_at(data, position):
 
 @pytest.mark.parametrize("what", ["fine-tune", "new weights"])
 def test_without_a_digest_what_comes_is_held_to_its_tiles(client, installation, model, base, what):
-    data = saved(net(base[0] + (what == "new weights"), head=1))
+    data = saved(net(base[0] + (what == "new weights"), head=base[0]))  # a head that no other test has stored
     tiles = claim(data)
     create = {"metadata": {"artifacts": {"model.pt": {"size_bytes": len(data)}}}, "tiles": {"model.pt": tiles}}
     new = [0 if tile in claim(base[1]) else tile[0] for tile in tiles]
