@@ -12,6 +12,8 @@ WRAPPER_PARTS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wra
 MAX_TWINS = 16
 _TRIED = 6
 """Most names share so few parts; what others share is found by halving, since a name may have thousands."""
+_SEARCHED = 200
+"""So many names are searched for: two comparisons ask for no more, and would not make up for a table of all tails."""
 _TAIL_PARTS = 12
 """Tails of so many parts are looked up; longer ones, which hardly any network has, are found among sorted names."""
 
@@ -104,6 +106,8 @@ class Endings:
 
     def _shared_tail(self, dotted: str) -> str:
         """Return the longest tail that a name, a dot before it, has in common with any."""
+        if len(self._found) < _SEARCHED:
+            return shared_with_any(dotted[::-1], self._backwards)[::-1]
         start = len(dotted)
         for _ in range(_TAIL_PARTS):
             at = dotted.rfind(".", 0, start)
