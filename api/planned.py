@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import secrets
-from itertools import repeat
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -14,7 +13,7 @@ from api.receive import check_whole, iter_filled
 from api.service import Service
 from registry.errors import IncompleteUploadError, SizeMismatchError, WeighbridgeError
 from registry.schema import VersionInfo
-from registry.uploads import PlannedFile, UploadInfo
+from registry.uploads import PartRequest, PlannedFile, UploadInfo
 from storage.access import Caller
 from storage.metadata.upload_records import UploadRecord
 from storage.stores import Stores
@@ -85,7 +84,9 @@ def upload_info(stores: Stores, upload: UploadRecord, *, route: str | None = Non
             upload.team, upload.model, str(upload.number), include_deleted=True, include_quarantined=True
         )
     missing = [find_missing(stores.blobs, upload, file) for file in upload.files]
-    first = repeat([]) if route is None else request_first_parts(stores, upload, missing, route)
+    first = (
+        [list[PartRequest]() for _ in missing] if route is None else request_first_parts(stores, upload, missing, route)
+    )
     return UploadInfo(
         id=upload.id,
         team=upload.team,
@@ -103,7 +104,7 @@ def upload_info(stores: Stores, upload: UploadRecord, *, route: str | None = Non
                 send=None if file.extents is None else ranges_to_send(file.extents),
                 parts=parts,
             )
-            for file, spans, parts in zip(upload.files, missing, first, strict=False)
+            for file, spans, parts in zip(upload.files, missing, first, strict=True)
         ],
         version=version,
         problem=upload.problem,

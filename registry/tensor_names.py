@@ -13,7 +13,8 @@ MAX_TWINS = 16
 _TRIED = 6
 """Most names share so few parts; what others share is found by halving, since a name may have thousands."""
 _SEARCHED = 200
-"""So many names are searched for: two comparisons ask for no more, and would not make up for a table of all tails."""
+"""The first so many names are searched for one by one: two comparisons ask for no more, and a table of all tails, which
+is faster for each, costs more than that to make."""
 _TAIL_PARTS = 12
 """Tails of so many parts are looked up; longer ones, which hardly any network has, are found among sorted names."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from registry.client.cache import blake3_file
 from registry.client.range_digests import became_shorter, digest_ranges
-from registry.client.transfer import OutgoingFile
+from registry.client.transfer import OutgoingFile, announce
 from registry.digest import StreamDigests
 from registry.errors import InvalidRequestError, WeighbridgeError
 from registry.formats.source import ByteRange, FileSource
@@ -29,10 +29,12 @@ TILED_BYTES = 8 << 20
 READ_BYTES = 1 << 20
 _CLAIM_BYTES = 90
 """What a tile takes of the request, at most."""
+_ANNOUNCED_DIGEST_BYTES = 90
+"""What the digest of a file takes of it, where it is announced in the end."""
 
 
 def with_digest(outgoing: OutgoingFile) -> OutgoingFile:
-    """Return a file with its digest, and where it is large with its tiles: it is read once.
+    """Return a file with its digest, and where it is large with its tiles, in one pass.
 
     Raises:
         SizeMismatchError: it became shorter while it was read.
@@ -41,9 +43,10 @@ def with_digest(outgoing: OutgoingFile) -> OutgoingFile:
     if outgoing.digest:
         return outgoing
     with _translated(outgoing):
-        if outgoing.size_bytes < TILED_BYTES:
-            return replace(outgoing, digest=blake3_file(outgoing.file))
-        return _digest(outgoing, MAX_TILES)
+        if outgoing.size_bytes >= TILED_BYTES and not outgoing.tiles:
+            return _digest(outgoing, MAX_TILES)
+        digest = blake3_file(outgoing.file)
+        return replace(outgoing, digest=digest, blake3=digest)
 
 
 def claim_tiles(
@@ -57,8 +60,8 @@ def claim_tiles(
     """
     if CAPABILITY not in service.capabilities:
         return {}
-    free = service.limits.max_metadata_bytes - 2 * len(metadata.model_dump_json())
-    most = min(MAX_TILES, free // _CLAIM_BYTES)
+    announced = 2 * len(announce(metadata, files).model_dump_json()) + _ANNOUNCED_DIGEST_BYTES * len(files)
+    most = min(MAX_TILES, (service.limits.max_metadata_bytes - announced) // _CLAIM_BYTES)
     whole = WITHOUT_DIGEST not in service.capabilities
     files = [each for each in files if each.size_bytes >= MIN_REUSABLE_BYTES]
     tiled = [_with_tiles(each, MAX_TILES, whole=whole) for each in files]

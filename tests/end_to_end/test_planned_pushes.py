@@ -96,28 +96,20 @@ def test_a_file_is_pushed_by_plan_and_stored_as_it_is(service, tmp_path):
     assert list((tmp_path / "cache" / "v1" / "uploads").iterdir()) == []
 
 
-def test_a_service_that_knows_no_deltas_is_sent_whole_files_and_told_of_no_tiles(tmp_path):
-    program = (
-        "from api.routes import info; info.CAPABILITIES.remove('delta-uploads'); "
-        "from storage.uploads import planning; "
-        "planning.check_tiles = lambda create, sizes: {} if 'tiles' not in create.model_fields_set else 1 / 0; "
-        "from api.__main__ import main; main(['serve'])"
-    )
-    (tmp_path / "service").mkdir()
-    with running(tmp_path / "service", [sys.executable, "-c", program]) as service:
-        hub = Client(service.url, cache_dir=tmp_path / "cache", progress=False)
-        file = write_weights(tmp_path / "model.safetensors", 9)
-        versions = [hub.push("vision/older", file) for _ in range(2)]
-        assert "stored already" not in " ".join(versions[1].notices)
-        assert stored_bytes(service, versions[1]) == file.read_bytes()
+OLDER = {
+    "no deltas": (["delta-uploads", "claimed-tiles"], "'tiles' not in create.model_fields_set"),
+    "deltas with digests": (["claimed-tiles"], "all(create.metadata.artifacts[path].blake3 for path in create.tiles)"),
+}
+"""What a service of before does not list, and what must be true of a plan that it is asked for."""
 
 
-def test_a_service_that_needs_digests_beside_tiles_is_told_them(tmp_path):
+@pytest.mark.parametrize("knows", OLDER)
+def test_a_service_of_before_is_asked_for_what_it_knows(tmp_path, knows):
+    lacks, needs = OLDER[knows]
     program = (
-        "from api.routes import info; info.CAPABILITIES.remove('claimed-tiles'); "
+        f"from api.routes import info; info.CAPABILITIES[:] = {{*info.CAPABILITIES}} - {{*{lacks!r}}}; "
         "from storage.uploads import planning; check = planning.check_tiles; "
-        "planning.check_tiles = lambda create, sizes: check(create, sizes) "
-        "if all(create.metadata.artifacts[path].blake3 for path in create.tiles) else 1 / 0; "
+        f"planning.check_tiles = lambda create, sizes: check(create, sizes) if {needs} else 1 / 0; "
         "from api.__main__ import main; main(['serve'])"
     )
     (tmp_path / "service").mkdir()
@@ -125,7 +117,7 @@ def test_a_service_that_needs_digests_beside_tiles_is_told_them(tmp_path):
         hub = Client(service.url, cache_dir=tmp_path / "cache", progress=False)
         file = write_weights(tmp_path / "model.safetensors", 9)
         versions = [hub.push("vision/older", file) for _ in range(2)]
-        assert "stored already" in " ".join(versions[1].notices)
+        assert ("stored already" in " ".join(versions[1].notices)) == (knows != "no deltas")
         assert stored_bytes(service, versions[1]) == file.read_bytes()
 
 
