@@ -9,6 +9,7 @@ from anyio.to_thread import run_sync
 
 from api.measures import Measures
 from api.service import Service
+from api.tasks import end, to_its_end
 from registry.errors import CollectionRefusedError, WeighbridgeError
 from storage.access import Caller
 from storage.garbage import collect
@@ -35,9 +36,7 @@ async def collecting(service: Service, measures: Measures) -> AsyncGenerator[Non
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end(*tasks)
         await tell_failed_logins(service)
 
 
@@ -48,7 +47,7 @@ async def tell_failed_logins(service: Service) -> None:
     if len(left_out) > MAX_TOLD:
         told.append((None, sum(count for _, count in left_out[MAX_TOLD:])))
     for address, count in told:
-        await run_sync(note_failed_login, service.stores, "", address, None, count - 1)
+        await to_its_end(run_sync(note_failed_login, service.stores, "", address, None, count - 1))
 
 
 async def _tell_forever(service: Service) -> None:
@@ -60,15 +59,15 @@ async def _tell_forever(service: Service) -> None:
 async def _record_forever(service: Service) -> None:
     while True:
         with suppress(WeighbridgeError):  # the database is away, which everybody else says, too
-            await run_sync(write_due_records, service.stores)
+            await to_its_end(run_sync(write_due_records, service.stores))
         await asyncio.sleep(RECORD_SECONDS)
 
 
 async def _collect_forever(service: Service, measures: Measures) -> None:
     while True:
         try:
-            done = await run_sync(collect, service.stores, COLLECTOR)
-            await run_sync(repack, service.stores, COLLECTOR)
+            done = await to_its_end(run_sync(collect, service.stores, COLLECTOR))
+            await to_its_end(run_sync(repack, service.stores, COLLECTOR))
         except CollectionRefusedError as error:
             measures.count_collection("refused")
             log.error("Garbage is not collected until somebody looks: %s", error.detail)  # noqa: TRY400 - no traceback

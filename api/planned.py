@@ -11,6 +11,7 @@ from api.limits import key_of
 from api.measures import Measures
 from api.receive import check_whole, iter_filled
 from api.service import Service
+from api.tasks import end, to_its_end
 from registry.errors import IncompleteUploadError, SizeMismatchError, WeighbridgeError
 from registry.schema import VersionInfo
 from registry.uploads import PartRequest, PlannedFile, UploadInfo
@@ -153,7 +154,7 @@ class Completions:
             self._measures.count_push(error.code)
             raise
         finally:
-            beating.cancel()
+            await end(beating)
         self._measures.count_push("published")
         return version
 
@@ -161,7 +162,7 @@ class Completions:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                await self._service.in_upload(completion.renew)
+                await to_its_end(self._service.in_upload(completion.renew))
             except WeighbridgeError:  # it was taken over, or the database is away: publishing will say so
                 log.info("An upload could not say that it is being verified", exc_info=True)
 

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from api.direct import RECEIVE_INTO
 from api.limits import key_of
 from api.service import Service
+from api.tasks import end, to_its_end
 from registry.errors import AccessError, IncompleteUploadError, InvalidRequestError, NotFoundError, WeighbridgeError
 from registry.schema import VersionCreate, VersionInfo
 from storage.access import Caller
@@ -93,7 +94,7 @@ class Receiver:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             try:
-                await self._service.in_upload(self._draft.beat_when_due)
+                await to_its_end(self._service.in_upload(self._draft.beat_when_due))
             except (AccessError, NotFoundError) as error:
                 self._refused = error  # the caller lost the right to push while the bytes came
             except WeighbridgeError:  # it was given up, or the database is away: publishing will say so
@@ -154,7 +155,7 @@ async def _kept_alive(receiver: Receiver, measures: "Measures") -> AsyncGenerato
             raise _broken_off() from error
         raise
     finally:
-        beating.cancel()
+        await end(beating)
     measures.count_push("published")
 
 

@@ -1,6 +1,8 @@
 """What the service does by itself beside requests, and what its operator is told by `fsck`."""
 
 import json
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +51,14 @@ def wait_for(true) -> None:
         time.sleep(0.02)
 
 
+def is_held(pool, seconds: float) -> bool:
+    """Return whether a connection of the pool is in somebody's hand all the while."""
+    end = time.monotonic() + seconds
+    while pool.checkedout() and time.monotonic() < end:
+        time.sleep(0.005)
+    return time.monotonic() >= end
+
+
 def some_object(tmp_path: Path) -> Path:
     return next(path for path in (tmp_path / "data" / "blobs" / "objects").rglob("*") if path.is_file())
 
@@ -64,6 +74,20 @@ def test_the_service_writes_down_each_version_soon_after_it_answered(serving, we
         record = tmp_path / "data" / "blobs" / "records" / "vision" / "net" / "1.json"
         wait_for(record.exists)
     assert json.loads(record.read_bytes())["version"]["number"] == 1
+
+
+def test_a_service_ends_after_what_it_does_beside_requests(serving, weights, tmp_path):
+    with serving(collect_seconds=1) as client:
+        client.put(f"{MODEL}/upload/model.pt", content=weights)
+        other = sqlite3.connect(tmp_path / "data" / "catalog.sqlite", isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")  # another process writes: whoever writes here waits, a connection in hand
+        pool = client.app.state.service.stores.catalog.database.engine.pool
+        wait_for(lambda: is_held(pool, 0.3))
+        release = threading.Timer(0.5, other.rollback)
+        release.start()
+    assert not other.in_transaction
+    release.join()
+    other.close()
 
 
 def test_a_refused_collection_is_counted_and_logged(serving, weights, caplog):
