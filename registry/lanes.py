@@ -17,10 +17,10 @@ class Lanes:
         takers: each gets all pieces, one after another. What one raises, `put` or the end of the block raises.
     """
 
-    def __init__(self, takers: Sequence[Callable[[memoryview], None]]) -> None:
+    def __init__(self, takers: Sequence[Callable[[memoryview], object]]) -> None:
         self._takers = takers
         self._threads = [ThreadPoolExecutor(1, "lane") for _ in takers]
-        self._under_way: deque[list[Future[None]]] = deque()
+        self._under_way: deque[list[Future[object]]] = deque()
 
     def put(self, piece: bytes | memoryview) -> None:
         """Hand a piece over; wait until no lane is more than `MOST_BEHIND` pieces behind.

@@ -3,20 +3,18 @@
 Files are read and not mapped: one that somebody makes shorter meanwhile would end the process of a push over a map.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from io import FileIO
-from itertools import cycle
 from pathlib import Path
 
 from registry.client.cache import blake3_file
-from registry.client.range_digests import became_shorter, digest_ranges
+from registry.client.range_digests import became_shorter, digest_ranges, iter_pieces
 from registry.client.transfer import OutgoingFile, announce
 from registry.digest import StreamDigests
 from registry.errors import InvalidRequestError, WeighbridgeError
 from registry.formats.source import ByteRange, FileSource
-from registry.lanes import MOST_BEHIND, Lanes
+from registry.lanes import Lanes
 from registry.schema import ServiceInfo, VersionCreate
 from registry.tiles import MIN_REUSABLE_BYTES, cut_at, iter_reusable
 from registry.uploads import MAX_TILES, ClaimedTile
@@ -26,7 +24,6 @@ WITHOUT_DIGEST = "claimed-tiles"
 """The service holds what comes to its tiles: a file needs no digest beside them, which would take as long again."""
 TILED_BYTES = 8 << 20
 """Smaller files are read once more where they are pushed with others: most are sent by a request without tiles."""
-READ_BYTES = 1 << 20
 _CLAIM_BYTES = 90
 """What a tile takes of the request, at most."""
 _ANNOUNCED_DIGEST_BYTES = 90
@@ -102,7 +99,7 @@ def _digest(outgoing: OutgoingFile, most_tiles: int) -> OutgoingFile:
     places = _cut(path, size_bytes, most_tiles)
     digests = StreamDigests(places if len(places) > 1 else (), size_bytes, sha256=False)
     with path.open("rb", buffering=0) as file, Lanes(digests.takers) as lanes:
-        for piece in _iter_pieces(file, size_bytes):
+        for piece in iter_pieces(file, size_bytes):
             lanes.put(piece)
     if digests.size_bytes != size_bytes:
         raise became_shorter(path)
@@ -128,14 +125,3 @@ def _cut(path: Path, size_bytes: int, most_tiles: int) -> list[ByteRange]:
     except (WeighbridgeError, OSError):
         storages = []
     return cut_at(storages, size_bytes, max_tiles=most_tiles)
-
-
-def _iter_pieces(file: FileIO, size_bytes: int) -> Iterator[memoryview]:
-    """Yield a file in pieces that are good until `MOST_BEHIND` others were asked for."""
-    buffers = cycle([memoryview(bytearray(min(READ_BYTES, size_bytes))) for _ in range(MOST_BEHIND + 1)])
-    for buffer in buffers:
-        piece = buffer[: min(file.readinto(buffer) or 0, size_bytes)]
-        if not piece:
-            return
-        size_bytes -= len(piece)
-        yield piece

@@ -44,7 +44,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize("read_bytes", [1_000, 50_000, 4 << 20])
 def test_files_are_claimed_as_the_service_cuts_them(files, monkeypatch, read_bytes):
-    monkeypatch.setattr(tiling, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(range_digests, "READ_BYTES", read_bytes)
     contents, outgoing = files
     claimed = claim_tiles(service("delta-uploads"), VersionCreate(), outgoing)
     assert [list(tile) for tile in claimed["model.pt"].tiles] == claim(contents["model.pt"])
@@ -56,20 +56,20 @@ def test_files_are_claimed_as_the_service_cuts_them(files, monkeypatch, read_byt
 def read(monkeypatch):
     """How many bytes each look at a file read to digest it."""
     monkeypatch.setattr(tiling, "TILED_BYTES", 1)
-    monkeypatch.setattr(tiling, "READ_BYTES", 10_000)
+    monkeypatch.setattr(range_digests, "READ_BYTES", 10_000)
     monkeypatch.setattr(range_digests, "BATCH_BYTES", 100_000)
-    counts, iter_pieces, digest_batch = [], tiling._iter_pieces, range_digests._digest_batch
+    counts, iter_pieces, digest_batch = [], tiling.iter_pieces, range_digests._digest_batch
 
     def count_pieces(*arguments):
         for piece in iter_pieces(*arguments):
             counts.append(len(piece))
             yield piece
 
-    def count_batch(path, ranges):
+    def count_batch(path, ranges, share):
         counts.extend(length for _, length in ranges)
-        return digest_batch(path, ranges)
+        return digest_batch(path, ranges, share)
 
-    monkeypatch.setattr(tiling, "_iter_pieces", count_pieces)
+    monkeypatch.setattr(tiling, "iter_pieces", count_pieces)
     monkeypatch.setattr(range_digests, "_digest_batch", count_batch)
     return counts
 
