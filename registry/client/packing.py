@@ -14,6 +14,8 @@ from registry.formats.source import ByteRange
 
 GAP_BYTES = 1 << 10
 """Read and kept between two storages: another request would take as much for its headers."""
+WIDE_GAP_BYTES, GAPS_SHARE = 64 << 10, 32
+"""Read, too, where all gaps of a run are no more than this part of what it brings: requests would take longer."""
 ALIGNMENT_BYTES = 64
 """Bytes lie in a pack as they lie in their artifact, by this; what was aligned there can be mapped here."""
 
@@ -64,13 +66,18 @@ def lay_out(held: Sequence[Held], unverified: frozenset[str] = frozenset()) -> P
     """Return how bytes of an artifact make a pack, in as few runs as that pays."""
     ordered = sorted(held, key=lambda each: each.offset)
     runs: list[ByteRange] = []
+    wanted = vain = 0  # of the last run
     for each in ordered:
         end = each.offset + each.length
-        if runs and each.offset - sum(runs[-1]) <= GAP_BYTES:
-            start = runs[-1][0]
-            runs[-1] = (start, max(sum(runs[-1]), end) - start)
+        start, length = runs[-1] if runs else (0, 0)
+        gap = each.offset - start - length
+        if runs and gap <= max(GAP_BYTES, min(WIDE_GAP_BYTES, wanted // GAPS_SHARE - vain)):
+            runs[-1] = (start, max(start + length, end) - start)
+            vain += max(gap, 0)
         else:
             runs.append((each.offset, each.length))
+            wanted = vain = 0
+        wanted += each.length
     places: list[int] = []
     position = 0
     for offset, length in runs:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from equality import assert_same
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from random_modules import modules, saved
 
 from registry.client.cache import Cache
 from registry.client.described_files import DescribedFile
-from registry.client.packing import ALIGNMENT_BYTES, GAP_BYTES, PartialPack, lay_out
+from registry.client.packing import ALIGNMENT_BYTES, GAP_BYTES, GAPS_SHARE, PartialPack, lay_out
 from registry.client.storage_index import Held, StorageIndex, hold
 from registry.digest import StreamDigests, blake3_digest
 from registry.errors import DigestMismatchError
@@ -93,9 +93,11 @@ def test_what_is_put_together_is_what_torch_loads(data):
 
 @given(
     st.lists(st.tuples(st.integers(0, 50_000), st.integers(1, 9_000)), min_size=1, max_size=20),
-    st.lists(st.integers(0, 60_000), max_size=20),
+    st.lists(st.tuples(st.integers(0, 9_000_000), st.integers(1, 3_000_000)), max_size=20),
 )
-def test_a_layout_covers_what_is_wanted_in_order_aligned_and_reads_few_bytes_in_vain(ranges, offsets):
+@example([(0, 4 << 20)], [((4 << 20) + place * 50_000, 1) for place in range(1, 50)])
+def test_a_layout_covers_what_is_wanted_in_order_aligned_and_reads_few_bytes_in_vain(short, long):
+    ranges = short + long
     layout = lay_out([Held(f"blake3:{number:064x}", *each) for number, each in enumerate(ranges)])
 
     runs = list(zip(layout.runs, layout.places, strict=True))
@@ -107,7 +109,15 @@ def test_a_layout_covers_what_is_wanted_in_order_aligned_and_reads_few_bytes_in_
         assert any(start <= offset and offset + length <= start + size for start, size in layout.runs)
         assert layout.find_in_artifact(layout.find(offset)) == offset
         assert layout.find(offset + length - 1) == layout.find(offset) + length - 1
-    assert layout.wanted_bytes <= sum(length for _, length in ranges) + GAP_BYTES * len(ranges)
+    wanted = sum(length for _, length in ranges)
+    assert layout.wanted_bytes <= wanted + wanted // GAPS_SHARE + GAP_BYTES * len(ranges)
+
+
+def test_storages_with_little_between_them_come_in_one_run():
+    weights = [Held(f"blake3:{number:064x}", number * 1_000_000, 970_000) for number in range(10)]
+    assert lay_out(weights).runs == ((0, 9_970_000),)
+    apart = [weights[0], weights[1]._replace(offset=970_000 + 970_000 // GAPS_SHARE + 1)]
+    assert len(lay_out(apart).runs) == 2
 
 
 def test_whoever_comes_next_goes_on_with_a_pack(tmp_path):
