@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 _HANDED_OVER_BYTES = 64 << 10
 """To the transport, when the kernel takes no more: once these are gone, it takes more."""
+_PATIENCE_MILLISECONDS = 2
+"""How long a thread waits for a reader itself: one who is fast has taken enough before others could tell the thread."""
 _SENDERS = CapacityLimiter(32)
 
 
@@ -54,8 +57,16 @@ def _send_some(line: int, descriptor: int, offset: int, count: int) -> tuple[int
         try:
             passed = os.sendfile(line, descriptor, offset + sent, count - sent)
         except BlockingIOError:
+            if _takes_more_soon(line):
+                continue
             return sent, os.pread(descriptor, min(_HANDED_OVER_BYTES, count - sent), offset + sent)
         if not passed:
             raise OSError("a file became shorter while it was sent")
         sent += passed
     return sent, b""
+
+
+def _takes_more_soon(line: int) -> bool:
+    waiting = select.poll()
+    waiting.register(line, select.POLLOUT)
+    return bool(waiting.poll(_PATIENCE_MILLISECONDS))
