@@ -3,9 +3,12 @@
 import http.client
 import json
 import os
+import select
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import Any, Protocol, cast
 
 import urllib3
@@ -37,6 +40,7 @@ class _Body(Protocol):
     """The part of `http.client.HTTPResponse` that is used; `length` is what is still to come."""
 
     length: int | None
+    fp: BufferedReader
 
     def readinto(self, buffer: memoryview, /) -> int: ...
 
@@ -49,6 +53,7 @@ class Incoming:
     headers: Mapping[str, str]
     _response: urllib3.BaseHTTPResponse
     _url: str
+    _is_drained: bool = False
 
     def iter_pieces(self) -> Iterator[bytes]:
         """Yield the body as it arrives, at most 1 MiB at a time.
@@ -60,9 +65,7 @@ class Incoming:
             while piece := self._response.read(PIECE_BYTES, decode_content=False):
                 yield piece
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ServerUnreachableError(
-                f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
-            ) from error
+            raise self._broken(error) from error
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill a buffer with what comes next and return how much that is; less than its size at the end only.
@@ -72,16 +75,57 @@ class Incoming:
         Raises:
             ServerUnreachableError: the connection broke.
         """
-        raw = cast("_Body", self._response._fp)  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
+        raw = self._raw
         try:
             size = raw.readinto(buffer)
         except (http.client.HTTPException, OSError) as error:
-            raise ServerUnreachableError(
-                f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
-            ) from error
+            raise self._broken(error) from error
         if raw.length == 0:
             self._response.release_conn()  # read to its end: the next request may have it
         return size
+
+    def splice_into(self, pipe: int, most_bytes: int) -> int:
+        """Have the kernel put what comes next into an empty pipe; return how much that is.
+
+        0 where it has to be read: what is encrypted, or of unknown length, and the last byte or the end before it, so
+        that whoever reads that is told.
+
+        Raises:
+            ServerUnreachableError: the connection broke.
+        """
+        line, raw = self._plain_line(), self._raw
+        most_bytes = min(most_bytes, (raw.length or 1) - 1)
+        if line is None or most_bytes <= 0:
+            return 0
+        try:
+            if not self._is_drained:
+                return self._pour(pipe, most_bytes)
+            size = _splice(line, pipe, most_bytes)
+        except (http.client.HTTPException, OSError) as error:
+            raise self._broken(error) from error
+        raw.length = (raw.length or 0) - size
+        return size
+
+    def _pour(self, pipe: int, most_bytes: int) -> int:
+        """Put into a pipe what Python read already, looking for the end of the head: some kilobytes at most."""
+        ahead = self._raw.fp.peek()
+        data = bytearray(min(len(ahead), most_bytes))
+        self._is_drained = len(data) == len(ahead)
+        return os.write(pipe, data[: self._raw.readinto(memoryview(data))]) if data else 0
+
+    def _plain_line(self) -> socket.socket | None:
+        """Return the socket that the body comes by; None where that is encrypted, or nobody knows."""
+        line: object = getattr(self._response.connection, "sock", None)
+        return line if type(line) is socket.socket else None
+
+    @property
+    def _raw(self) -> _Body:
+        return cast("_Body", self._response._fp)  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
+
+    def _broken(self, error: Exception) -> ServerUnreachableError:
+        return ServerUnreachableError(
+            f"The connection to {self._url} broke before the end of the answer ({_say(error)}). Try again."
+        )
 
     def read(self, limit_bytes: int | None = None) -> bytes:
         """Return the body, cut at `limit_bytes`."""
@@ -118,6 +162,19 @@ def unreachable(url: str, error: Exception) -> ServerUnreachableError:
             "WEIGHBRIDGE_URL to where yours is. What was pulled before can be read with WEIGHBRIDGE_OFFLINE=1."
         )
     return ServerUnreachableError(f"The connection to {url} broke ({_say(error)}). Try again.")
+
+
+def _splice(line: socket.socket, pipe: int, most_bytes: int) -> int:
+    """Move what there is, and wait for it as long as the socket says."""
+    while True:
+        try:
+            return os.splice(line.fileno(), pipe, most_bytes, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(line, select.POLLIN)
+            seconds = line.gettimeout()
+            if not waiting.poll(None if seconds is None else seconds * 1000):
+                raise TimeoutError("timed out") from None
 
 
 def _say(error: BaseException) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from registry.client.answers import Incoming
 from registry.client.cache import BLAKE3_BYTES, Cache
+from registry.client.landing import Landing
 from registry.client.partial import PartialFile
 from registry.client.storage_index import Held, StorageIndex
 from registry.formats.source import ByteRange
@@ -107,6 +109,10 @@ class PartialPack(PartialFile):
     def write(self, offset: int, data: memoryview) -> None:
         """Put bytes of the artifact where they belong."""
         super().write(self._layout.find(offset), data)
+
+    def receive(self, incoming: Incoming, landing: Landing, offset: int, most_bytes: int) -> int:
+        """Put what comes next of an answer where bytes of the artifact from an offset on belong."""
+        return super().receive(incoming, landing, self._layout.find(offset), most_bytes)
 
     def note(self, offset: int, length: int) -> None:
         """Take down that these bytes of the artifact were written."""

@@ -19,9 +19,11 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
+from registry.client.answers import Incoming
 from registry.client.cache import Cache
 from registry.client.growing_copy import GrowingCopy
 from registry.client.landed import Landed
+from registry.client.landing import Landing
 from registry.client.places import PlacedFile
 from registry.client.prefix_hash import PrefixHash
 from registry.client.storage_index import StorageIndex, held_of
@@ -81,6 +83,16 @@ class PartialFile:
         """
         with self._cache.translated_errors():
             self._file.write(offset, data)
+
+    def receive(self, incoming: Incoming, landing: Landing, offset: int, most_bytes: int) -> int:
+        """Put what comes next of an answer where it belongs, and return how much that was; `note` makes it count.
+
+        Raises:
+            StorageFullError: there is no room for it.
+            ServerUnreachableError: the connection broke.
+        """
+        with self._cache.translated_errors():
+            return landing.move(incoming, self._file, offset, most_bytes)
 
     def note(self, offset: int, length: int) -> None:
         """Take down that these bytes were written."""

@@ -1,5 +1,6 @@
 """Reading and writing a file at places of it, from several threads; also where the system knows no such calls."""
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -33,6 +34,19 @@ class PlacedFile:
                     os.lseek(self._descriptor, offset, os.SEEK_SET)
                     written = os.write(self._descriptor, data)
             data, offset = data[written:], offset + written
+
+    def take(self, pipe: int, offset: int, count: int) -> None:
+        """Put bytes that are in a pipe at an offset."""
+        while count:
+            try:
+                moved = os.splice(pipe, self._descriptor, count, offset_dst=offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                data = os.read(pipe, count)  # a file system that takes no pages
+                self.write(offset, memoryview(data))
+                moved = len(data)
+            offset, count = offset + moved, count - moved
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fill a buffer from an offset on and return how much there was."""

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from registry.client.answers import Incoming
 from registry.client.bucket import BucketRefusedError, BucketUnreachableError, refused
 from registry.client.connection import Connection
+from registry.client.landing import Landing
 from registry.client.packing import PartialPack
 from registry.client.partial import Partial
 from registry.client.progress import Bar
@@ -23,8 +24,6 @@ from registry.schema import ArtifactInfo, VersionInfo
 
 CONNECTIONS = 4
 """Of one download: enough to fill a line that gives each connection its share, few enough for a small service."""
-BUFFER_BYTES = 256 << 10
-"""Of one connection: with 16 downloads at once these are 16 MiB."""
 NOTE_BYTES = 1 << 20
 RUN_BYTES = MAX_RUN_BYTES
 PLAN_RUNS = 64
@@ -126,19 +125,19 @@ class Download:
         failures: list[Exception] = []
 
         def work() -> None:
-            buffer = memoryview(bytearray(BUFFER_BYTES))
-            while not failures and time.monotonic() < until:
-                with lock:
-                    run = next(waiting, None)
-                if run is None:
-                    return
-                try:
-                    if isinstance(run, Batch):
-                        self._receive_several(run)
-                    else:
-                        self._receive(run, buffer)
-                except (WeighbridgeError, BucketUnreachableError, BucketRefusedError) as error:
-                    failures.append(error)
+            with Landing() as landing:
+                while not failures and time.monotonic() < until:
+                    with lock:
+                        run = next(waiting, None)
+                    if run is None:
+                        return
+                    try:
+                        if isinstance(run, Batch):
+                            self._receive_several(run)
+                        else:
+                            self._receive(run, landing)
+                    except (WeighbridgeError, BucketUnreachableError, BucketRefusedError) as error:
+                        failures.append(error)
 
         if len(runs) == 1:
             work()
@@ -170,7 +169,7 @@ class Download:
         self._refusals = self._refusals + 1 if any(isinstance(each, BucketRefusedError) for each in failures) else 0
         return failures[0] if failures else None
 
-    def _receive(self, run: ReadRun, buffer: memoryview) -> None:
+    def _receive(self, run: ReadRun, landing: Landing) -> None:
         """Write one run as it arrives.
 
         Raises:
@@ -185,10 +184,9 @@ class Download:
                 if announced is not None and announced != str(run.length):
                     raise BucketRefusedError(f"{announced} bytes instead of {run.length}")
                 while position < end and not self._is_ended.is_set():
-                    size = incoming.read_into(buffer[: min(len(buffer), end - position)])
+                    size = self._partial.receive(incoming, landing, position, end - position)
                     if not size:
                         raise ServerUnreachableError(f"{position - run.offset} of {run.length} bytes came. Try again.")
-                    self._partial.write(position, buffer[:size])
                     position += size
                     if position - noted >= NOTE_BYTES:
                         self._note(noted, position)

@@ -1,17 +1,12 @@
 """Pieces of files as a request's body: the same bytes over plain and encrypted connections, and files that change."""
 
-import datetime as dt
 import http.server
-import ipaddress
 import ssl
 import threading
 from contextlib import contextmanager
 from io import FileIO
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry.client.file_sending import FilePiece
 from registry.client.transport import make_pools
@@ -50,27 +45,6 @@ def serving(context=None):
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    built = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    place = tmp_path_factory.mktemp("certificate") / "both.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    place.write_bytes(private + built.public_bytes(serialization.Encoding.PEM))
-    return place
 
 
 @pytest.fixture(params=["plain", "encrypted"])

@@ -16,7 +16,7 @@ from faulty_proxy import faulty_proxy
 from servers import BucketServer
 from support.service import running
 
-from registry.client import reading
+from registry.client import landing, reading
 from registry.client.cache import Cache
 from registry.client.client import Client
 from registry.errors import DigestMismatchError, WeighbridgeError
@@ -183,9 +183,10 @@ def hurried(monkeypatch):
     """Short pauses, short patience and short runs, so that many faults fit into a test."""
     monkeypatch.setattr(reading, "back_off_seconds", lambda _: 0.0)
     monkeypatch.setattr("registry.client.transport.back_off_seconds", lambda _: 0.0)
-    small = {"SMALL_BYTES": 1000, "RUN_BYTES": 10_000, "NOTE_BYTES": 4000, "PROGRESS_BYTES": 4000, "BUFFER_BYTES": 1000}
+    small = {"SMALL_BYTES": 1000, "RUN_BYTES": 10_000, "NOTE_BYTES": 4000, "PROGRESS_BYTES": 4000}
     for constant, value in {**small, "READ_TIMEOUT_SECONDS": 0.2}.items():
         monkeypatch.setattr(reading, constant, value)
+    monkeypatch.setattr(landing, "BUFFER_BYTES", 1000)
 
 
 @pytest.mark.timeout(300)
