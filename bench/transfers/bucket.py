@@ -16,9 +16,9 @@ from servers import BucketServer, StartError, start_seaweedfs
 from transfers import weights
 from transfers.counting_proxy import CountingProxy, counting
 from transfers.place import MIB, Place, Site, scratch, serving
-from transfers.rounds import Aim, Figure, Table, say, timed, warm_memory
+from transfers.rounds import Aim, Figure, Spent, Table, say, timed, warm_memory
 from transfers.sending import watching_sent
-from transfers.whole import OURS, REFERENCE
+from transfers.whole import KEPT, OURS, REFERENCE
 
 BOTO3 = "boto3, tuned"
 READ = "one sequential read of the new bytes"
@@ -67,7 +67,7 @@ def push(place: Place) -> Table:
 
 def pull(place: Place) -> Table:
     """Pull a file, and download the same by boto3."""
-    found: dict[str, list[float]] = {OURS: [], BOTO3: []}
+    found: dict[str, list[float]] = {OURS: [], KEPT: [], BOTO3: []}
     config: TransferConfig | None = None
     for number in range(place.rounds):
         with _ground(place) as ground:
@@ -77,12 +77,12 @@ def pull(place: Place) -> Table:
             config = config or _tuned(lambda config, ground=ground: _download(ground, config))
             warm_memory(place.size_bytes)
             downloading = timed(lambda ground=ground, config=config: _download(ground, config)).seconds
-            warm_memory(place.size_bytes)
-            with ground.site.client(ground.folder / "cache") as hub:
-                ours = timed(lambda hub=hub, ground=ground: hub.download(REFERENCE, ground.folder / "files")).seconds
-            _note(found, {OURS: ours, BOTO3: downloading}, number)
+            ours = {who: _pull(ground, keeps=keeps).seconds for who, keeps in ((OURS, False), (KEPT, True))}
+            _note(found, {**ours, BOTO3: downloading}, number)
+    aim = Aim(1 / 0.9, 1.0, BOTO3)
     figures = [
-        _figure(place, OURS, found[OURS], Aim(1 / 0.9, 1.0, BOTO3)),
+        _figure(place, OURS, found[OURS], aim),
+        _figure(place, KEPT, found[KEPT], aim),
         _figure(place, BOTO3, found[BOTO3]),
     ]
     return Table("bucket-pull", f"Pull of a file from a bucket, cold{_say(config)}", place.name, figures)
@@ -197,6 +197,12 @@ def _config(part_mib: int, threads: int) -> TransferConfig:
 
 def _upload(ground: Ground, config: TransferConfig) -> None:
     ground.bucket.client().upload_file(str(ground.file), ground.bucket.bucket, "boto3", Config=config)
+
+
+def _pull(ground: Ground, *, keeps: bool) -> Spent:
+    warm_memory(ground.file.stat().st_size)
+    with tempfile.TemporaryDirectory(dir=ground.folder) as own, ground.site.client(Path(own) / "cache") as hub:
+        return timed(lambda: hub.download(REFERENCE, Path(own) / "files", cache=keeps))
 
 
 def _download(ground: Ground, config: TransferConfig) -> None:

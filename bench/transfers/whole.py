@@ -14,7 +14,7 @@ from transfers.rounds import Aim, Peers, Spent, Table, alternate, figures_of, ti
 from transfers.workers import Worker
 
 REFERENCE = "bench/net"
-OURS = "Weighbridge"
+OURS, KEPT = "Weighbridge", "Weighbridge, kept in the cache, too"
 SAVE, LOAD, COPY = "torch.save to a shared folder", "torch.load from a shared folder", "cp"
 
 
@@ -59,12 +59,13 @@ def pull(place: Place) -> Table:
             hub.push(REFERENCE, state_dict)
         mlflow.spend("push", size_bytes=place.size_bytes, sync=place.sync)
 
-        def ours() -> Spent:
-            with tempfile.TemporaryDirectory(dir=folder) as cache, site.client(Path(cache) / "cache") as hub:
-                return timed(lambda: hub.download(REFERENCE, Path(cache) / "files"), site.pid)
+        def ours(*, keeps: bool) -> Spent:
+            with tempfile.TemporaryDirectory(dir=folder) as own, site.client(Path(own) / "cache") as hub:
+                return timed(lambda: hub.download(REFERENCE, Path(own) / "files", cache=keeps), site.pid)
 
         peers = {
-            OURS: ours,
+            OURS: lambda: ours(keeps=False),
+            KEPT: lambda: ours(keeps=True),
             NAME: lambda: mlflow.spend("pull"),
             COPY: lambda: _timed_anew(lambda: copy(shared, target, sync=place.sync), target),
         }
@@ -114,4 +115,4 @@ def _timed_anew(action: Callable[[], object], target: Path) -> Spent:
 
 def _table(row: str, title: str, place: Place, peers: Peers, aim: Aim) -> Table:
     found = alternate(peers, place.rounds, place.size_bytes)
-    return Table(row, title, place.name, figures_of(found, place.size_bytes, {OURS: [aim]}))
+    return Table(row, title, place.name, figures_of(found, place.size_bytes, {OURS: [aim], KEPT: [aim]}))

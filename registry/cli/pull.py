@@ -20,13 +20,19 @@ from registry.errors import InvalidRequestError
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Compare the digests of what the cache holds already."
 )
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Keep the files in the cache, too. Without, they take half the room.",
+)
 @client_options
-def download(*, client: Client, ref: str, folder: str, verify: bool, as_json: bool) -> None:
+def download(*, client: Client, ref: str, folder: str, verify: bool, cache: bool, as_json: bool) -> None:
     """Write the very files of a version below a folder.
 
     TEAM/MODEL:3/FILE writes that file only. Prints the paths, one a line.
     """
-    paths = [str(path) for path in client.download(ref, folder, verify=verify)]
+    paths = [str(path) for path in client.download(ref, folder, verify=verify, cache=cache)]
     if as_json:
         print_json(paths)
         return

@@ -80,10 +80,11 @@ class Cache:
         path = self.path_of(digest)
         try:
             sound = path.stat().st_size == size_bytes and (not verify or blake3_file(path) == digest)
-        except FileNotFoundError:
+        except OSError:  # not there, or not for us to read: who writes here is told what is wrong with the folder
             return None
         if not sound:
-            self.remove(digest)
+            with contextlib.suppress(OSError):
+                self.remove(digest)
             return None
         with contextlib.suppress(OSError):  # a read-only cache cannot record its use, and need not
             os.utime(path)

@@ -54,6 +54,18 @@ def download_artifact(  # noqa: PLR0917 - what is fetched of what, and who gets 
     return cache.path_of(digest)
 
 
+def download_apart(connection: Connection, version: VersionInfo, artifact: ArtifactInfo, bar: Bar) -> Path:
+    """Bring an artifact into a file that nobody else sees and return it, verified by BLAKE3, for the caller to move.
+
+    It lies among what is on its way into the cache. What a process that died left of the artifact is gone on with.
+
+    Raises:
+        WeighbridgeError: as `download_artifact`.
+    """
+    partial = Partial(connection.cache, artifact.blake3, artifact.size_bytes, keeps=False)
+    return _fetch(connection, version, artifact, partial, Shown(bar), partial.beat)
+
+
 def download_pack(  # noqa: PLR0917 - what is fetched of what, and who shows it
     connection: Connection,
     version: VersionInfo,
@@ -112,11 +124,22 @@ def _bring(connection: Connection, version: VersionInfo, artifact: ArtifactInfo,
             if tell is not None:
                 tell(partial.size_bytes)
 
-        try:
-            with beating(beat):
-                Download(connection, version, artifact, partial, shown).run()
-        except StorageFullError:
-            partial.discard()
-            raise
-        finally:
-            partial.leave()
+        _fetch(connection, version, artifact, partial, shown, beat)
+
+
+def _fetch(  # noqa: PLR0917 - what is fetched of what, and who is told
+    connection: Connection,
+    version: VersionInfo,
+    artifact: ArtifactInfo,
+    partial: Partial | PartialPack,
+    shown: Shown,
+    beat: Callable[[], None],
+) -> Path:
+    try:
+        with beating(beat):
+            return Download(connection, version, artifact, partial, shown).run()
+    except StorageFullError:
+        partial.discard()
+        raise
+    finally:
+        partial.leave()

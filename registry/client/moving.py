@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.client import examine, glue, pull, push
+from registry.client import downloading, examine, glue, pull, push
 from registry.client.connected import Connected
 from registry.client.gathering import Wanted, use_weights
 from registry.client.results import Version
@@ -158,17 +158,23 @@ class Moving(Connected):
         file_format = file_format or examine.inspect_file(file).format
         return glue.import_code().load_code(file, file_format, trust_code=trust_code, classes=dict(classes or {}))
 
-    def download(self, ref: PathLike, to: PathLike, *, verify: bool = True) -> list[Path]:
+    def download(self, ref: PathLike, to: PathLike, *, verify: bool = True, cache: bool = True) -> list[Path]:
         """Write the very files that were pushed below the folder `to`; return their paths.
 
         A reference with a path (`vision/resnet50:3/model.pt`) gets that file only. Files of the same name are replaced,
         each in one step.
 
+        Args:
+            ref: a version, an artifact of it, or something local.
+            to: the folder.
+            verify: read what the cache holds of it again, and compare the digests first.
+            cache: keep the files in the cache, too. Without, half the room is enough and the next one fetches again.
+
         Raises:
             NotFoundError: the model, version, alias or artifact is not there.
             OfflineError: offline, and the cache does not hold it.
         """
-        return pull.download(self.connection, ref, to, verify=verify)
+        return downloading.download(self.connection, ref, to, verify=verify, cache=cache)
 
     def inspect(self, ref: PathLike) -> "Inspection":
         """Return what a weight file holds, local or in the registry, without its tensors' values.

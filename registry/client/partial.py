@@ -2,6 +2,7 @@
 
     <cache>/v1/tmp/pull-<digest>-<host>-<process>-<random>/data       the bytes, where they belong
                                                            journal    `offset length` of what is there, a line each
+                   whole-<random>                                     complete, for whoever moves it out of the cache
 
 Whoever works at one has a folder of its own. One whose owner died is taken over by renaming the folder, and goes on
 where it stopped. A wrong journal costs a second download: whatever it says, the whole file is hashed before it counts.
@@ -124,6 +125,15 @@ class PartialFile:
         self.discard()
         return path
 
+    def _release(self) -> Path:
+        """Give the file a name of its own, which whoever asked for it moves to where it is wanted."""
+        path = self.folder.with_name(f"whole-{secrets.token_hex(8)}")
+        with self._cache.translated_errors():
+            self._file.sync()
+            (self.folder / "data").rename(path)
+        self.discard()
+        return path
+
     def _refuse(self, found: str, digest: str) -> None:
         """Begin anew what went on from something wrong.
 
@@ -181,6 +191,7 @@ class Partial(PartialFile):
         size_bytes: of the whole.
         storages: ranges of it that are digested on the way.
         copy: gets all bytes that are digested.
+        keeps: whether the cache holds it afterwards.
     """
 
     def __init__(
@@ -190,16 +201,19 @@ class Partial(PartialFile):
         size_bytes: int,
         storages: Sequence[ByteRange] = (),
         copy: GrowingCopy | None = None,
+        *,
+        keeps: bool = True,
     ) -> None:
         self._digest = digest
         self._storages = storages
         self._copy = copy
+        self._keeps = keeps
         self._hashing: PrefixHash | None = None
         super().__init__(cache, digest.removeprefix("blake3:"), size_bytes)
         self._hashing = self._begin_hashing()
 
     def finish(self) -> Path | None:
-        """Give the complete file its name in the cache and return that; None when it begins anew.
+        """Give the complete file its name, in the cache where it is kept, and return that; None when it begins anew.
 
         That is where it went on from something wrong.
 
@@ -214,6 +228,8 @@ class Partial(PartialFile):
         if digests.blake3 != self._digest:
             self._refuse(digests.blake3, self._digest)
             return None
+        if not self._keeps:
+            return self._release()
         if self._storages:
             held = held_of(self._storages, digests.find_range)
             StorageIndex(self._cache).add(self._digest, self._size_bytes, held)

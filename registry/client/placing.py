@@ -3,6 +3,7 @@
 import errno
 import secrets
 import shutil
+import stat
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -26,14 +27,12 @@ def growing_copies(folder: Path, artifacts: Sequence[ArtifactInfo]) -> Generator
         InvalidPathError: a link in the folder leads out of it.
     """
     large = [each for each in artifacts if each.size_bytes >= MIN_GROWING_BYTES][:MAX_GROWING]
+    folders = {each.path: target_in(folder, check_path(each.path)).parent for each in large}
     with ExitStack() as until_the_end:
-        yield {
-            each.path: until_the_end.enter_context(closing(GrowingCopy(_target(folder, check_path(each.path)).parent)))
-            for each in large
-        }
+        yield {path: until_the_end.enter_context(closing(GrowingCopy(parent))) for path, parent in folders.items()}
 
 
-def place(file: Path, folder: Path, path: str, copy: GrowingCopy | None = None) -> Path:
+def place(file: Path, folder: Path, path: str, copy: GrowingCopy | None = None, *, moves: bool = False) -> Path:
     """Copy a file to `folder/path` in one step: what was there stays whole until the copy is complete.
 
     Args:
@@ -41,20 +40,40 @@ def place(file: Path, folder: Path, path: str, copy: GrowingCopy | None = None) 
         folder: where to.
         path: its path there.
         copy: of the file, which is used where it is whole.
+        moves: leave nothing where the file was.
 
     Raises:
         InvalidPathError: a link in the folder leads out of it.
         InvalidRequestError: the place cannot be written.
         StorageFullError: the disk filled up; what was there before is still there.
     """
-    target = _target(folder, path)
+    target = target_in(folder, path)
     with writing_to(target) as temporary:
-        if copy is None or not copy.name(temporary, file.stat().st_size):
+        if moves:
+            _move(file, temporary)
+        elif copy is None or not copy.name(temporary, file.stat().st_size):
             shutil.copyfile(file, temporary)
     return target
 
 
-def _target(folder: Path, path: str) -> Path:
+def _move(file: Path, target: Path) -> None:
+    target.touch()
+    file.chmod(stat.S_IMODE(target.stat().st_mode))  # as of any file that the user makes there
+    try:
+        file.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copyfile(file, target)
+        file.unlink()
+
+
+def target_in(folder: Path, path: str) -> Path:
+    """Return where the file with that path lies below a folder, or would.
+
+    Raises:
+        InvalidPathError: a link in the folder leads out of it.
+    """
     target = folder / path
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise InvalidPathError(f"{path!r} would be written outside of {str(folder)!r}, through a link in it.")

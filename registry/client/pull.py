@@ -1,4 +1,4 @@
-"""Pull and download: what a reference means comes into the cache, and from there to tensors or to files."""
+"""Pull: what a reference means, and its files in the cache."""
 
 import os
 import re
@@ -11,7 +11,6 @@ from registry.client.connection import Connection
 from registry.client.fetching import download_artifact
 from registry.client.growing_copy import GrowingCopy
 from registry.client.local import find_local, find_weights
-from registry.client.placing import growing_copies, place
 from registry.client.progress import progress_bar
 from registry.client.results import Version
 from registry.errors import (
@@ -24,8 +23,7 @@ from registry.errors import (
     TrustCodeRequiredError,
 )
 from registry.formats.mentions import name_some
-from registry.names import Reference, check_path
-from registry.paths import expand_home
+from registry.names import Reference
 from registry.schema import ArtifactInfo, VersionInfo
 from registry.weights import is_index_name
 
@@ -237,29 +235,3 @@ def fetch_code(connection: Connection, ref: str | os.PathLike[str], *, trust_cod
             globals=artifact.globals,
         )
     return fetch(connection, version, [artifact])[0], artifact.format
-
-
-def download(
-    connection: Connection, ref: str | os.PathLike[str], to: str | os.PathLike[str], *, verify: bool = True
-) -> list[Path]:
-    """Write the files of a version, or the one artifact that the reference names, below a folder.
-
-    Raises:
-        WeighbridgeError: see `Client.download`.
-    """
-    folder = expand_home(to)
-    local = find_local(ref)
-    if local is not None:
-        names = [each for each in sorted(local.rglob("*")) if each.is_file()] if local.is_dir() else [local]
-        root = local if local.is_dir() else local.parent
-        return [place(each, folder, each.relative_to(root).as_posix()) for each in names]
-    reference = complete(connection, str(ref), None)
-    version = resolve(connection, reference)
-    artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
-    with growing_copies(folder, artifacts) as copies:
-        fetched = fetch(connection, version, artifacts, verify=verify, copies=copies)
-        check_pin(reference, version, dict(zip((each.sha256 for each in artifacts), fetched, strict=True)))
-        return [
-            place(file, folder, check_path(each.path), copies.get(each.path))
-            for each, file in zip(artifacts, fetched, strict=True)
-        ]

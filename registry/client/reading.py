@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
+from pathlib import Path
 from urllib.parse import quote
 
 from registry.client.answers import Incoming
@@ -78,11 +79,12 @@ class Download:
         self._is_ended = threading.Event()
         self._incoming: set[Incoming] = set()
 
-    def run(self) -> None:
-        """Bring what is missing."""
+    def run(self) -> Path:
+        """Bring what is missing, and return the file."""
         self._complete()
-        while self._partial.finish() is None:
+        while (file := self._partial.finish()) is None:
             self._complete()
+        return file
 
     def _complete(self) -> None:
         failures = 0

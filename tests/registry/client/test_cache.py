@@ -122,6 +122,7 @@ def test_more_than_the_disk_has_free_is_refused_before_the_first_byte(cache):
 
 def test_a_cache_folder_that_cannot_be_made_is_a_named_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
+    assert Cache(tmp_path / "file" / "cache").find(DIGEST, 1) is None
     with pytest.raises(ConfigurationError, match="WEIGHBRIDGE_CACHE"):
         Partial(Cache(tmp_path / "file" / "cache"), DIGEST, 1)
 

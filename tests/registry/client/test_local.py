@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from registry.client.local import collect, find_local, find_weights
-from registry.client.pull import place
+from registry.client.placing import place
 from registry.errors import (
     AmbiguousWeightsError,
     InvalidPathError,
