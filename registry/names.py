@@ -36,20 +36,24 @@ def check_name(name: str, what: str = "name") -> str:
         raise InvalidNameError(
             f"That is a token and no {what}. Revoke it: it was sent where names are kept and logged."
         )
-    broken = (
-        _NAME.fullmatch(name) is None
-        or "--" in name
-        or ".." in name
-        or name[0] in "-."
-        or name[-1] in "-."
-        or name.endswith(".git")
-    )
-    if broken:
+    if not is_name(name):
         raise InvalidNameError(
             f"{name[:120]!r} is no valid {what}: use 1 to 96 letters, digits, `_`, `.` and `-`, without `--` or `..`, "
             "not starting or ending with `-` or `.`, not ending with `.git`."
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Return whether every client can address what is called `name`."""
+    return (
+        _NAME.fullmatch(name) is not None
+        and "--" not in name
+        and ".." not in name
+        and name[0] not in "-."
+        and name[-1] not in "-."
+        and not name.endswith(".git")
+    )
 
 
 def check_team(name: str) -> str:

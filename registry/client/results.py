@@ -1,9 +1,13 @@
 """What the client hands out: the wire shapes, with a face in notebooks."""
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Self, TypeVar
+
+from pydantic import model_validator
 
 from registry.client import notebook
+from registry.digest import is_digest
+from registry.names import is_name
 from registry.schema import ModelInfo, VersionInfo
 
 ItemT = TypeVar("ItemT")
@@ -17,7 +21,15 @@ class Model(ModelInfo):
 
 
 class Version(VersionInfo):
-    """A `VersionInfo` that notebooks show as a table."""
+    """A `VersionInfo` that notebooks show as a table, of a service that need not be trusted."""
+
+    @model_validator(mode="after")
+    def _check_what_becomes_paths(self) -> Self:
+        """Refuse names and digests that are none: files of the cache are named by them."""
+        digests = [digest for each in self.artifacts for digest in (each.sha256, each.blake3)]
+        if not all(map(is_digest, digests)) or not all(map(is_name, (self.team, self.model))):
+            raise ValueError("a name or a digest that no service gives")
+        return self
 
     def _repr_html_(self) -> str:
         return notebook.version_html(self)

@@ -39,7 +39,7 @@ def test_a_version_shows_what_it_is():
 
 
 def artifact(path: str, **told: object) -> dict[str, object]:
-    return {"path": path, "size_bytes": 3, "sha256": "a", "blake3": "b", **told}
+    return {"path": path, "size_bytes": 3, "sha256": "sha256:" + "a" * 64, "blake3": "blake3:" + "b" * 64, **told}
 
 
 def test_a_version_shows_its_trust_and_the_reasons_once_where_they_are_the_same():
