@@ -1,4 +1,4 @@
-"""Sending out of files: the kernel copies, in threads that wait for no reader."""
+"""Sending out of files: the kernel copies, in threads that wait for no slow reader."""
 
 import asyncio
 import os
