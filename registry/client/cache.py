@@ -76,16 +76,23 @@ class Cache:
             digest: the digest, `blake3:…`.
             size_bytes: the size it must have.
             verify: read it all and compare its digest too.
+
+        Raises:
+            ConfigurationError: what is damaged cannot be read, or not be removed.
         """
         path = self.path_of(digest)
         try:
-            sound = path.stat().st_size == size_bytes and (not verify or blake3_file(path) == digest)
-        except OSError:  # not there, or not for us to read: who writes here is told what is wrong with the folder
+            is_sound = path.stat().st_size == size_bytes
+        except OSError:  # not there, or not for us to see: who writes here is told what is wrong with the folder
             return None
-        if not sound:
-            with contextlib.suppress(OSError):
+        with self.translated_errors():
+            try:
+                is_sound = is_sound and (not verify or blake3_file(path) == digest)
+            except FileNotFoundError:  # pruned by another process meanwhile
+                return None
+            if not is_sound:
                 self.remove(digest)
-            return None
+                return None
         with contextlib.suppress(OSError):  # a read-only cache cannot record its use, and need not
             os.utime(path)
         return path

@@ -9,11 +9,10 @@ from registry.client.cache import blake3_file
 from registry.client.connection import Connection
 from registry.client.fetching import download_apart
 from registry.client.local import find_local
-from registry.client.placing import growing_copies, place, target_in
+from registry.client.placing import growing_copies, place, require_place, target_in
 from registry.client.progress import progress_bar
 from registry.client.pull import check_pin, complete, fetch, find_artifact, refuse_offline, resolve
-from registry.errors import InvalidRequestError
-from registry.names import Reference, check_path
+from registry.names import Reference, check_path, check_paths
 from registry.paths import expand_home
 from registry.schema import ArtifactInfo, VersionInfo
 
@@ -32,8 +31,6 @@ def download(
         WeighbridgeError: see `Client.download`.
     """
     folder = expand_home(to)
-    if folder.is_file():
-        raise InvalidRequestError(f"{str(folder)!r} is a file; say a folder, and the files are written below it.")
     local = find_local(ref)
     if local is not None:
         names = [each for each in sorted(local.rglob("*")) if each.is_file()] if local.is_dir() else [local]
@@ -42,6 +39,7 @@ def download(
     reference = complete(connection, str(ref), None)
     version = resolve(connection, reference)
     artifacts = [find_artifact(version, reference.path)] if reference.path else version.artifacts
+    check_paths([each.path for each in artifacts])
     bring = _bring_and_keep if cache else _bring_only
     return bring(connection, folder, reference, version, artifacts, verify=verify)
 
@@ -74,7 +72,7 @@ def _bring_only(
     verify: bool,
 ) -> list[Path]:
     """Take what the folder or the cache holds from there, and fetch the rest file by file."""
-    targets = {each.path: _find_target(folder, each.path) for each in artifacts}
+    targets = {each.path: target_in(folder, check_path(each.path)) for each in artifacts}
     there = {each.path for each in artifacts if _is_at(targets[each.path], each)}
     sources = {each.blake3: targets[each.path] for each in artifacts if each.path in there}
     for each in artifacts:
@@ -84,6 +82,9 @@ def _bring_only(
     missing = {each.blake3: each for each in artifacts if each.blake3 not in sources}
     if connection.settings.offline:
         refuse_offline(version, list(missing.values()))
+    for each in artifacts:
+        if each.path not in there:
+            require_place(targets[each.path])
     total = sum(each.size_bytes for each in missing.values())
     with progress_bar(f"pull {version.reference}", total, wanted=connection.progress if missing else False) as bar:
         for each in sorted(artifacts, key=lambda each: each.sha256 != reference.selector):  # what is pinned goes first
@@ -97,18 +98,6 @@ def _bring_only(
                     source.unlink(missing_ok=True)
             sources.setdefault(each.blake3, targets[each.path])
     return list(targets.values())
-
-
-def _find_target(folder: Path, path: str) -> Path:
-    """Return where an artifact is to lie.
-
-    Raises:
-        InvalidPathError, InvalidRequestError: it cannot.
-    """
-    target = target_in(folder, check_path(path))
-    if target.is_dir():
-        raise InvalidRequestError(f"{str(target)!r} is a folder; a file of that name cannot be written there.")
-    return target
 
 
 def _is_at(target: Path, artifact: ArtifactInfo) -> bool:

@@ -1,6 +1,7 @@
 """Files out of the cache, at the places where somebody wants them."""
 
 import errno
+import os
 import secrets
 import shutil
 import stat
@@ -13,6 +14,8 @@ from registry.errors import InvalidPathError, InvalidRequestError, StorageFullEr
 from registry.names import check_path
 from registry.schema import ArtifactInfo
 
+_ACCESS_LIST = "system.posix_acl_access"
+"""The extended attribute of a file that has more rights than its mode says."""
 MIN_GROWING_BYTES = 8 << 20
 """Smaller files are copied in no time."""
 MAX_GROWING = 64
@@ -58,14 +61,28 @@ def place(file: Path, folder: Path, path: str, copy: GrowingCopy | None = None, 
 
 def _move(file: Path, target: Path) -> None:
     target.touch()
-    file.chmod(stat.S_IMODE(target.stat().st_mode))  # as of any file that the user makes there
+    if _take_rights(file, target):
+        try:
+            file.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return
+    shutil.copyfile(file, target)
+    file.unlink()
+
+
+def _take_rights(file: Path, model: Path) -> bool:
+    """Give a file the rights and the group of another, which its folder made what it is; return whether that is all."""
+    status = model.stat()
     try:
-        file.replace(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        shutil.copyfile(file, target)
-        file.unlink()
+        if hasattr(os, "chown") and file.stat().st_gid != status.st_gid:
+            os.chown(file, -1, status.st_gid)
+        file.chmod(stat.S_IMODE(status.st_mode))
+        return not (hasattr(os, "listxattr") and _ACCESS_LIST in os.listxattr(model))
+    except OSError:
+        return False
 
 
 def target_in(folder: Path, path: str) -> Path:
@@ -80,6 +97,18 @@ def target_in(folder: Path, path: str) -> Path:
     return target
 
 
+def require_place(target: Path) -> None:
+    """Return when a file could be put there.
+
+    Raises:
+        InvalidRequestError: it could not.
+    """
+    with _beside(target) as temporary:
+        temporary.touch()
+        if target.is_dir() and not target.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
 @contextmanager
 def writing_to(target: Path) -> Generator[Path]:
     """Yield a path to write in the target's place; it becomes the target at the end, or goes.
@@ -88,11 +117,18 @@ def writing_to(target: Path) -> Generator[Path]:
         InvalidRequestError: the place cannot be written.
         StorageFullError: the disk filled up.
     """
+    with _beside(target) as temporary:
+        yield temporary
+        temporary.replace(target)
+
+
+@contextmanager
+def _beside(target: Path) -> Generator[Path]:
+    """Yield a path in the target's folder, where what is still there at the end goes; name the system's errors."""
     temporary = target.with_name(f".weighbridge-{secrets.token_hex(8)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.replace(target)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise StorageFullError(f"No room for {str(target)!r}; it was not written.") from error

@@ -26,8 +26,10 @@ class Version(VersionInfo):
     @model_validator(mode="after")
     def _check_what_becomes_paths(self) -> Self:
         """Refuse names and digests that are none: files of the cache are named by them."""
-        digests = [digest for each in self.artifacts for digest in (each.sha256, each.blake3)]
-        if not all(map(is_digest, digests)) or not all(map(is_name, (self.team, self.model))):
+        digests = [("sha256", each.sha256) for each in self.artifacts]
+        digests += [("blake3", each.blake3) for each in self.artifacts]
+        are_digests = all(is_digest(digest) and digest.startswith(algorithm) for algorithm, digest in digests)
+        if not are_digests or not is_name(self.team) or not is_name(self.model):
             raise ValueError("a name or a digest that no service gives")
         return self
 

@@ -113,6 +113,14 @@ class Transport:
             repeatable=repeatable,
         ) as incoming:
             data = incoming.read(MAX_ANSWER_BYTES + 1)
+        return self.understand(answer, data)
+
+    def understand(self, answer: type[AnswerT], data: bytes) -> AnswerT:
+        """Return the JSON of an answer in its shape.
+
+        Raises:
+            ServerUnreachableError: it has another: whatever answered is no Weighbridge service.
+        """
         if len(data) > MAX_ANSWER_BYTES:
             raise ServerUnreachableError(
                 f"{self.url} answered with more than {MAX_ANSWER_BYTES} bytes of JSON, which no Weighbridge service "

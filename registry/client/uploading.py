@@ -12,7 +12,14 @@ from registry.client.progress import Bar
 from registry.client.results import Version
 from registry.client.tiling import with_digest
 from registry.client.transfer import OutgoingFile, announce
-from registry.client.transport import READ_TIMEOUT_SECONDS, Transport, back_off_seconds, path_below_api, route
+from registry.client.transport import (
+    MAX_ANSWER_BYTES,
+    READ_TIMEOUT_SECONDS,
+    Transport,
+    back_off_seconds,
+    path_below_api,
+    route,
+)
 from registry.errors import PlanStaleError, ServerUnreachableError, UploadEndedError, UploadNotFoundError
 from registry.names import Reference
 from registry.schema import VersionCreate
@@ -154,9 +161,9 @@ class Uploader:
         """Ask for the version until it is there: verifying may take long, and whoever verifies may die."""
         while True:
             with self._transport.open("POST", f"{_route(plan)}/complete", repeatable=True) as answer:
-                status, data = answer.status, answer.read()
+                status, data = answer.status, answer.read(MAX_ANSWER_BYTES + 1)
             if status != _ACCEPTED:
-                return Version.model_validate_json(data)
+                return self._transport.understand(Version, data)
             time.sleep(1.0)
 
     def _abort(self, plan: UploadInfo) -> None:

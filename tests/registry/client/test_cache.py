@@ -1,8 +1,10 @@
+import errno
 import hashlib
 import os
 import stat
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +127,19 @@ def test_a_cache_folder_that_cannot_be_made_is_a_named_error(tmp_path):
     assert Cache(tmp_path / "file" / "cache").find(DIGEST, 1) is None
     with pytest.raises(ConfigurationError, match="WEIGHBRIDGE_CACHE"):
         Partial(Cache(tmp_path / "file" / "cache"), DIGEST, 1)
+
+
+def test_a_damaged_file_that_cannot_be_removed_is_a_named_error_and_never_handed_out(cache, monkeypatch):
+    path = put(cache, DATA, DIGEST)
+    path.chmod(0o600)
+    path.write_bytes(DATA[:-1] + b"?")
+
+    def refuse(self, **_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ConfigurationError, match="Read-only"):
+        cache.find(DIGEST, len(DATA), verify=True)
 
 
 def test_what_was_used_longest_ago_goes_first_until_the_rest_is_small_enough(cache):

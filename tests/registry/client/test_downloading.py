@@ -15,7 +15,7 @@ import torch
 from cutting_proxy import cutting_proxy
 from servers import BucketServer
 
-from registry.client import pull, reading
+from registry.client import downloading, pull, reading
 from registry.client.client import Client
 from registry.errors import (
     ConfigurationError,
@@ -67,6 +67,10 @@ def kept(client):
     return [each.digest for each in client.connection.cache.iter_entries()]
 
 
+def never(*_):
+    raise AssertionError("it was fetched")
+
+
 def left_on_the_way(client):
     return [each.name for each in client.connection.cache.temporary_folder().iterdir()]
 
@@ -94,6 +98,30 @@ def test_its_files_have_the_rights_that_any_file_of_the_user_has(hub, name, push
     mine = tmp_path / "mine"
     mine.touch()
     assert {each.stat().st_mode for each in paths} == {mine.stat().st_mode}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid(), reason="only root may give a folder to another group")
+def test_its_files_belong_to_the_group_that_the_folder_gives_them(hub, name, pushed, tmp_path):
+    (tmp_path / "out").mkdir()
+    os.chown(tmp_path / "out", -1, 12345)
+    (tmp_path / "out").chmod(0o2775)
+    paths = hub.download(name, tmp_path / "out", cache=False)
+    assert {each.stat().st_gid for each in paths} == {12345}
+
+
+def test_the_same_path_twice_is_refused_whatever_a_pin_says(hub, name, pushed, tmp_path, monkeypatch):
+    resolved = hub.connection.resolver.version
+
+    def twice(reference):
+        version = resolved(reference)
+        return version.model_copy(
+            update={"artifacts": [*version.artifacts, version.artifacts[0].model_copy(update={"path": "model.pt"})]}
+        )
+
+    monkeypatch.setattr(type(hub.connection.resolver), "version", lambda _, reference: twice(reference))
+    for cache in (True, False):
+        with pytest.raises(InvalidPathError):
+            hub.download(name, tmp_path / "out", cache=cache)
 
 
 def test_what_the_cache_holds_is_taken_from_there(hub, name, pushed, tmp_path, live_server):
@@ -127,9 +155,10 @@ def test_it_goes_on_where_it_broke(live_server, name, pushed, tmp_path, monkeypa
     assert contents(tmp_path / "out") == {"model.pt": (pushed / "model.pt").read_bytes()}
 
 
-def test_a_folder_that_is_no_folder_is_named(hub, name, pushed, tmp_path):
+def test_a_folder_that_is_no_folder_is_named_before_anything_comes(hub, name, pushed, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading, "download_apart", never)
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InvalidRequestError, match="is a file"):
+    with pytest.raises(InvalidRequestError, match="cannot be written"):
         hub.download(name, tmp_path / "out", cache=False)
 
 
@@ -147,13 +176,16 @@ def test_several_at_once_into_one_folder_all_succeed(live_server, name, pushed, 
     begin = threading.Barrier(4)
 
     def run(number):
-        with Client(live_server.url, cache_dir=tmp_path / f"cache{number}") as client:
+        with Client(live_server.url, cache_dir=tmp_path / "cache") as client:
             begin.wait()
-            return client.download(name, tmp_path / "out", cache=False)
+            return client.download(name, tmp_path / "out", cache=number == 0)
 
     with ThreadPoolExecutor(4) as pool:
         assert all(len(paths) == 3 for paths in pool.map(run, range(4)))
     assert contents(tmp_path / "out") == contents(pushed)
+    with Client(live_server.url, cache_dir=tmp_path / "cache") as client:
+        assert [sound for _, sound in client.connection.cache.verify()] == [True, True]
+        assert left_on_the_way(client) == []
 
 
 def test_a_folder_on_another_file_system_gets_its_files_too(hub, name, pushed, tmp_path, monkeypatch):
@@ -190,9 +222,10 @@ def test_a_link_to_the_same_bytes_is_replaced_by_a_file(hub, name, pushed, tmp_p
     assert contents(tmp_path / "out") == contents(pushed)
 
 
-def test_a_folder_in_the_place_of_a_file_is_named_before_anything_comes(hub, name, pushed, tmp_path):
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_comes(hub, name, pushed, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading, "download_apart", never)
     (tmp_path / "out" / "NOTES.txt").mkdir(parents=True)
-    with pytest.raises(InvalidRequestError, match="is a folder"):
+    with pytest.raises(InvalidRequestError, match="Is a directory"):
         hub.download(name, tmp_path / "out", cache=False)
     assert contents(tmp_path / "out") == {}
 

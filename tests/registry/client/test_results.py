@@ -33,6 +33,13 @@ def test_a_name_that_leads_elsewhere_is_refused(answered, member, name):
         Version.model_validate(answered | {member: name})
 
 
+@pytest.mark.parametrize(("member", "algorithm"), [("sha256", "blake3"), ("blake3", "sha256")])
+def test_a_digest_of_the_other_kind_is_refused(answered, member, algorithm):
+    changed = [each | {member: f"{algorithm}:{'0' * 64}"} for each in answered["artifacts"]]
+    with pytest.raises(ValidationError):
+        Version.model_validate(answered | {"artifacts": changed})
+
+
 @pytest.mark.parametrize("member", ["sha256", "blake3"])
 @pytest.mark.parametrize("digest", HOSTILE_DIGESTS)
 def test_a_digest_that_is_none_is_refused(answered, member, digest):

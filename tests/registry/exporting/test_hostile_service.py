@@ -10,6 +10,7 @@ import pytest
 
 from registry.client import transport
 from registry.client.client import Client
+from registry.digest import blake3_digest
 from registry.errors import (
     BlobNotFoundError,
     DigestMismatchError,
@@ -39,7 +40,7 @@ class HostileService:
                 "path": path,
                 "size_bytes": len(data),
                 "sha256": self.sha256 or f"sha256:{hashlib.sha256(data).hexdigest()}",
-                "blake3": "",
+                "blake3": blake3_digest(data),
             }
             for path, data in self.files.items()
         ]
