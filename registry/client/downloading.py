@@ -75,11 +75,12 @@ def _bring_only(
     targets = {each.path: target_in(folder, check_path(each.path)) for each in artifacts}
     there = {each.path for each in artifacts if _is_at(targets[each.path], each)}
     sources = {each.blake3: targets[each.path] for each in artifacts if each.path in there}
-    for each in artifacts:
+    missing = {each.blake3: each for each in artifacts if each.blake3 not in sources}
+    for each in list(missing.values()):
         found = connection.cache.find(each.blake3, each.size_bytes, verify=verify)
         if found is not None:
-            sources.setdefault(each.blake3, found)
-    missing = {each.blake3: each for each in artifacts if each.blake3 not in sources}
+            sources[each.blake3] = found
+            del missing[each.blake3]
     if connection.settings.offline:
         refuse_offline(version, list(missing.values()))
     for each in artifacts:

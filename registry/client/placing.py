@@ -36,7 +36,7 @@ def growing_copies(folder: Path, artifacts: Sequence[ArtifactInfo]) -> Generator
 
 
 def place(file: Path, folder: Path, path: str, copy: GrowingCopy | None = None, *, moves: bool = False) -> Path:
-    """Copy a file to `folder/path` in one step: what was there stays whole until the copy is complete.
+    """Copy or move a file to `folder/path` in one step: what was there stays whole until that is complete.
 
     Args:
         file: which.
